@@ -1,0 +1,1 @@
+//! An adaptive thread pool for event loops (see README.md).

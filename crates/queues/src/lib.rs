@@ -1,0 +1,1 @@
+//! Cache-line-aware rings (see README.md).

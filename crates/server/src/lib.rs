@@ -1,0 +1,1 @@
+//! Flintlock, a Redis-protocol server.

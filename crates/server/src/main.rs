@@ -1,0 +1,2 @@
+//! The `flintlock` binary.
+fn main() {}
