@@ -1,0 +1,305 @@
+//! Server processes: ours or Debian's redis-server, on a free port, in a scratch directory, with a
+//! deadline on every wait. A server dies with the value that stands for it.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+
+/// The version whose bytes are the specification.
+pub(crate) const REDIS_VERSION: &str = "7.0.15";
+
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const EXIT_DEADLINE: Duration = Duration::from_secs(60);
+const PORT_ATTEMPTS: usize = 20;
+
+/// Which program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The binary under test.
+    Flintlock,
+    /// redis-server 7.0.15 from Debian, the oracle.
+    Redis,
+}
+
+impl Kind {
+    /// What `FLINTLOCK_SUBJECT` says: `flintlock` or `redis`.
+    ///
+    /// Until the binary serves, redis-server stands in for it, which proves the harness and the
+    /// corpus; then the default becomes ours.
+    pub(crate) fn subject() -> Self {
+        match std::env::var("FLINTLOCK_SUBJECT").as_deref() {
+            Ok("flintlock") => Self::Flintlock,
+            Ok("redis") | Err(_) => Self::Redis,
+            Ok(other) => panic!("FLINTLOCK_SUBJECT={other} is not known"),
+        }
+    }
+}
+
+/// A directory of this test alone, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new, empty directory below the target directory.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("blackbox-{}-{number}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("the target directory can be written");
+        Self(path)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    kind: Kind,
+    args: Vec<String>,
+    dir: Scratch,
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    /// Starts `kind` in a new directory and waits until it is ready.
+    pub(crate) fn start(kind: Kind, args: &[&str]) -> Self {
+        let dir = Scratch::new();
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let process = Process::start(kind, dir.path(), &args).unwrap_or_else(|why| panic!("{why}"));
+        Self { kind, args, dir, process: Some(process) }
+    }
+
+    /// The oracle: redis-server without persistence, checked for its version.
+    pub(crate) fn oracle(args: &[&str]) -> Self {
+        let all: Vec<&str> = ["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
+        let server = Self::start(Kind::Redis, &all);
+        let info = server.connect().run("INFO server");
+        let want = format!("redis_version:{REDIS_VERSION}\r\n");
+        assert!(
+            info.raw.windows(want.len()).any(|window| window == want.as_bytes()),
+            "the oracle is not redis-server {REDIS_VERSION}"
+        );
+        server
+    }
+
+    /// The server under test; `args` are for our binary only.
+    pub(crate) fn subject(args: &[&str]) -> Self {
+        match Kind::subject() {
+            Kind::Flintlock => Self::start(Kind::Flintlock, args),
+            Kind::Redis => Self::oracle(&[]),
+        }
+    }
+
+    /// Which program this is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.process().port
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process().child.id()
+    }
+
+    /// Its data directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.port()).unwrap_or_else(|error| panic!("cannot connect: {error}"))
+    }
+
+    /// Resident bytes, from /proc.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("has VmRSS");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        kib * 1024
+    }
+
+    /// kill -9, and waits for the end.
+    pub(crate) fn kill_9(&mut self) {
+        drop(self.process.take());
+    }
+
+    /// Sends `signal` (as `kill -SIGNAL` names it).
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+        assert!(status.expect("kill can be run").success(), "kill -{signal} {pid} failed");
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits until the process ends by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("the server was started");
+        let until = Instant::now() + EXIT_DEADLINE;
+        loop {
+            if let Some(status) = process.child.try_wait().expect("our own child") {
+                return status;
+            }
+            assert!(Instant::now() < until, "the server did not exit in {EXIT_DEADLINE:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts again in the same directory, after [`kill_9`](Self::kill_9) or
+    /// [`terminate`](Self::terminate).
+    pub(crate) fn restart(&mut self) {
+        assert!(self.process.is_none(), "stop it first");
+        let process = Process::start(self.kind, self.dir.path(), &self.args);
+        self.process = Some(process.unwrap_or_else(|why| panic!("{why}")));
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("the server was started")
+    }
+}
+
+impl Process {
+    fn start(kind: Kind, dir: &Path, args: &[String]) -> Result<Self, String> {
+        match kind {
+            Kind::Flintlock => Self::start_once(kind, dir, args, 0),
+            // Redis cannot choose a port itself; another process may take ours in between.
+            Kind::Redis => {
+                let mut last = String::new();
+                for _ in 0..PORT_ATTEMPTS {
+                    match Self::start_once(kind, dir, args, free_port()) {
+                        Ok(process) => return Ok(process),
+                        Err(why) => last = why,
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+
+    fn start_once(kind: Kind, dir: &Path, args: &[String], port: u16) -> Result<Self, String> {
+        let mut command = match kind {
+            Kind::Flintlock => Command::new(env!("CARGO_BIN_EXE_flintlock")),
+            Kind::Redis => Command::new("redis-server"),
+        };
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(dir);
+        command.args(args);
+        if kind == Kind::Flintlock {
+            let extra = std::env::var("FLINTLOCK_TEST_ARGS").unwrap_or_default();
+            command.args(extra.split_whitespace());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            command.spawn().map_err(|error| format!("cannot start {command:?}: {error}"))?;
+        let (sender, lines) = channel();
+        let stdout = child.stdout.take().expect("piped");
+        let stderr = child.stderr.take().expect("piped");
+        drain(stdout, sender.clone());
+        drain(stderr, sender);
+        let mut process = Self { child, port };
+        match wait_for_ready(&lines) {
+            Ok(printed) => {
+                process.port = printed.unwrap_or(port);
+                Ok(process)
+            }
+            Err(said) => Err(format!("{command:?} did not become ready; it said:\n{said}")),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Passes lines on while anybody listens, and keeps the pipe empty for as long as the server lives.
+fn drain(pipe: impl std::io::Read + Send + 'static, lines: std::sync::mpsc::Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            let _ = lines.send(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+}
+
+/// The port in the ready line, if it names one; what was said instead when there is no such line.
+fn wait_for_ready(lines: &Receiver<String>) -> Result<Option<u16>, String> {
+    let until = Instant::now() + READY_DEADLINE;
+    let mut said = String::new();
+    loop {
+        match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) if line.contains("Ready to accept connections") => {
+                let port = line.trim_end().rsplit_once(':').map(|(_, port)| port.parse());
+                return Ok(port.and_then(Result::ok));
+            }
+            Ok(line) => said.push_str(&(line + "\n")),
+            Err(RecvTimeoutError::Disconnected) => return Err(said + "(and ended)"),
+            Err(RecvTimeoutError::Timeout) => return Err(said + "(and went on)"),
+        }
+    }
+}
+
+/// A port nobody listens on at this moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("a bound address").port()
+}
+
+/// Runs our binary with `args` until it ends by itself, which it must within the deadline.
+pub(crate) fn run_to_end<A: AsRef<OsStr>>(args: &[A]) -> std::process::Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_flintlock"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("our binary can be started");
+    let until = Instant::now() + EXIT_DEADLINE;
+    while child.try_wait().expect("our own child").is_none() {
+        if Instant::now() > until {
+            let _ = child.kill();
+            panic!("flintlock did not exit");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("its output can be read")
+}
