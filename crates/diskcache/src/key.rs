@@ -78,6 +78,9 @@ impl KeyBuf {
     }
 
     /// The parts.
+    ///
+    /// # Panics
+    /// Never: every way to make a `KeyBuf` checks the length of its prefix.
     #[must_use]
     pub fn as_ref(&self) -> KeyRef<'_> {
         parse_disk_key(&self.0).expect("a KeyBuf is never shorter than its prefix")

@@ -1,7 +1,7 @@
 //! Command lists answered by redis-server 7.0.15 and by us, raw bytes compared.
 //!
 //! The lists are data, in tests/corpus; [`common::corpus`] tells how they are written. Each file
-//! runs in RESP2 against the memory store and in RESP3 against the default disk store, and once more
+//! runs in RESP2 against the memory store, in RESP3 against the default disk store, and once more
 //! as streams cut into pieces.
 
 #[expect(dead_code, reason = "each test binary uses its own part of the harness")]

@@ -169,8 +169,8 @@ impl Client {
         }
     }
 
-    /// Reads what is there until `count` bytes are pending, the server closes, or `until`; true when
-    /// it closed.
+    /// Reads what is there until `count` bytes are pending, the server closes, or `until`; true
+    /// when it closed.
     pub(crate) fn read_at_least(&mut self, count: usize, until: Instant) -> (Vec<u8>, bool) {
         let mut closed = false;
         while !closed && self.pending.len() < count {

@@ -17,7 +17,7 @@
 //! | `@repeat N` | N times, `{i}` counts from 0 |
 //! | `@resp2`, `@resp3` | only in that protocol |
 //!
-//! Lines of their own: `@sleep MS`, `@eof [NAME]` (the server has closed), `@close [NAME]` (we close).
+//! Lines of their own: `@sleep MS`, `@eof [NAME]` (the server has closed), `@close [NAME]` (we do).
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Replies: an incremental reader of RESP2 and RESP3, and the orders in which a reply may differ.
 //!
-//! Written for tests: it believes lengths, and it keeps the raw bytes, because raw bytes are what is
-//! compared wherever Redis specifies an order.
+//! Written for tests: it believes lengths, and it keeps the raw bytes, because raw bytes are what
+//! is compared wherever Redis specifies an order.
 
 /// One parsed reply.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,0 +1,89 @@
+# Everything a developer or CI runs, callable stage by stage; `make test` is what must be green.
+#
+#   make test        all stages below, in order; stops at the first red one, prints the time of each
+#   make STAGE       one of them: setup fmt tidy clippy clippy-loom unit doc rustdoc loom stress
+#   make loom-3      the loom models with three preemptions: thorough and slow
+#
+# Variables: CARGO_BUILD_JOBS, LOOM_PREEMPTIONS (default 2).
+
+SHELL := /bin/bash
+CARGO ?= cargo
+
+STAGES := setup fmt tidy clippy clippy-loom unit doc rustdoc loom stress
+
+# Crates with loom models: their tests/loom_*.rs and whatever their unit tests hold under cfg(loom).
+LOOM_CRATES := queues iothreads
+LOOM_PREEMPTIONS ?= 2
+STRESS_CRATES := queues iothreads
+LOOM_ENV = RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_PREEMPTIONS) \
+	CARGO_TARGET_DIR=target/loom
+
+# Where pinned clients of other languages are installed; see .ci/setup.
+TOOLS := target/tools
+
+.PHONY: all test $(STAGES) loom-3 release
+all: release
+
+release:
+	$(CARGO) build --release
+
+test:
+	@set -o pipefail; all=$$(date +%s); times=""; \
+	for stage in $(STAGES); do \
+		echo "=== $$stage"; begin=$$(date +%s); \
+		$(MAKE) --no-print-directory $$stage || { echo "=== $$stage: RED"; exit 1; }; \
+		took=$$(( $$(date +%s) - begin )); times+="$$stage $$took s, "; \
+		echo "=== $$stage: green after $$took s"; \
+	done; \
+	echo "=== all green after $$(( $$(date +%s) - all )) s: $${times%, }"
+
+# Debian packages, the Python environment and the node packages, all pinned.
+setup:
+	bash .ci/setup $(TOOLS)
+
+fmt:
+	$(CARGO) fmt --all -- --check
+
+tidy:
+	$(CARGO) test -q -p flintlock-benches --test tidy
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+clippy-loom:
+	@for crate in $(LOOM_CRATES); do \
+		$(LOOM_ENV) $(CARGO) clippy -p flintlock-$$crate --all-targets -- -D warnings || exit 1; \
+	done
+
+# Unit, model, fault and black-box tests. nextest gives each test a process and a time limit; where
+# it is missing, cargo's own runner does.
+unit:
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --workspace --no-fail-fast --show-progress none \
+			--status-level slow --final-status-level slow; \
+	else \
+		$(CARGO) test --workspace --lib --bins --tests --no-fail-fast; \
+	fi
+
+doc:
+	$(CARGO) test --workspace --doc
+
+rustdoc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+loom:
+	@for crate in $(LOOM_CRATES); do \
+		models=$$(cd crates/$$crate && ls tests/loom_*.rs 2>/dev/null \
+			| sed 's|tests/\(.*\)\.rs|--test \1|'); \
+		echo "loom: $$crate, $(LOOM_PREEMPTIONS) preemptions"; \
+		$(LOOM_ENV) $(CARGO) test --profile loom -p flintlock-$$crate --lib $$models || exit 1; \
+	done
+
+loom-3: LOOM_PREEMPTIONS = 3
+loom-3: loom
+
+# The long tests that are marked #[ignore] because real threads take their time: optimised, with
+# the assertions kept.
+stress:
+	$(CARGO) test --profile loom $(STRESS_CRATES:%=-p flintlock-%) --lib --tests -- --ignored \
+		--test-threads=1 stress_
