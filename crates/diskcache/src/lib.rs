@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | [`key`] | what a key is on disk | any |
 //! | `cache` | the only public door: lookups, writes, loads, saves, evictions, waiters, tokens | main |
-//! | `journal` | the only log: frames, group commit, watermark slots, replay | one worker |
+//! | [`journal`] | the only log: frames, group commit, watermark slots, replay | one worker |
 //! | [`storage`] | the blocking engine trait, the engine, the model and the fault store | workers |
 
+pub mod journal;
 pub mod key;
 pub mod storage;

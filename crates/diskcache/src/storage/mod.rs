@@ -189,6 +189,20 @@ pub struct StoreError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+impl StoreError {
+    /// The error of a system call, classified: a full disk, quota or file limit is
+    /// [`ErrorKind::NoSpace`].
+    #[must_use]
+    pub fn from_io(what: &'static str, source: std::io::Error) -> Self {
+        use std::io::ErrorKind as Os;
+        let kind = match source.kind() {
+            Os::StorageFull | Os::QuotaExceeded | Os::FileTooLarge => ErrorKind::NoSpace,
+            _ => ErrorKind::Io,
+        };
+        Self { kind, what, source: Some(Box::new(source)) }
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.what)?;
