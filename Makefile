@@ -2,12 +2,14 @@
 #
 #   make test        all stages below, in order; stops at the first red one, prints the time of each
 #   make STAGE       one of them: setup fmt tidy clippy clippy-loom unit doc rustdoc loom stress
+#   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
 #   make loom-3      the loom models with three preemptions: thorough and slow
 #
-# Variables: CARGO_BUILD_JOBS, LOOM_PREEMPTIONS (default 2).
+# Variables: CARGO_BUILD_JOBS, LOOM_PREEMPTIONS (default 2), BENCH (arguments of side_by_side).
 
 SHELL := /bin/bash
 CARGO ?= cargo
+BENCH ?=
 
 STAGES := setup fmt tidy clippy clippy-loom unit doc rustdoc loom stress
 
@@ -21,7 +23,7 @@ LOOM_ENV = RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_PREEMPTIONS) \
 # Where pinned clients of other languages are installed; see .ci/setup.
 TOOLS := target/tools
 
-.PHONY: all test $(STAGES) loom-3 release
+.PHONY: all test $(STAGES) bench loom-3 release
 all: release
 
 release:
@@ -87,3 +89,6 @@ loom-3: loom
 stress:
 	$(CARGO) test --profile loom $(STRESS_CRATES:%=-p flintlock-%) --lib --tests -- --ignored \
 		--test-threads=1 stress_
+
+bench: release
+	python3 benches/side_by_side $(BENCH)
