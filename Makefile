@@ -3,13 +3,18 @@
 #   make test        all stages below, in order; stops at the first red one, prints the time of each
 #   make STAGE       one of them: setup fmt tidy clippy clippy-loom unit doc rustdoc loom stress
 #   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
+#   make smoke       real clients (redis-py, ioredis, node-redis, redis-cli, redis-benchmark) and
+#                    rounds of kill -9 against the release binary
+#   make crash       500 rounds of kill -9 and restart
 #   make loom-3      the loom models with three preemptions: thorough and slow
 #
-# Variables: CARGO_BUILD_JOBS, LOOM_PREEMPTIONS (default 2), BENCH (arguments of side_by_side).
+# Variables: CARGO_BUILD_JOBS, LOOM_PREEMPTIONS (default 2), BENCH (arguments of side_by_side),
+#            ROUNDS (of kill -9 in make smoke, default 20).
 
 SHELL := /bin/bash
 CARGO ?= cargo
 BENCH ?=
+ROUNDS ?= 20
 
 STAGES := setup fmt tidy clippy clippy-loom unit doc rustdoc loom stress
 
@@ -22,8 +27,10 @@ LOOM_ENV = RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_PREEMPTIONS) \
 
 # Where pinned clients of other languages are installed; see .ci/setup.
 TOOLS := target/tools
+PYTHON := $(TOOLS)/venv/bin/python
+SMOKE := crates/server/tests/smoke
 
-.PHONY: all test $(STAGES) bench loom-3 release
+.PHONY: all test $(STAGES) bench crash loom-3 release smoke
 all: release
 
 release:
@@ -89,6 +96,13 @@ loom-3: loom
 stress:
 	$(CARGO) test --profile loom $(STRESS_CRATES:%=-p flintlock-%) --lib --tests -- --ignored \
 		--test-threads=1 stress_
+
+# Real clients against the release binary.
+smoke: release setup
+	$(PYTHON) $(SMOKE)/run.py --tools $(TOOLS) --rounds $(ROUNDS)
+
+crash: release setup
+	$(PYTHON) $(SMOKE)/run.py --tools $(TOOLS) --only crash --rounds 500
 
 bench: release
 	python3 benches/side_by_side $(BENCH)
