@@ -1,1 +1,3 @@
 //! Flintlock, a Redis-protocol server.
+
+pub mod util;
