@@ -11,6 +11,7 @@
 pub(crate) mod client;
 pub(crate) mod corpus;
 pub(crate) mod dump;
+pub(crate) mod generator;
 pub(crate) mod reply;
 pub(crate) mod rng;
 pub(crate) mod server;
