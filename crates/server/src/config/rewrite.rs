@@ -222,12 +222,15 @@ impl Lines {
     }
 }
 
-/// Puts `text` in the place of the file at `path`, whole or not at all.
+/// Puts `text` in the place of the file at `path`, whole or not at all. The new file has the
+/// permissions of the old one: it may hold passwords.
 fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = PathBuf::from(name);
-    let written = write_synced(&temporary, text).and_then(|()| fs::rename(&temporary, path));
+    let permissions = fs::metadata(path).map(|metadata| metadata.permissions()).ok();
+    let written =
+        write_synced(&temporary, text, permissions).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // The first error is the one that says what went wrong.
         let _ = fs::remove_file(&temporary);
@@ -237,10 +240,16 @@ fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
+fn write_synced(path: &Path, text: &[u8], like: Option<fs::Permissions>) -> io::Result<()> {
+    // Left by a process of the same number that crashed here; a file that appears after this is
+    // somebody else's, and create_new refuses it.
+    let _ = fs::remove_file(path);
+    let mode = if like.is_some() { 0o600 } else { 0o644 };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text)?;
+    if let Some(permissions) = like {
+        file.set_permissions(permissions)?;
+    }
     file.sync_all()
 }
 

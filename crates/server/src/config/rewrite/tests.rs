@@ -2,8 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::args::{self, Invocation};
+use crate::config::Sources;
 use crate::util::oracle::{Answer, Oracle};
 
 /// A file that both servers read; comments and order matter.
@@ -136,8 +139,6 @@ fn a_rewritten_file_says_what_was_in_force() {
     let once = fs::read(&path).expect("the file");
     again.rewrite_file().expect("the file can be replaced");
     assert_eq!(fs::read(&path).expect("the file"), once, "rewriting twice changes nothing more");
-    let mode = fs::metadata(&path).expect("the file").permissions().mode();
-    assert_eq!(mode & 0o777, 0o644 & mode);
 }
 
 #[test]
@@ -166,9 +167,98 @@ fn a_file_that_cannot_be_replaced_stays() {
     assert_eq!(error.to_string(), "Rewriting config file: No such file or directory");
 
     // A directory in the place of the file: the new text is written, but cannot be renamed.
-    let config = Config { file: Some(dir.path().join("d")), ..Config::default() };
-    fs::create_dir(dir.path().join("d")).expect("directory");
-    assert!(matches!(config.rewrite_file(), Err(RewriteError::Io(_))));
+    let path = dir.path().join("d");
+    fs::create_dir(&path).expect("directory");
+    let error = replace_file(&path, b"text").expect_err("a directory is no file");
+    assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     let left: Vec<_> = fs::read_dir(dir.path()).expect("directory").collect();
     assert_eq!(left.len(), 1, "nothing is left behind");
+}
+
+#[test]
+fn a_file_that_nobody_else_reads_stays_so() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("c.conf");
+    fs::write(&path, "old").expect("write");
+    for mode in [0o600, 0o640, 0o666] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("permissions");
+        // What a crash left in the way.
+        let stale = dir.path().join(format!("c.conf.{}", std::process::id()));
+        fs::write(&stale, "longer than the new text").expect("write");
+        replace_file(&path, b"new").expect("replaced");
+        assert_eq!(fs::read(&path).expect("the file"), b"new");
+        let metadata = fs::metadata(&path).expect("the file");
+        assert_eq!(metadata.permissions().mode() & 0o777, mode);
+        assert!(!stale.exists());
+    }
+}
+
+/// Lines that are right, wrong, or nonsense.
+fn any_line() -> impl Strategy<Value = String> {
+    let names: Vec<_> = rows().flat_map(|row| [Some(row.name), row.alias]).flatten().collect();
+    let values = [
+        "yes",
+        "no",
+        "0",
+        "1",
+        "5",
+        "100",
+        "1kb",
+        "64mb",
+        "10%",
+        "auto",
+        "900 1",
+        "AKE",
+        "\"\"",
+        "\"a b\\x00\\\"\"",
+        "'x'",
+        "normal 1kb 2 3",
+        "allkeys-lru",
+        "always",
+        "50 99.9",
+        "1 2 3",
+        "now force",
+        "notice",
+        "host 1",
+        "no one",
+        "fjall",
+        "-1",
+        "\"",
+        "#",
+    ];
+    let setting = (prop::sample::select(names), prop::sample::select(values.to_vec()));
+    prop_oneof![
+        8 => setting.prop_map(|(name, value)| format!("{name} {value}")),
+        1 => "[ -~]{0,12}",
+        1 => Just("# comment".to_owned()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #[test]
+    fn whatever_is_loaded_survives_a_rewrite(lines in prop::collection::vec(any_line(), 1..8)) {
+        // A log file that is named is created.
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let base = dir.path().canonicalize().expect("a path");
+        // One line at a time, so that a wrong one does not hide the others.
+        let mut text = String::new();
+        for line in lines {
+            let longer = format!("{text}{line}\n");
+            let sources = Sources { options: longer.clone().into_bytes(), ..Sources::default() };
+            if Config::load(&sources, &base, &mut io::empty()).is_ok() {
+                text = longer;
+            }
+        }
+        let load = |text: &[u8]| {
+            let sources = Sources { options: text.to_vec(), ..Sources::default() };
+            Config::load(&sources, &base, &mut io::empty()).expect("it was loaded before")
+        };
+        let config = load(text.as_bytes());
+        let rewritten = config.rewrite(text.as_bytes());
+        let again = load(&rewritten);
+        prop_assert_eq!(again.get(&[b"*"]), config.get(&[b"*"]), "from {:?}", text);
+        let twice = again.rewrite(&rewritten);
+        prop_assert_eq!(String::from_utf8_lossy(&twice), String::from_utf8_lossy(&rewritten));
+    }
 }
