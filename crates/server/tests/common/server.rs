@@ -113,9 +113,14 @@ impl Server {
 
     /// The server under test; `args` are for our binary only.
     pub(crate) fn subject(args: &[&str]) -> Self {
+        Self::subject_or(args, &[])
+    }
+
+    /// As [`subject`](Self::subject), with the arguments by which redis-server does the same.
+    pub(crate) fn subject_or(ours: &[&str], theirs: &[&str]) -> Self {
         match Kind::subject() {
-            Kind::Flintlock => Self::start(Kind::Flintlock, args),
-            Kind::Redis => Self::oracle(&[]),
+            Kind::Flintlock => Self::start(Kind::Flintlock, ours),
+            Kind::Redis => Self::oracle(theirs),
         }
     }
 

@@ -1,0 +1,199 @@
+//! Clients that stop reading, send one byte at a time, promise what they never send, or vanish: they
+//! cost bounded memory, and nobody else notices.
+
+#[expect(dead_code, reason = "each test binary uses its own part of the harness")]
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::client::Client;
+use common::server::Server;
+use common::words;
+
+const MIB: u64 = 1024 * 1024;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// redis-server bounds its replies only when it is told to.
+fn server() -> Server {
+    let theirs = ["--client-output-buffer-limit", "normal 64mb 32mb 5"];
+    Server::subject_or(&["--store", "memory"], &theirs)
+}
+
+fn connected_clients(client: &mut Client) -> usize {
+    let info = client.ok("INFO clients");
+    let text = String::from_utf8_lossy(&info.raw).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("connected_clients:"));
+    line.expect("the field is there").trim().parse().expect("a number")
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < until, "{what}: not within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn assert_memory(server: &Server, before: u64, most: u64, what: &str) {
+    let now = server.resident_bytes();
+    let grown = now.saturating_sub(before);
+    assert!(grown <= most, "{what}: resident memory grew by {} MiB", grown / MIB);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_bounded() {
+    const VALUE_BYTES: usize = 1024 * 1024;
+    const REQUESTS: usize = 1_000;
+    let server = server();
+    let mut good = server.connect();
+    let value = vec![b'x'; VALUE_BYTES];
+    good.try_command(&[b"SET".as_slice(), b"big", &value]).expect("a reply");
+    let before = server.resident_bytes();
+    // A gigabyte of replies is asked for by few bytes, and none of it is read.
+    let mut deaf = server.connect();
+    deaf.send(&words::encode(&["GET", "big"]).repeat(REQUESTS));
+    for _ in 0..50 {
+        good.ok("PING");
+        assert_memory(&server, before, 200 * MIB, "replies that nobody reads");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(good.ok("STRLEN big").integer(), Ok(1024 * 1024));
+    drop(deaf);
+    wait_until("the deaf client is gone", || connected_clients(&mut good) == 1);
+}
+
+#[test]
+fn a_client_that_reads_late_gets_everything() {
+    const VALUE_BYTES: usize = 100_000;
+    const REQUESTS: usize = 200;
+    let server = server();
+    let mut late = server.connect();
+    let value = vec![b'y'; VALUE_BYTES];
+    late.try_command(&[b"SET".as_slice(), b"big", &value]).expect("a reply");
+    late.send(&words::encode(&["GET", "big"]).repeat(REQUESTS));
+    std::thread::sleep(Duration::from_millis(300));
+    for number in 0..REQUESTS {
+        let reply = late.read_reply().unwrap_or_else(|missing| panic!("reply {number}: {missing}"));
+        assert_eq!(reply.text().map(<[u8]>::len), Ok(VALUE_BYTES), "reply {number}");
+    }
+    late.ok("PING");
+}
+
+#[test]
+fn slow_bytes_disturb_nobody() {
+    let server = server();
+    let mut good = server.connect();
+    let frame = words::encode(&["SET", "slow", "value"]);
+    let mut slow: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    for byte in frame.chunks(1) {
+        for client in &mut slow {
+            client.send(byte);
+        }
+        let start = Instant::now();
+        good.ok("PING");
+        assert!(start.elapsed() < Duration::from_secs(2), "PING took {:?}", start.elapsed());
+    }
+    for client in &mut slow {
+        assert_eq!(client.read_reply().expect("a reply").raw, b"+OK\r\n");
+    }
+}
+
+#[test]
+fn promises_of_size_reserve_nothing() {
+    let server = server();
+    let mut good = server.connect();
+    good.ok("PING");
+    let before = server.resident_bytes();
+    let promises: &[&[u8]] = &[
+        b"*1\r\n$536870912\r\n",
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nxxxxx",
+        b"*1048576\r\n",
+        b"*1048576\r\n$1\r\na\r\n",
+        b"*3\r\n$536870912\r\n",
+    ];
+    let mut open = Vec::new();
+    for promise in promises.iter().cycle().take(100) {
+        let mut client = server.connect();
+        client.send(promise);
+        open.push(client);
+    }
+    for _ in 0..20 {
+        good.ok("PING");
+        assert_memory(&server, before, 64 * MIB, "sizes that were only announced");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(connected_clients(&mut good), 101, "each of them may still keep its promise");
+    drop(open);
+    wait_until("they are gone", || connected_clients(&mut good) == 1);
+    assert_eq!(good.ok("DBSIZE").integer(), Ok(0));
+}
+
+#[test]
+fn clients_that_vanish_leave_nothing() {
+    const ROUNDS: usize = 400;
+    let server = server();
+    let mut good = server.connect();
+    good.ok("SET k v");
+    let before = server.resident_bytes();
+    let last_words: &[&[u8]] = &[
+        b"",
+        b"*",
+        b"*2\r\n$3\r\nGET\r\n$1",
+        b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+        b"*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nw\r\n",
+        b"*2\r\n$5\r\nWATCH\r\n$1\r\nk\r\n",
+        b"PING\r\nPING\r\nPING",
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\nhalf",
+        b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n",
+        b"*a\r\n",
+        b"QUIT\r\n",
+    ];
+    for round in 0..ROUNDS {
+        let mut client = server.connect();
+        client.send(last_words[round % last_words.len()]);
+        if round % 3 == 0 {
+            client.finish_sending();
+        }
+        if round % 5 == 0 {
+            good.ok("PING");
+        }
+    }
+    wait_until("they are gone", || connected_clients(&mut good) == 1);
+    assert_eq!(good.ok("GET k").text(), Ok(&b"v"[..]), "nothing half sent took effect");
+    assert_memory(&server, before, 32 * MIB, "clients that are gone");
+}
+
+#[test]
+fn a_half_closed_client_gets_its_replies() {
+    let server = server();
+    let mut client = server.connect();
+    client.send(b"PING\r\nECHO last\r\n");
+    client.finish_sending();
+    let (bytes, closed) = client.read_to_close(Instant::now() + DEADLINE);
+    assert!(closed, "the end is answered by the end");
+    // Redis answers what it read before it saw the end; what it never read it need not answer.
+    assert!(
+        bytes.is_empty() || bytes == b"+PONG\r\n$4\r\nlast\r\n",
+        "replies are whole: {}",
+        words::show(&bytes)
+    );
+}
+
+#[test]
+fn many_connections_come_and_go() {
+    const MANY: usize = 500;
+    let server = server();
+    let mut good = server.connect();
+    for _ in 0..3 {
+        let mut crowd: Vec<Client> = (0..MANY).map(|_| server.connect()).collect();
+        for client in &mut crowd {
+            client.send(&words::encode(&["PING"]));
+        }
+        for client in &mut crowd {
+            assert_eq!(client.read_reply().expect("a reply").raw, b"+PONG\r\n");
+        }
+        assert_eq!(connected_clients(&mut good), MANY + 1);
+        drop(crowd);
+        wait_until("the crowd is gone", || connected_clients(&mut good) == 1);
+    }
+}
