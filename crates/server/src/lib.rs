@@ -4,4 +4,5 @@ pub mod args;
 pub mod config;
 pub mod log;
 pub mod signals;
+pub mod types;
 pub mod util;
