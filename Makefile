@@ -1,7 +1,7 @@
 # Everything a developer or CI runs, callable stage by stage; `make test` is what must be green.
 #
 #   make test        all stages below, in order; stops at the first red one, prints the time of each
-#   make STAGE       one of them: setup fmt tidy clippy clippy-loom unit doc rustdoc loom stress
+#   make STAGE       one of them: setup fmt tidy clippy clippy-loom unit doc rustdoc loom corpus stress
 #   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
 #   make smoke       real clients (redis-py, ioredis, node-redis, redis-cli, redis-benchmark) and
 #                    rounds of kill -9 against the release binary
@@ -16,7 +16,7 @@ CARGO ?= cargo
 BENCH ?=
 ROUNDS ?= 20
 
-STAGES := setup fmt tidy clippy clippy-loom unit doc rustdoc loom stress
+STAGES := setup fmt tidy clippy clippy-loom unit doc rustdoc loom corpus stress
 
 # Crates with loom models: their tests/loom_*.rs and whatever their unit tests hold under cfg(loom).
 LOOM_CRATES := queues iothreads
@@ -24,6 +24,9 @@ LOOM_PREEMPTIONS ?= 2
 STRESS_CRATES := queues iothreads
 LOOM_ENV = RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_PREEMPTIONS) \
 	CARGO_TARGET_DIR=target/loom
+
+# fuzz/ is a workspace of its own.
+FUZZ = CARGO_TARGET_DIR=target/fuzz $(CARGO)
 
 # Where pinned clients of other languages are installed; see .ci/setup.
 TOOLS := target/tools
@@ -52,12 +55,14 @@ setup:
 
 fmt:
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 
 tidy:
 	$(CARGO) test -q -p flintlock-benches --test tidy
 
 clippy:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(FUZZ) clippy --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
 
 clippy-loom:
 	@for crate in $(LOOM_CRATES); do \
@@ -90,6 +95,10 @@ loom:
 
 loom-3: LOOM_PREEMPTIONS = 3
 loom-3: loom
+
+# The bodies of the fuzz targets on stable Rust: committed inputs and mutations of them.
+corpus:
+	$(FUZZ) test --manifest-path fuzz/Cargo.toml
 
 # The long tests that are marked #[ignore] because real threads take their time: optimised, with
 # the assertions kept.
