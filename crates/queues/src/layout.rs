@@ -1,0 +1,47 @@
+//! The choice of slot layout, as a type parameter of every ring.
+//!
+//! Owns no state. It must not know the queues: a layout says how a slot is made, not who uses it.
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::slot::{Cell, LapSlot, Slot};
+use crate::tagged::Word;
+
+/// How a ring keeps its items: [`Compact`], [`Padded`] or [`Words`]. Sealed.
+pub trait Layout<T>: sealed::Sealed + 'static {
+    /// The slot.
+    #[doc(hidden)]
+    type Slot: Slot<T>;
+}
+
+/// Sequenced cells side by side: for any type, `size_of::<T>()` and a sequence number a slot.
+#[derive(Clone, Copy, Debug)]
+pub enum Compact {}
+
+/// Sequenced cells on cache lines of their own: for any type, 128 bytes a slot on x86-64.
+#[derive(Clone, Copy, Debug)]
+pub enum Padded {}
+
+/// One word a slot with the lap in a spare bit: for [`Word`] types, 8 bytes a slot.
+#[derive(Clone, Copy, Debug)]
+pub enum Words {}
+
+impl<T> Layout<T> for Compact {
+    type Slot = Cell<T>;
+}
+
+impl<T> Layout<T> for Padded {
+    type Slot = CachePadded<Cell<T>>;
+}
+
+impl<T: Word> Layout<T> for Words {
+    type Slot = LapSlot<T>;
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "a layout of others could break what the rings rely on")]
+    pub trait Sealed {}
+    impl Sealed for super::Compact {}
+    impl Sealed for super::Padded {}
+    impl Sealed for super::Words {}
+}

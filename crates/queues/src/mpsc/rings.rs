@@ -1,0 +1,457 @@
+//! One ring for each producer, drained fairly by the one consumer.
+//!
+//! Owns the table of rings (consumer) and the ready bits (shared). The consumer belongs to one
+//! thread at a time, and so does each producer. Nothing here blocks.
+//!
+//! # Problem
+//! In one shared ring a producer reserves a slot and then fills it; if it is descheduled in
+//! between, every later answer of every producer waits behind the hole. On a busy machine that is
+//! a time slice, and it happens all the time.
+//!
+//! # Design
+//! Producers share no slot, so a producer stopped anywhere hides nothing but its own items. Each
+//! has a ring of `spsc`; the consumer keeps them in a table that it alone changes, so producers are
+//! added and leave while everything runs. Rejected: a registry that producers enter themselves
+//! (needs a lock or a list that both sides walk).
+//!
+//! To find the rings that hold something among many, each ring has a *ready bit*. A commit sets it
+//! unless it is set; the consumer clears it when it finds the ring empty, and looks once more. A
+//! bit is set all the while a ring is busy, so in steady state nobody writes the word. A plain
+//! push sets no bit and costs no more than in `spsc`; such items are found by looking: at every
+//! ring when no bit is set, and at one more ring in turn with each change of ring, so a producer that never
+//! commits is served, at the latest after as many changes as there are rings.
+//!
+//! Fairness: at most [`BURST`] items in a row from one ring while others have some.
+//!
+//! Order: the items of one producer arrive in the order they were pushed; nothing is said between
+//! producers.
+//!
+//! The bits carry no data and no promise: items are published in their slots (edges L1 and C1), and
+//! a bit that is lost between a commit and a clearing costs a look, not an item.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{Arc, AtomicUsize, Ordering, Window, window};
+use crate::{Compact, Layout, PopError, PushError, spsc};
+
+/// Most items taken from one ring in a row while other rings hold some.
+pub const BURST: usize = 32;
+
+/// Rings whose ready bits share a word.
+const GROUP: usize = usize::BITS as usize;
+
+/// Makes a consumer without producers yet, whose rings have the [`Compact`] layout.
+///
+/// Each ring holds `capacity` items, rounded up to a power of two.
+///
+/// # Panics
+/// If `capacity` is 0 or 1, or too large to allocate.
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::{PopError, mpsc::rings};
+///
+/// let mut main = rings::ring::<u32>(16);
+/// let mut worker = main.add_producer();
+/// worker.push(7).expect("a new ring has room");
+/// worker.commit();
+/// assert_eq!(main.pop(), Ok(7));
+/// drop(worker);
+/// assert_eq!(main.pop(), Err(PopError::Closed));
+/// ```
+#[must_use]
+pub fn ring<T>(capacity: usize) -> Consumer<T> {
+    ring_in(capacity)
+}
+
+/// Makes a consumer without producers yet, whose rings have the layout `L`.
+///
+/// Each ring holds `capacity` items, rounded up to a power of two.
+///
+/// # Panics
+/// If `capacity` is 0 or 1, or too large to allocate.
+#[must_use]
+pub fn ring_in<T, L: Layout<T>>(capacity: usize) -> Consumer<T, L> {
+    ring_at(capacity, 0)
+}
+
+/// As [`ring_in`], with the index of the first item chosen: tests start near the wrap.
+#[doc(hidden)]
+#[must_use]
+pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> Consumer<T, L> {
+    assert!(capacity >= 2, "the capacity of a ring is at least 2, not {capacity}");
+    Consumer {
+        groups: Vec::new(),
+        live: 0,
+        current: 0,
+        burst: 0,
+        sweep: 0,
+        capacity: capacity.checked_next_power_of_two().expect("capacity overflow"),
+        first,
+    }
+}
+
+/// The ready bits of a group of rings.
+type ReadyBits = CachePadded<AtomicUsize>;
+
+/// A producer's place in the ready bits; rings once more when the producer is gone.
+struct Bell {
+    ready: Arc<ReadyBits>,
+    bit: usize,
+}
+
+impl Bell {
+    /// Sets the ready bit unless it is set.
+    #[inline]
+    fn ring(&self) {
+        if self.ready.load(Ordering::Relaxed) & self.bit == 0 {
+            window(Window::Unannounced);
+            self.ready.fetch_or(self.bit, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        // The ring was closed just before; the consumer comes to take the rest and remove it.
+        self.ring();
+    }
+}
+
+/// One producer, with a ring of its own. Made by [`Consumer::add_producer`], not cloned.
+///
+/// One thread at a time; nothing blocks. Dropping it publishes what was deferred and closes its
+/// ring; the consumer still takes what is in it.
+pub struct Producer<T, L: Layout<T> = Compact> {
+    // Dropped first: the bell rings after the ring is closed.
+    ring: spsc::Producer<T, L>,
+    bell: Bell,
+}
+
+impl<T, L: Layout<T>> Producer<T, L> {
+    /// Appends `item` and makes it visible, with everything deferred before it.
+    ///
+    /// Whoever counts the items it has pushed and not seen answered, and keeps the count at or
+    /// below [`Producer::capacity`], is never refused.
+    ///
+    /// # Errors
+    /// [`PushError::Full`] if this producer's ring is full, after committing what was deferred;
+    /// [`PushError::Closed`] if there is no room known and the consumer is gone. The item comes
+    /// back and the ring is as before.
+    #[inline]
+    pub fn push(&mut self, item: T) -> Result<(), PushError<T>> {
+        self.ring.push(item).inspect_err(|_| self.bell.ring())
+    }
+
+    /// Appends `item` without making it visible: [`Producer::commit`], any [`Producer::push`], a
+    /// full ring and the drop of the producer do that for the whole run.
+    ///
+    /// # Errors
+    /// As [`Producer::push`]. On a full ring everything deferred is committed.
+    #[inline]
+    pub fn push_deferred(&mut self, item: T) -> Result<(), PushError<T>> {
+        self.ring.push_deferred(item).inspect_err(|_| self.bell.ring())
+    }
+
+    /// Makes deferred items visible, executes the one `SeqCst` fence of the batch and sets the
+    /// ready bit of this ring unless it is set.
+    ///
+    /// After it, look whether the consumer has announced that it sleeps: either it sees the items
+    /// or you see the announcement. Without anything pushed since the last commit it does nothing.
+    #[inline]
+    pub fn commit(&mut self) {
+        if self.ring.commit_fenced() {
+            self.bell.ring();
+        }
+    }
+
+    /// Appends from `items` while there is room and makes all of it visible at once; returns how
+    /// many. What is left stays in the iterator.
+    #[inline]
+    pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
+        self.ring.push_batch(items)
+    }
+
+    /// Number of items that fit in this producer's ring, a power of two.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.ring.capacity()
+    }
+
+    /// Items in this producer's ring, deferred ones included; an upper bound.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Whether [`Producer::len`] is 0: everything was taken, which does not mean processed.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// Whether the consumer is gone.
+    #[inline]
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.ring.is_closed()
+    }
+}
+
+impl<T, L: Layout<T>> fmt::Debug for Producer<T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ring.fmt(f)
+    }
+}
+
+/// Rings whose ready bits share a word; an index without a ring is free for a new producer.
+struct Group<T, L: Layout<T>> {
+    ready: Arc<ReadyBits>,
+    rings: Vec<Option<spsc::Consumer<T, L>>>,
+}
+
+/// The consuming end, and the only one who adds producers.
+///
+/// One thread at a time; nothing blocks. Adding a producer allocates its ring; nothing else does.
+/// Dropping it drops the items it can see; producers learn of it by [`Producer::is_closed`].
+pub struct Consumer<T, L: Layout<T> = Compact> {
+    groups: Vec<Group<T, L>>,
+    /// Rings in the table.
+    live: usize,
+    /// The ring served now.
+    current: usize,
+    /// Items it may still give in a row.
+    burst: usize,
+    /// The ring looked at next regardless of its bit.
+    sweep: usize,
+    capacity: usize,
+    first: usize,
+}
+
+impl<T, L: Layout<T>> Consumer<T, L> {
+    /// Adds a producer with an empty ring; at any time.
+    #[must_use]
+    pub fn add_producer(&mut self) -> Producer<T, L> {
+        let index = self.free_index();
+        let group = &mut self.groups[index / GROUP];
+        let (producer, consumer) = spsc::ring_at(self.capacity, self.first);
+        group.rings[index % GROUP] = Some(consumer);
+        self.live += 1;
+        let bell = Bell { ready: Arc::clone(&group.ready), bit: 1 << (index % GROUP) };
+        Producer { ring: producer, bell }
+    }
+
+    /// Takes one item; from the same ring as before while its burst lasts.
+    ///
+    /// # Errors
+    /// [`PopError::Empty`] if nothing is visible now; [`PopError::Closed`] if every producer is
+    /// gone and everything was taken, until a producer is added.
+    #[inline]
+    pub fn pop(&mut self) -> Result<T, PopError> {
+        loop {
+            if self.burst > 0
+                && let Some(ring) = self.ring_mut(self.current)
+                && let Ok(item) = ring.pop()
+            {
+                self.burst -= 1;
+                return Ok(item);
+            }
+            if !self.advance() {
+                return Err(if self.live == 0 { PopError::Closed } else { PopError::Empty });
+            }
+        }
+    }
+
+    /// Takes up to `max` items and hands each to `each`; returns how many. Room is given back ring
+    /// by ring. 0 means empty or closed; [`Consumer::pop`] tells which.
+    #[inline]
+    pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
+        let mut taken = 0;
+        while taken < max {
+            let wanted = self.burst.min(max - taken);
+            let got = match self.ring_mut(self.current) {
+                Some(ring) if wanted > 0 => ring.pop_batch(wanted, &mut each),
+                _ => 0,
+            };
+            taken += got;
+            self.burst -= got;
+            if got < wanted || self.burst == 0 {
+                if taken < max && self.advance() {
+                    continue;
+                }
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Number of items that fit in each ring, a power of two.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Producers whose rings are in the table: those alive, and those gone whose items are not
+    /// all taken yet.
+    #[inline]
+    #[must_use]
+    pub fn producers(&self) -> usize {
+        self.live
+    }
+
+    /// Items visible now, a hint. Looks at every ring.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rings().map(spsc::Consumer::len).sum()
+    }
+
+    /// Whether no item is visible now in any ring. After announcing that it sleeps and a `SeqCst`
+    /// fence, a consumer that sees `true` here will be seen by the next commit of each producer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rings().all(spsc::Consumer::is_empty)
+    }
+
+    /// Whether every producer is gone; items may be left.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.rings().all(spsc::Consumer::is_closed)
+    }
+
+    fn rings(&self) -> impl Iterator<Item = &spsc::Consumer<T, L>> {
+        self.groups.iter().flat_map(|group| group.rings.iter().flatten())
+    }
+
+    #[inline(always)]
+    fn ring_mut(&mut self, index: usize) -> Option<&mut spsc::Consumer<T, L>> {
+        self.groups.get_mut(index / GROUP)?.rings.get_mut(index % GROUP)?.as_mut()
+    }
+
+    /// Number of table entries, used or free.
+    fn table_len(&self) -> usize {
+        self.groups.last().map_or(0, |last| (self.groups.len() - 1) * GROUP + last.rings.len())
+    }
+
+    /// An entry for a new ring: a free one, or one more.
+    fn free_index(&mut self) -> usize {
+        for (number, group) in self.groups.iter_mut().enumerate() {
+            if let Some(position) = group.rings.iter().position(Option::is_none) {
+                return number * GROUP + position;
+            }
+            if group.rings.len() < GROUP {
+                group.rings.push(None);
+                return number * GROUP + group.rings.len() - 1;
+            }
+        }
+        let ready = Arc::new(CachePadded::new(AtomicUsize::new(0)));
+        self.groups.push(Group { ready, rings: Vec::from([const { None }]) });
+        (self.groups.len() - 1) * GROUP
+    }
+
+    /// Turns to the next ring that holds something, with a full burst; false if none does.
+    #[cold]
+    fn advance(&mut self) -> bool {
+        let count = self.table_len();
+        if count == 0 {
+            return false;
+        }
+        self.settle(self.current);
+        // One ring in turn regardless of its bit, so that plain pushes are found while other
+        // rings are always ready.
+        self.sweep = (self.sweep + 1) % count;
+        if self.sweep != self.current && self.has_items(self.sweep) {
+            return self.turn_to(self.sweep);
+        }
+        let mut from = self.current + 1;
+        while let Some(index) = self.next_ready(from, count) {
+            if self.settle(index) {
+                return self.turn_to(index);
+            }
+            from = index + 1;
+        }
+        // No bit is set: look at every ring, the current one last.
+        for step in 1..=count {
+            let index = (self.current + step) % count;
+            if self.settle(index) {
+                return self.turn_to(index);
+            }
+        }
+        self.burst = 0;
+        false
+    }
+
+    fn turn_to(&mut self, index: usize) -> bool {
+        self.current = index;
+        self.burst = BURST;
+        true
+    }
+
+    fn has_items(&self, index: usize) -> bool {
+        let ring = self.groups[index / GROUP].rings[index % GROUP].as_ref();
+        ring.is_some_and(|ring| !ring.is_empty())
+    }
+
+    /// The first index with a ready bit, going round once from `from`; the bits are read afresh.
+    fn next_ready(&self, from: usize, count: usize) -> Option<usize> {
+        let (group, position) = ((from % count) / GROUP, (from % count) % GROUP);
+        let groups = self.groups.len();
+        for step in 0..=groups {
+            let number = (group + step) % groups;
+            let bits = self.groups[number].ready.load(Ordering::Relaxed);
+            // The first group counts from the position on, and again in full at the very end.
+            let bits = if step == 0 { bits & (usize::MAX << position) } else { bits };
+            if bits != 0 {
+                return Some(number * GROUP + bits.trailing_zeros() as usize);
+            }
+        }
+        None
+    }
+
+    /// Brings table and bit in line with the ring at `index`, and tells whether it has items: an
+    /// empty ring loses its bit, and its entry too if its producer is gone.
+    fn settle(&mut self, index: usize) -> bool {
+        let group = &mut self.groups[index / GROUP];
+        let bit = 1 << (index % GROUP);
+        let Some(entry) = group.rings.get_mut(index % GROUP) else { return false };
+        let Some(ring) = entry else {
+            // A producer that left may ring its bell after its ring was removed.
+            if group.ready.load(Ordering::Relaxed) & bit != 0 {
+                group.ready.fetch_and(!bit, Ordering::Relaxed);
+            }
+            return false;
+        };
+        if !ring.is_empty() {
+            return true;
+        }
+        if group.ready.load(Ordering::Relaxed) & bit != 0 {
+            group.ready.fetch_and(!bit, Ordering::Relaxed);
+            // A commit between look and clearing saw the bit set.
+            if !ring.is_empty() {
+                group.ready.fetch_or(bit, Ordering::Relaxed);
+                return true;
+            }
+        }
+        if ring.is_closed() && ring.is_empty() {
+            *entry = None;
+            self.live -= 1;
+        }
+        false
+    }
+}
+
+impl<T, L: Layout<T>> fmt::Debug for Consumer<T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("capacity", &self.capacity)
+            .field("producers", &self.live)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}

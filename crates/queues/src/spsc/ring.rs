@@ -1,0 +1,63 @@
+//! What the two ends of a single-producer ring share, and what becomes of the items left in it.
+//!
+//! Owns the buffer and the line of the consuming end; any thread. It must not decide who may use
+//! which slot: `Writer` and the consumers do.
+#![expect(unsafe_code, reason = "the last handle moves out what is left in the slots")]
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::slot::{Buffer, Slot, Slots};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+
+/// The consuming end's line. The producer reads it only when it runs out of known room.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// First index not taken yet; only grows (wrapping).
+    pub(crate) head: AtomicUsize,
+    /// Set once, when the producer is gone and has published everything.
+    pub(crate) producer_gone: AtomicBool,
+    /// Live consumers. At zero nobody will take an item any more.
+    pub(crate) consumers: AtomicUsize,
+}
+
+/// The shared part of a ring with one producer.
+#[derive(Debug)]
+pub(crate) struct Ring<T, S: Slot<T>> {
+    pub(crate) ends: CachePadded<Ends>,
+    buffer: Buffer<T, S>,
+}
+
+impl<T, S: Slot<T>> Ring<T, S> {
+    /// An empty ring with one consumer whose first item has the index `first`.
+    pub(crate) fn new(capacity: usize, first: usize) -> Self {
+        let ends = Ends {
+            head: AtomicUsize::new(first),
+            producer_gone: AtomicBool::new(false),
+            consumers: AtomicUsize::new(1),
+        };
+        Self { ends: CachePadded::new(ends), buffer: Buffer::new(capacity, first) }
+    }
+
+    /// Where the slots are, for as long as the ring lives.
+    pub(crate) fn slots(&self) -> Slots<S> {
+        self.buffer.view()
+    }
+}
+
+impl<T, S: Slot<T>> Drop for Ring<T, S> {
+    fn drop(&mut self) {
+        let slots = self.slots();
+        let mut head = self.ends.head.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: [buffer-owned] the buffer is dropped after this.
+            let (slot, place) = unsafe { slots.at(head) };
+            // SAFETY: [ring-last] both ends are gone, so this thread is the only one that takes,
+            // and the head says what was not taken before.
+            match unsafe { slot.take(place) } {
+                Some(item) => drop(item),
+                None => return,
+            }
+            head = head.wrapping_add(1);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The producing end of every ring with a single producer: `spsc`, `spmc`, `mpsc::rings`.
+//!
+//! Owns the tail, which no other thread ever reads: publication is in the slots. Runs on the one
+//! thread that has the producer; never blocks. It must not read the consumers' line while it knows
+//! of room.
+//!
+//! # Deferred items
+//! Consumers take in order, so one unpublished slot hides all that follow. A deferred run is
+//! therefore written and published slot by slot except for its first one, whose publication
+//! (`held`) is kept back until the commit: that single store makes the whole run visible.
+//!
+//! | edge | release site | acquire site | publishes |
+//! |---|---|---|---|
+//! | S1 | `spsc::Consumer`, `spmc::Consumer`: head moved past the slots | `Writer::make_room`: head load | that the slots were read and may be written again |
+//! | S2 | `Writer` drop: `producer_gone` | consumers, when they find nothing | every publication before it |
+//! | F1 | `Writer::commit`: fence after publication | the parker's fence before its last look | either the consumer sees the items or the producer sees it announced |
+#![expect(unsafe_code, reason = "items are moved into slots that another thread reads")]
+
+use core::fmt;
+
+use super::ring::Ring;
+use crate::PushError;
+use crate::sync::slot::{Slot, Slots};
+use crate::sync::{Arc, Edge, Ordering, Window, pause, window};
+
+/// Room given back by consumers.
+pub(crate) const S1: Edge = Edge::new("S1");
+/// The producer is gone.
+pub(crate) const S2: Edge = Edge::new("S2");
+/// The one `SeqCst` fence of a batch.
+const F1: Edge = Edge::new("F1");
+
+/// Longest pause of a refused push: 32 pauses are about a microsecond. A producer that reads the
+/// head in a tight loop takes the line away from the consumers that must move it.
+const PAUSES_MAX: u32 = 32;
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Full,
+    Closed,
+}
+
+impl Refusal {
+    /// The refusal with the item in it.
+    pub(crate) fn with<T>(self, item: T) -> PushError<T> {
+        match self {
+            Self::Full => PushError::Full(item),
+            Self::Closed => PushError::Closed(item),
+        }
+    }
+}
+
+/// The producing end. `MANY` says that several consumers share the ring.
+///
+/// Invariants. `[writer-owner]` There is one writer for a ring, so only this value writes slots
+/// that are vacant. `[writer-room]` The slots of the indices from `tail` up to `room_end` are
+/// vacant; where consumers mark slots, a slot is vacant if it says so. `[writer-alive]` `slots` is
+/// the view of the buffer of `ring`, which is kept alive.
+pub(crate) struct Writer<T, S: Slot<T>, const MANY: bool> {
+    slots: Slots<S>,
+    /// Next index to write.
+    tail: usize,
+    /// Where the fast path of `push` ends: `room_end`, or `tail` while something is held back.
+    limit: usize,
+    /// First index not known to be vacant.
+    room_end: usize,
+    /// The tail at the last fence; a commit with nothing new needs no other one.
+    fenced: usize,
+    /// Index and publication of the first deferred slot.
+    held: Option<(usize, S::Held)>,
+    /// Pauses of the next refusal, doubling while refusals follow each other.
+    pauses: u32,
+    ring: Arc<Ring<T, S>>,
+}
+
+impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
+    /// Whether vacancy is read from the slot, not from the head.
+    const BY_MARK: bool = MANY && S::MARKED;
+
+    /// The only writer of `ring`, whose first index is `first`.
+    pub(crate) fn new(ring: Arc<Ring<T, S>>, first: usize) -> Self {
+        let slots = ring.slots();
+        // Where slots tell, the limit lies a full turn of the counter away.
+        let room = if Self::BY_MARK { usize::MAX } else { slots.capacity() };
+        let room_end = first.wrapping_add(room);
+        let (tail, limit, fenced) = (first, room_end, first);
+        Self { slots, tail, limit, room_end, fenced, held: None, pauses: 1, ring }
+    }
+
+    /// Appends and publishes, with everything deferred before.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, item: T) -> Result<(), PushError<T>> {
+        if self.tail == self.limit || !self.marked_vacant() {
+            return self.push_slow(item);
+        }
+        // SAFETY: [writer-room] the tail is below the limit, and the slot is not marked as taken.
+        let held = unsafe { self.write(item) };
+        window(Window::Unstamped);
+        // SAFETY: [writer-owner] just written at the tail.
+        unsafe { self.publish_at(self.tail, held) };
+        self.tail = self.tail.wrapping_add(1);
+        Ok(())
+    }
+
+    /// `push` behind deferred items, or without known room.
+    #[cold]
+    fn push_slow(&mut self, item: T) -> Result<(), PushError<T>> {
+        let pushed = self.push_deferred(item);
+        self.publish();
+        pushed
+    }
+
+    /// Appends without publishing; on a full ring everything deferred is committed instead.
+    #[inline]
+    pub(crate) fn push_deferred(&mut self, item: T) -> Result<(), PushError<T>> {
+        if !self.has_room()
+            && let Err(refusal) = self.make_room()
+        {
+            return Err(refusal.with(item));
+        }
+        // SAFETY: [writer-room] there is room at the tail.
+        unsafe { self.append_deferred(item) };
+        self.limit = self.tail;
+        Ok(())
+    }
+
+    /// Appends from `items` while there is room and publishes all of it at once; how many.
+    #[inline]
+    pub(crate) fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
+        let first = self.tail;
+        // Kept below the tail until the end: a panic in `next` leaves a deferred run behind.
+        while items.size_hint().1 != Some(0) && (self.has_room() || self.make_room().is_ok()) {
+            let Some(item) = items.next() else { break };
+            // SAFETY: [writer-room] there is room at the tail.
+            unsafe { self.append_deferred(item) };
+            self.limit = self.tail;
+        }
+        self.publish();
+        self.tail.wrapping_sub(first)
+    }
+
+    /// Publishes what is deferred, and orders it before whatever this thread loads next; false if
+    /// nothing was pushed since the last time.
+    #[inline]
+    pub(crate) fn commit(&mut self) -> bool {
+        self.publish();
+        let is_new = self.fenced != self.tail;
+        if is_new {
+            self.fenced = self.tail;
+            // ORDERING: F1
+            F1.fence("commit");
+        }
+        is_new
+    }
+
+    /// Items in the ring, deferred ones included; consumers may be taking some now.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.tail.wrapping_sub(self.ring.ends.head.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// Whether every consumer is gone.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        // Nothing is read on the strength of this, so nothing has to be published by it.
+        self.ring.ends.consumers.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether an item fits at the tail as far as is known without asking.
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        self.tail != self.room_end && self.marked_vacant()
+    }
+
+    /// False if consumers mark slots and the one at the tail is not marked yet.
+    #[inline(always)]
+    fn marked_vacant(&self) -> bool {
+        if !Self::BY_MARK {
+            return true;
+        }
+        // SAFETY: [writer-alive] the ring is alive.
+        let (slot, place) = unsafe { self.slots.at(self.tail) };
+        slot.is_vacant(place)
+    }
+
+    /// Moves `item` into the slot at the tail; nobody is told and the tail stays.
+    ///
+    /// # Safety
+    /// There is room at the tail.
+    #[inline(always)]
+    unsafe fn write(&mut self, item: T) -> S::Held {
+        // SAFETY: [writer-alive] the ring is alive.
+        let (slot, place) = unsafe { self.slots.at(self.tail) };
+        // SAFETY: [writer-owner] [writer-room] vacant, and nobody else writes.
+        unsafe { slot.write(place, item) }
+    }
+
+    /// Writes at the tail and moves it; only the first item of a run is held back.
+    ///
+    /// # Safety
+    /// There is room at the tail.
+    #[inline(always)]
+    unsafe fn append_deferred(&mut self, item: T) {
+        // SAFETY: [writer-room] the caller's duty, passed on.
+        let held = unsafe { self.write(item) };
+        if self.held.is_none() {
+            self.held = Some((self.tail, held));
+        } else {
+            // SAFETY: [writer-owner] just written at the tail.
+            unsafe { self.publish_at(self.tail, held) };
+        }
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Publishes the slot of `index`.
+    ///
+    /// # Safety
+    /// `held` comes from writing that slot for that index, and is published once.
+    #[inline(always)]
+    unsafe fn publish_at(&self, index: usize, held: S::Held) {
+        // SAFETY: [writer-alive] the ring is alive.
+        let (slot, place) = unsafe { self.slots.at(index) };
+        // SAFETY: [writer-owner] the caller's duty, passed on.
+        unsafe { slot.publish(place, held) };
+    }
+
+    /// Publishes the first deferred slot, and with it all that follow.
+    #[inline]
+    fn publish(&mut self) {
+        if let Some((index, held)) = self.held.take() {
+            window(Window::Unstamped);
+            // SAFETY: [writer-owner] written at `index`, held since, and taken out of `held`.
+            unsafe { self.publish_at(index, held) };
+        }
+        self.limit = self.room_end;
+    }
+
+    /// Asks the consumers' side for room. On refusal everything deferred is committed, so that
+    /// the consumers can make some, and the caller is slowed down.
+    #[cold]
+    fn make_room(&mut self) -> Result<(), Refusal> {
+        if self.is_closed() {
+            self.publish();
+            return Err(Refusal::Closed);
+        }
+        let has_room = if Self::BY_MARK {
+            self.marked_vacant()
+        } else {
+            // ORDERING: S1
+            let head = self.ring.ends.head.load(S1.acquire());
+            self.room_end = head.wrapping_add(self.capacity());
+            if self.held.is_none() {
+                self.limit = self.room_end;
+            }
+            self.tail != self.room_end
+        };
+        if has_room {
+            self.pauses = 1;
+            return Ok(());
+        }
+        self.commit();
+        if MANY {
+            pause(self.pauses);
+            self.pauses = (self.pauses * 2).min(PAUSES_MAX);
+        }
+        Err(Refusal::Full)
+    }
+}
+
+impl<T, S: Slot<T>, const MANY: bool> Drop for Writer<T, S, MANY> {
+    fn drop(&mut self) {
+        self.publish();
+        // ORDERING: S2
+        self.ring.ends.producer_gone.store(true, S2.release());
+    }
+}
+
+// SAFETY: [writer-owner] the writer is one end of the ring; it may move to another thread with
+// the items it has deferred, if the items may.
+unsafe impl<T: Send, S: Slot<T>, const MANY: bool> Send for Writer<T, S, MANY> {}
+// SAFETY: [writer-owner] a shared writer only reads counters.
+unsafe impl<T: Send, S: Slot<T>, const MANY: bool> Sync for Writer<T, S, MANY> {}
+
+impl<T, S: Slot<T>, const MANY: bool> fmt::Debug for Writer<T, S, MANY> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("capacity", &self.capacity())
+            .field("len", &self.len())
+            .field("is_closed", &self.is_closed())
+            .finish()
+    }
+}

@@ -1,0 +1,229 @@
+//! A thread is stopped in each critical window; the others must go on.
+//!
+//! Unit tests only, since the hooks exist in no other build (`sync::stop`).
+
+use std::boxed::Box;
+use std::thread;
+use std::vec::Vec;
+
+use crate::mpsc::rings;
+use crate::sync::Window;
+use crate::sync::stop::Gate;
+use crate::{Compact, Layout, Padded, PopError, Words, spmc, spsc};
+
+/// Something with room for a lap in its address.
+type Item = Box<u64>;
+
+const CAPACITY: usize = 4;
+
+/// Runs `stopped` on another thread up to `window`, then `others` here, then lets it go on; the
+/// results of both.
+fn with_stopped<S: Send, O>(
+    window: Window,
+    stopped: impl FnOnce() -> S + Send,
+    others: impl FnOnce() -> O,
+) -> (S, O) {
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let arm = gate.clone();
+        let handle = scope.spawn(move || {
+            arm.arm(window);
+            stopped()
+        });
+        gate.wait_reached();
+        // Even if `others` panics the stopped thread goes on and the scope ends.
+        let release = ReleaseOnDrop(&gate);
+        let result = others();
+        drop(release);
+        (handle.join().expect("the stopped thread does not panic"), result)
+    })
+}
+
+struct ReleaseOnDrop<'a>(&'a Gate);
+
+impl Drop for ReleaseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+fn pop_all<L: Layout<Item>>(consumer: &mut spmc::Consumer<Item, L>) -> Vec<u64> {
+    let mut all = Vec::new();
+    while consumer.pop_batch(CAPACITY, |item| all.push(*item)) > 0 {}
+    all
+}
+
+fn spsc_producer_stopped<L: Layout<Item>>() {
+    let (mut producer, mut consumer) = spsc::ring_in::<Item, L>(CAPACITY);
+    producer.push(Box::new(1)).expect("room");
+    let (_producer, ()) = with_stopped(
+        Window::Unstamped,
+        move || {
+            producer.push(Box::new(2)).expect("room");
+            producer
+        },
+        || {
+            assert_eq!(consumer.pop(), Ok(Box::new(1)));
+            assert_eq!(consumer.pop(), Err(PopError::Empty), "not published, not seen");
+            assert_eq!(consumer.len(), 0);
+        },
+    );
+    assert_eq!(consumer.pop(), Ok(Box::new(2)));
+}
+
+#[test]
+fn stopped_spsc_producer_leaves_the_consumer_free() {
+    spsc_producer_stopped::<Words>();
+    spsc_producer_stopped::<Compact>();
+    spsc_producer_stopped::<Padded>();
+}
+
+/// A consumer stopped after looking: the rest goes round the ring, and it wakes up to nothing.
+fn spmc_consumer_stopped_peeking<L: Layout<Item>>() {
+    let (mut producer, mut consumer) = spmc::ring_in::<Item, L>(CAPACITY);
+    let mut stopped = consumer.clone();
+    producer.push(Box::new(0)).expect("room");
+    let (late, all) = with_stopped(
+        Window::Peeked,
+        move || stopped.pop(),
+        || {
+            let mut all = pop_all(&mut consumer);
+            for number in 1..=10 * CAPACITY as u64 {
+                producer.push(Box::new(number)).expect("nothing is held");
+                all.extend(pop_all(&mut consumer));
+            }
+            all
+        },
+    );
+    assert_eq!(late, Err(PopError::Empty), "what it saw was taken by others");
+    assert!(all.into_iter().eq(0..=10 * CAPACITY as u64));
+}
+
+#[test]
+fn consumer_stopped_between_look_and_claim_holds_up_nobody() {
+    spmc_consumer_stopped_peeking::<Words>();
+    spmc_consumer_stopped_peeking::<Compact>();
+    spmc_consumer_stopped_peeking::<Padded>();
+}
+
+/// Words: a consumer stopped with a claim keeps what it claimed, and that is all it does.
+#[test]
+fn consumer_stopped_with_claimed_words_holds_up_nobody() {
+    let (mut producer, mut consumer) = spmc::ring_in::<Item, Words>(CAPACITY);
+    let mut stopped = consumer.clone();
+    producer.push_batch(&mut (0..3).map(Box::new));
+    let (late, all) = with_stopped(
+        Window::Claimed,
+        move || {
+            let mut late = Vec::new();
+            stopped.pop_batch(2, |item| late.push(*item));
+            late
+        },
+        || {
+            let mut all = pop_all(&mut consumer);
+            for number in 3..10 * CAPACITY as u64 {
+                producer.push(Box::new(number)).expect("claimed slots are free");
+                all.extend(pop_all(&mut consumer));
+            }
+            all
+        },
+    );
+    assert_eq!(late, [0, 1]);
+    assert!(all.into_iter().eq(2..10 * CAPACITY as u64));
+}
+
+/// Cells: the documented bound. Other consumers go on; the producer is refused when it comes
+/// round to the claimed cells, after capacity minus claimed further pushes.
+fn spmc_consumer_stopped_with_cells<L: Layout<Item>>() {
+    let (mut producer, mut consumer) = spmc::ring_in::<Item, L>(CAPACITY);
+    let mut stopped = consumer.clone();
+    producer.push_batch(&mut (0..3).map(Box::new));
+    let (late, all) = with_stopped(
+        Window::Claimed,
+        move || {
+            let mut late = Vec::new();
+            stopped.pop_batch(2, |item| late.push(*item));
+            late
+        },
+        || {
+            let mut all = pop_all(&mut consumer);
+            producer.push(Box::new(3)).expect("the fourth cell was never used");
+            all.extend(pop_all(&mut consumer));
+            let refused = producer.push(Box::new(4)).expect_err("the first cell is claimed");
+            assert!(refused.is_full());
+            assert_eq!(consumer.pop(), Err(PopError::Empty), "consumers are not held up");
+            all
+        },
+    );
+    assert_eq!(late, [0, 1]);
+    assert_eq!(all, [2, 3]);
+    producer.push(Box::new(4)).expect("the cells are marked now");
+    assert_eq!(consumer.pop(), Ok(Box::new(4)));
+}
+
+#[test]
+fn consumer_stopped_with_claimed_cells_keeps_to_the_bound() {
+    spmc_consumer_stopped_with_cells::<Compact>();
+    spmc_consumer_stopped_with_cells::<Padded>();
+}
+
+fn spmc_producer_stopped<L: Layout<Item>>() {
+    let (mut producer, mut consumer) = spmc::ring_in::<Item, L>(CAPACITY);
+    producer.push(Box::new(1)).expect("room");
+    let (_producer, ()) = with_stopped(
+        Window::Unstamped,
+        move || {
+            producer.push(Box::new(2)).expect("room");
+            producer
+        },
+        || {
+            assert_eq!(pop_all(&mut consumer), [1]);
+            assert!(consumer.is_empty());
+        },
+    );
+    assert_eq!(pop_all(&mut consumer), [2]);
+}
+
+#[test]
+fn stopped_spmc_producer_leaves_the_consumers_free() {
+    spmc_producer_stopped::<Words>();
+    spmc_producer_stopped::<Compact>();
+    spmc_producer_stopped::<Padded>();
+}
+
+/// A producer stopped in `window` hides nothing of another one, for many laps of its ring.
+fn rings_producer_stopped<L: Layout<Item>>(window: Window, expected_late: usize) {
+    let mut consumer = rings::ring_in::<Item, L>(CAPACITY);
+    let (mut stopped, mut other) = (consumer.add_producer(), consumer.add_producer());
+    let (_stopped, seen) = with_stopped(
+        window,
+        move || {
+            stopped.push(Box::new(1000)).expect("room");
+            stopped.commit();
+            stopped
+        },
+        || {
+            let mut seen = Vec::new();
+            for number in 0..10 * CAPACITY as u64 {
+                other.push(Box::new(number)).expect("room");
+                consumer.pop_batch(CAPACITY, |item| seen.push(*item));
+            }
+            seen
+        },
+    );
+    let others = seen.iter().copied().filter(|number| *number < 1000);
+    assert!(others.eq(0..10 * CAPACITY as u64), "nothing of the other producer is late");
+    let mut late = Vec::new();
+    consumer.pop_batch(CAPACITY, |item| late.push(*item));
+    assert_eq!(late.len(), expected_late, "seen {seen:?}, then {late:?}");
+}
+
+#[test]
+fn stopped_answer_producer_hides_nobody() {
+    // Not published yet: it arrives when the producer goes on.
+    rings_producer_stopped::<Words>(Window::Unstamped, 1);
+    rings_producer_stopped::<Compact>(Window::Unstamped, 1);
+    // Published but not announced: it is found without its ready bit.
+    rings_producer_stopped::<Words>(Window::Unannounced, 0);
+    rings_producer_stopped::<Compact>(Window::Unannounced, 0);
+}
