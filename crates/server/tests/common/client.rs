@@ -37,7 +37,9 @@ impl std::fmt::Display for Missing {
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: TcpStream,
+    /// Received bytes; those before `taken` have been given out.
     pending: Vec<u8>,
+    taken: usize,
     deadline: Duration,
 }
 
@@ -46,7 +48,7 @@ impl Client {
     pub(crate) fn connect(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, pending: Vec::new(), deadline: REPLY_DEADLINE })
+        Ok(Self { stream, pending: Vec::new(), taken: 0, deadline: REPLY_DEADLINE })
     }
 
     /// Changes how long [`read_reply`](Self::read_reply) waits.
@@ -141,18 +143,19 @@ impl Client {
     pub(crate) fn read_reply(&mut self) -> Result<Reply, Missing> {
         let until = Instant::now() + self.deadline;
         loop {
-            match reply::parse(&self.pending) {
+            let unread = &self.pending[self.taken..];
+            match reply::parse(unread) {
                 Err(why) => return Err(Missing::Garbled(why)),
                 Ok(Some((value, used))) => {
-                    let rest = self.pending.split_off(used);
-                    let raw = std::mem::replace(&mut self.pending, rest);
+                    let raw = unread[..used].to_vec();
+                    self.taken += used;
                     return Ok(Reply { raw, value });
                 }
                 Ok(None) => {}
             }
             match self.fill(until) {
                 Fill::More => {}
-                Fill::Closed => return Err(Missing::Closed(std::mem::take(&mut self.pending))),
+                Fill::Closed => return Err(Missing::Closed(self.take_pending())),
                 Fill::Late => return Err(Missing::Late(self.pending.clone())),
             }
         }
@@ -163,8 +166,8 @@ impl Client {
         loop {
             match self.fill(until) {
                 Fill::More => {}
-                Fill::Closed => return (std::mem::take(&mut self.pending), true),
-                Fill::Late => return (std::mem::take(&mut self.pending), false),
+                Fill::Closed => return (self.take_pending(), true),
+                Fill::Late => return (self.take_pending(), false),
             }
         }
     }
@@ -173,14 +176,14 @@ impl Client {
     /// when it closed.
     pub(crate) fn read_at_least(&mut self, count: usize, until: Instant) -> (Vec<u8>, bool) {
         let mut closed = false;
-        while !closed && self.pending.len() < count {
+        while !closed && self.pending.len() - self.taken < count {
             match self.fill(until) {
                 Fill::More => {}
                 Fill::Closed => closed = true,
                 Fill::Late => break,
             }
         }
-        (std::mem::take(&mut self.pending), closed)
+        (self.take_pending(), closed)
     }
 
     /// No more requests from us; replies may still come.
@@ -188,7 +191,19 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    fn take_pending(&mut self) -> Vec<u8> {
+        self.drop_taken();
+        std::mem::take(&mut self.pending)
+    }
+
+    fn drop_taken(&mut self) {
+        self.pending.drain(..self.taken);
+        self.taken = 0;
+    }
+
     fn fill(&mut self, until: Instant) -> Fill {
+        // Once a read, not once a reply: a pipeline of many replies is not moved for each of them.
+        self.drop_taken();
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(left)).expect("a time-out above zero is accepted");
         let mut chunk = [0; 65536];
