@@ -1,0 +1,368 @@
+//! Reply encoder for RESP2 and RESP3, and the buffer that replies are collected in.
+//!
+//! Pure; the buffer belongs to the connection half and travels with it. Long strings are shared,
+//! not copied: the buffer notes where in the stream they belong and the writer gathers them.
+//! Knows no error texts: those are the commands'.
+//!
+//! Source: the RESP3 specification; RESP2 forms as redis-server 7.0.15 sends them.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+/// Protocol version of a connection.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug, Default)]
+pub enum Proto {
+    /// RESP2, until HELLO says otherwise.
+    #[default]
+    Resp2,
+    /// RESP3.
+    Resp3,
+}
+
+/// Strings at least this long are shared with the writer instead of copied into the buffer.
+pub const SHARE_MIN: usize = 16 * 1024;
+
+/// Bytes waiting to be sent to one client, in order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Copied bytes.
+    bytes: Vec<u8>,
+    /// Bytes of `bytes` already sent.
+    sent: usize,
+    /// Shared strings and the offset in `bytes` that each goes in front of, ascending.
+    shared: VecDeque<(usize, Arc<Vec<u8>>)>,
+    /// Bytes of the first shared string already sent.
+    shared_sent: usize,
+    /// Bytes of all shared strings not yet sent.
+    shared_len: usize,
+}
+
+impl Output {
+    /// Bytes still to be sent.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent + self.shared_len
+    }
+
+    /// Whether everything was sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == self.sent && self.shared.is_empty()
+    }
+
+    /// Bytes of memory held, sent or not, shared strings counted in full.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.shared_len
+    }
+
+    /// The bytes, if none are shared: what nearly every reply is.
+    #[must_use]
+    pub fn plain(&self) -> Option<&[u8]> {
+        self.shared.is_empty().then(|| &self.bytes[self.sent..])
+    }
+
+    /// Fills `slices` with what comes next; returns how many were set.
+    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        let mut at = self.sent;
+        let mut skip = self.shared_sent;
+        let mut push = |part: &'a [u8]| {
+            if !part.is_empty() && count < slices.len() {
+                slices[count] = IoSlice::new(part);
+                count += 1;
+            }
+        };
+        for (offset, string) in &self.shared {
+            push(&self.bytes[at..*offset]);
+            push(&string[skip..]);
+            at = *offset;
+            skip = 0;
+        }
+        push(&self.bytes[at..]);
+        count
+    }
+
+    /// Notes that `count` bytes were sent.
+    ///
+    /// # Panics
+    /// If more is noted than was there.
+    pub fn consume(&mut self, mut count: usize) {
+        assert!(count <= self.len(), "no more can be sent than there is");
+        while let Some((offset, string)) = self.shared.front() {
+            let plain = (*offset - self.sent).min(count);
+            self.sent += plain;
+            count -= plain;
+            if count == 0 {
+                break;
+            }
+            let part = (string.len() - self.shared_sent).min(count);
+            count -= part;
+            self.shared_sent += part;
+            self.shared_len -= part;
+            if self.shared_sent == string.len() {
+                self.shared_sent = 0;
+                self.shared.pop_front();
+            }
+        }
+        self.sent += count;
+        if self.is_empty() {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+    }
+
+    /// Drops what was sent and gives back memory that a burst took.
+    pub fn shrink(&mut self, keep: usize) {
+        if self.is_empty() && self.bytes.capacity() > keep {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// A mark to return to with [`Output::truncate`].
+    #[must_use]
+    pub fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.shared.len())
+    }
+
+    /// Takes back what was added since `mark`; nothing of it may have been sent.
+    pub fn truncate(&mut self, (bytes, shared): (usize, usize)) {
+        debug_assert!(bytes >= self.sent, "what was sent cannot be taken back");
+        self.bytes.truncate(bytes);
+        for (_, string) in self.shared.drain(shared..) {
+            self.shared_len -= string.len();
+        }
+    }
+
+    /// Adds bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn share(&mut self, string: Arc<Vec<u8>>) {
+        self.shared_len += string.len();
+        self.shared.push_back((self.bytes.len(), string));
+    }
+}
+
+/// Writes one reply; the protocol version decides the form.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    out: &'a mut Output,
+    /// The version of the connection the reply goes to.
+    pub proto: Proto,
+}
+
+impl<'a> Reply<'a> {
+    /// A writer at the end of `out`.
+    pub fn new(out: &'a mut Output, proto: Proto) -> Self {
+        Self { out, proto }
+    }
+
+    /// The buffer.
+    pub fn output(&mut self) -> &mut Output {
+        self.out
+    }
+
+    fn resp3(&self) -> bool {
+        self.proto == Proto::Resp3
+    }
+
+    fn line(&mut self, kind: u8, number: i64) {
+        let mut digits = itoa::Buffer::new();
+        let bytes = &mut self.out.bytes;
+        bytes.push(kind);
+        bytes.extend_from_slice(digits.format(number).as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+
+    fn text(&mut self, kind: u8, text: &[u8]) {
+        let bytes = &mut self.out.bytes;
+        bytes.push(kind);
+        bytes.extend_from_slice(text);
+        bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// `+OK`.
+    pub fn ok(&mut self) {
+        self.out.bytes.extend_from_slice(b"+OK\r\n");
+    }
+
+    /// A status; must not contain line ends.
+    pub fn simple(&mut self, text: &str) {
+        debug_assert!(!text.contains(['\r', '\n']), "a status is one line");
+        self.text(b'+', text.as_bytes());
+    }
+
+    /// An error line without its `-`. Line ends become spaces: they would desynchronise a client.
+    pub fn error(&mut self, text: &[u8]) {
+        let start = self.out.bytes.len() + 1;
+        self.text(b'-', text);
+        let end = self.out.bytes.len() - 2;
+        for byte in &mut self.out.bytes[start..end] {
+            if matches!(byte, b'\r' | b'\n') {
+                *byte = b' ';
+            }
+        }
+    }
+
+    /// A number.
+    pub fn int(&mut self, number: i64) {
+        self.line(b':', number);
+    }
+
+    /// A count.
+    ///
+    /// # Panics
+    /// Never: nothing in memory counts past `i64::MAX`.
+    pub fn count(&mut self, count: usize) {
+        self.int(i64::try_from(count).expect("a count of things in memory"));
+    }
+
+    /// A string.
+    pub fn bulk(&mut self, string: &[u8]) {
+        self.line(b'$', string.len() as i64);
+        self.out.bytes.extend_from_slice(string);
+        self.out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// A string that the writer may share instead of copying.
+    pub fn bulk_shared(&mut self, string: &Arc<Vec<u8>>) {
+        if string.len() < SHARE_MIN {
+            return self.bulk(string);
+        }
+        self.line(b'$', string.len() as i64);
+        self.out.share(Arc::clone(string));
+        self.out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// A number as a string.
+    pub fn bulk_int(&mut self, number: i64) {
+        let mut digits = itoa::Buffer::new();
+        self.bulk(digits.format(number).as_bytes());
+    }
+
+    /// No value: `_` or the null string of RESP2.
+    pub fn null(&mut self) {
+        self.out.bytes.extend_from_slice(if self.resp3() { b"_\r\n" } else { b"$-1\r\n" });
+    }
+
+    /// No array: `_` or the null array of RESP2.
+    pub fn null_array(&mut self) {
+        self.out.bytes.extend_from_slice(if self.resp3() { b"_\r\n" } else { b"*-1\r\n" });
+    }
+
+    /// The head of an array of `len` replies.
+    pub fn array(&mut self, len: usize) {
+        self.line(b'*', len as i64);
+    }
+
+    /// The head of a map of `len` pairs; in RESP2 an array of twice as many.
+    pub fn map(&mut self, len: usize) {
+        if self.resp3() { self.line(b'%', len as i64) } else { self.line(b'*', 2 * len as i64) }
+    }
+
+    /// The head of a set.
+    pub fn set(&mut self, len: usize) {
+        self.line(if self.resp3() { b'~' } else { b'*' }, len as i64);
+    }
+
+    /// The head of an out-of-band message.
+    pub fn push(&mut self, len: usize) {
+        self.line(if self.resp3() { b'>' } else { b'*' }, len as i64);
+    }
+
+    /// A truth value; 1 or 0 in RESP2.
+    pub fn bool(&mut self, value: bool) {
+        if self.resp3() {
+            self.out.bytes.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" });
+        } else {
+            self.int(i64::from(value));
+        }
+    }
+
+    /// A floating-point number, formatted by the caller; a string in RESP2.
+    pub fn double(&mut self, text: &[u8]) {
+        if self.resp3() { self.text(b',', text) } else { self.bulk(text) }
+    }
+
+    /// A text for people; a plain string in RESP2.
+    pub fn verbatim(&mut self, text: &[u8]) {
+        if !self.resp3() {
+            return self.bulk(text);
+        }
+        self.line(b'=', text.len() as i64 + 4);
+        self.out.bytes.extend_from_slice(b"txt:");
+        self.out.bytes.extend_from_slice(text);
+        self.out.bytes.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(proto: Proto, f: impl Fn(&mut Reply<'_>)) -> String {
+        let mut out = Output::default();
+        f(&mut Reply::new(&mut out, proto));
+        String::from_utf8(out.plain().expect("nothing shared").to_vec()).expect("ASCII")
+    }
+
+    #[test]
+    fn forms_of_both_versions() {
+        type Case = (fn(&mut Reply<'_>), &'static str, &'static str);
+        let cases: &[Case] = &[
+            (|r| r.ok(), "+OK\r\n", "+OK\r\n"),
+            (|r| r.int(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
+            (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
+            (|r| r.null(), "$-1\r\n", "_\r\n"),
+            (|r| r.null_array(), "*-1\r\n", "_\r\n"),
+            (|r| r.map(2), "*4\r\n", "%2\r\n"),
+            (|r| r.set(2), "*2\r\n", "~2\r\n"),
+            (|r| r.push(2), "*2\r\n", ">2\r\n"),
+            (|r| r.bool(true), ":1\r\n", "#t\r\n"),
+            (|r| r.double(b"1.5"), "$3\r\n1.5\r\n", ",1.5\r\n"),
+            (|r| r.verbatim(b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
+            (|r| r.error(b"ERR a\r\nb"), "-ERR a  b\r\n", "-ERR a  b\r\n"),
+        ];
+        for (f, two, three) in cases {
+            assert_eq!(written(Proto::Resp2, f), *two);
+            assert_eq!(written(Proto::Resp3, f), *three);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn shared_strings_come_out_in_order_whatever_the_writes(
+            sizes in prop::collection::vec(prop_oneof![0usize..50, SHARE_MIN..SHARE_MIN + 50], 0..8),
+            writes in prop::collection::vec(1usize..40_000, 0..20),
+        ) {
+            let (mut out, mut expected) = (Output::default(), Vec::new());
+            for (i, size) in sizes.iter().enumerate() {
+                let string = Arc::new(vec![i as u8; *size]);
+                Reply::new(&mut out, Proto::Resp2).bulk_shared(&string);
+                expected.extend_from_slice(format!("${size}\r\n").as_bytes());
+                expected.extend_from_slice(&string);
+                expected.extend_from_slice(b"\r\n");
+            }
+            let mark = out.mark();
+            Reply::new(&mut out, Proto::Resp2).bulk_shared(&Arc::new(vec![9; SHARE_MIN]));
+            out.truncate(mark);
+            let mut got = Vec::new();
+            let mut writes = writes.into_iter();
+            while !out.is_empty() {
+                prop_assert_eq!(out.len(), expected.len() - got.len());
+                let mut slices = [IoSlice::new(&[]); 3];
+                let count = out.gather(&mut slices);
+                let all: Vec<u8> = slices[..count].iter().flat_map(|s| s.to_vec()).collect();
+                let n = writes.next().unwrap_or(usize::MAX).min(all.len());
+                got.extend_from_slice(&all[..n]);
+                out.consume(n);
+            }
+            prop_assert_eq!(got, expected);
+        }
+    }
+}
