@@ -1,8 +1,29 @@
-//! Flintlock, a Redis-protocol server.
+//! Flintlock, a Redis-protocol server (see README.md).
+
+#![deny(unsafe_code)]
 
 pub mod args;
+mod client;
+mod command;
 pub mod config;
+mod event_loop;
+mod garbage;
+mod info;
+mod keyspace;
 pub mod log;
+mod net;
+mod process;
+pub mod resp;
+mod server;
 pub mod signals;
+mod start;
+mod stats;
+mod tier;
 pub mod types;
 pub mod util;
+mod watch;
+
+pub use start::main;
+
+/// The version of Redis whose behaviour clients may expect; they decide by it what they send.
+const REDIS_VERSION: &str = "7.2.4";

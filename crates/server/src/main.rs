@@ -1,2 +1,7 @@
 //! The `flintlock` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flintlock_server::main()
+}

@@ -79,7 +79,9 @@ impl Small {
         let before = |record: &Record<'_>| (record.score, record.member) < (score, member);
         let at = self.records().take_while(before).map(|record| record.size).sum();
         let code = Code::of(member);
-        self.packed.splice(at, 0, &[code.bytes(), member, &score.get().to_le_bytes()], 1);
+        // Redis keeps whole numbers as integers here, so this form forgets the sign of a zero.
+        let score = score.get() + 0.0;
+        self.packed.splice(at, 0, &[code.bytes(), member, &score.to_le_bytes()], 1);
     }
 
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<Score> {

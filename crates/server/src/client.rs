@@ -1,0 +1,282 @@
+//! Clients: what the server remembers of each connection.
+//!
+//! Main thread. A client has two halves: the session here, which never leaves the main thread, and
+//! the connection half (`net::conn::ConnIo`: socket, buffers, parser), which moves into a job while
+//! a worker reads or writes. While it is away its place is empty, so the type system forbids two
+//! threads on one client.
+
+use std::net::SocketAddr;
+
+use crate::command::{Command, OwnedRequest};
+use crate::net::conn::ConnIo;
+use crate::resp::encode::Proto;
+
+/// Names a client: index and generation, so that a late answer never reaches a successor.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub(crate) struct ClientKey {
+    index: u32,
+    generation: u32,
+}
+
+impl ClientKey {
+    /// The pseudo client that replays the journal; always there.
+    pub(crate) const INTERNAL: Self = Self { index: 0, generation: 0 };
+
+    /// The key as one word, for poll tokens.
+    pub(crate) fn to_word(self) -> usize {
+        self.index as usize | (self.generation as usize) << 32
+    }
+
+    /// The key of a word.
+    pub(crate) fn from_word(word: usize) -> Self {
+        Self { index: word as u32, generation: (word >> 32) as u32 }
+    }
+}
+
+/// A key under WATCH.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// Database number.
+    pub db: usize,
+    /// The key.
+    pub key: Box<[u8]>,
+}
+
+/// Commands queued since MULTI.
+#[derive(Debug, Default)]
+pub(crate) struct Multi {
+    /// In order.
+    pub queue: Vec<OwnedRequest>,
+    /// Memory of the queue, in bytes.
+    pub bytes: usize,
+    /// Whether a command could not be queued, so that EXEC must refuse.
+    pub failed: bool,
+}
+
+/// Why a client must go, and how soon.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Closing {
+    /// After its replies were sent: QUIT, a protocol error, its own CLIENT KILL.
+    AfterReply,
+    /// At once: killed by another, or the peer is gone.
+    Now,
+}
+
+/// What a client waits for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Blocked {
+    /// Keys that are being loaded.
+    Load,
+    /// Room in memory for its write.
+    Memory,
+    /// A journal position to become durable (SAVE, SHUTDOWN).
+    Sync,
+}
+
+/// What stays on the main thread.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Number shown by CLIENT ID; never used again.
+    pub id: u64,
+    /// Peer and own address, as CLIENT LIST shows them.
+    pub addr: String,
+    pub laddr: String,
+    /// Descriptor number, for CLIENT LIST.
+    pub fd: i32,
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO.
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    /// Selected database.
+    pub db: usize,
+    /// Protocol version.
+    pub proto: Proto,
+    /// Whether AUTH succeeded or is not needed.
+    pub authenticated: bool,
+    /// Open transaction.
+    pub multi: Option<Multi>,
+    /// Keys under WATCH.
+    pub watching: Vec<Watched>,
+    /// A watched key changed.
+    pub cas_broken: bool,
+    /// Unix time of connecting, in milliseconds.
+    pub created_ms: u64,
+    /// Unix time of the last command, in milliseconds.
+    pub last_ms: u64,
+    /// The last command.
+    pub last_command: Option<&'static Command>,
+    /// Why the client is to be closed, if it is.
+    pub closing: Option<Closing>,
+    /// What it waits for.
+    pub blocked: Option<Blocked>,
+    /// Replies may be sent once the journal is durable up to here (`appendfsync always`).
+    pub gate: u64,
+}
+
+impl Session {
+    fn new(id: u64, now_ms: u64) -> Self {
+        Self {
+            id,
+            addr: String::new(),
+            laddr: String::new(),
+            fd: -1,
+            name: Vec::new(),
+            lib_name: Vec::new(),
+            lib_ver: Vec::new(),
+            db: 0,
+            proto: Proto::default(),
+            authenticated: false,
+            multi: None,
+            watching: Vec::new(),
+            cas_broken: false,
+            created_ms: now_ms,
+            last_ms: now_ms,
+            last_command: None,
+            closing: None,
+            blocked: None,
+            gate: 0,
+        }
+    }
+
+    /// Bytes of memory of the session.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let watched: usize = self.watching.iter().map(|w| w.key.len() + size_of::<Watched>()).sum();
+        size_of::<Client>()
+            + self.name.capacity()
+            + watched
+            + self.multi.as_ref().map_or(0, |m| m.bytes)
+    }
+}
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// The half that stays.
+    pub session: Session,
+    /// The half that moves; `None` while a worker has it or a command of the client runs.
+    pub io: Option<Box<ConnIo>>,
+    /// Readiness that arrived and was not used up: with edge-triggered polling it comes only once.
+    pub readable: bool,
+    /// The peer sends no more: read on until the end is seen, whatever short reads suggest.
+    pub read_to_end: bool,
+    /// The end was seen, or the connection broke.
+    pub peer_gone: bool,
+    /// Requests were left because of too much output: go on when it was sent.
+    pub unfinished: bool,
+    /// In the list of clients to serve this turn.
+    pub in_ready: bool,
+    /// In the list of clients with replies to send.
+    pub in_writes: bool,
+    /// A write came short; writable readiness is awaited.
+    pub write_blocked: bool,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    slots: Vec<(u32, Option<Client>)>,
+    free: Vec<u32>,
+    len: usize,
+    next_id: u64,
+}
+
+impl Clients {
+    /// Nobody but the internal client.
+    pub(crate) fn new() -> Self {
+        let mut internal = Session::new(0, 0);
+        internal.authenticated = true;
+        let client = Client::new(internal, None);
+        Self { slots: vec![(0, Some(client))], free: Vec::new(), len: 0, next_id: 1 }
+    }
+
+    /// Connected clients.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a client.
+    pub(crate) fn insert(
+        &mut self,
+        io: Box<ConnIo>,
+        now_ms: u64,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> ClientKey {
+        let mut session = Session::new(self.next_id, now_ms);
+        self.next_id += 1;
+        self.len += 1;
+        session.addr = peer.to_string();
+        session.laddr = local.to_string();
+        session.fd = io.fd();
+        let client = Some(Client::new(session, Some(io)));
+        if let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.1 = client;
+            return ClientKey { index, generation: slot.0 };
+        }
+        self.slots.push((0, client));
+        let index = u32::try_from(self.slots.len() - 1).expect("maxclients is far below 2^32");
+        ClientKey { index, generation: 0 }
+    }
+
+    /// Takes a client out.
+    pub(crate) fn remove(&mut self, key: ClientKey) -> Option<Client> {
+        assert!(key != ClientKey::INTERNAL, "the internal client stays");
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.0 != key.generation {
+            return None;
+        }
+        let client = slot.1.take()?;
+        slot.0 = slot.0.wrapping_add(1);
+        self.free.push(key.index);
+        self.len -= 1;
+        Some(client)
+    }
+
+    /// A client, unless it is gone.
+    pub(crate) fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
+        let (generation, client) = self.slots.get_mut(key.index as usize)?;
+        if *generation == key.generation { client.as_mut() } else { None }
+    }
+
+    /// A client, unless it is gone.
+    pub(crate) fn get(&self, key: ClientKey) -> Option<&Client> {
+        let (generation, client) = self.slots.get(key.index as usize)?;
+        if *generation == key.generation { client.as_ref() } else { None }
+    }
+
+    /// The session of a client that is known to be there: one whose command runs.
+    pub(crate) fn session(&self, key: ClientKey) -> &Session {
+        &self.get(key).expect("a running command has a client").session
+    }
+
+    /// As [`Clients::session`].
+    pub(crate) fn session_mut(&mut self, key: ClientKey) -> &mut Session {
+        &mut self.get_mut(key).expect("a running command has a client").session
+    }
+
+    /// Every connected client.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
+        self.slots.iter().enumerate().skip(1).filter_map(|(index, (generation, client))| {
+            let key = ClientKey { index: index as u32, generation: *generation };
+            Some((key, client.as_ref()?))
+        })
+    }
+}
+
+impl Client {
+    fn new(session: Session, io: Option<Box<ConnIo>>) -> Self {
+        Self {
+            session,
+            io,
+            readable: false,
+            read_to_end: false,
+            peer_gone: false,
+            unfinished: false,
+            in_ready: false,
+            in_writes: false,
+            write_blocked: false,
+        }
+    }
+}

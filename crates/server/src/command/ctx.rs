@@ -1,0 +1,281 @@
+//! What a command may do: look keys up, change them, and everything that a change entails.
+//!
+//! Main thread. Every read and write of the keyspace by a command goes through here, so the rules
+//! that hold for all of them are written once: a key whose time is over is deleted when met, a
+//! change is counted, journalled and breaks the WATCH of others, and values are charged to memory.
+
+use crate::client::{ClientKey, Session};
+use crate::keyspace::entry::{Entry, EntryRef, NewValue, ValueRef};
+use crate::keyspace::table::{Loc, Table};
+use crate::keyspace::{Hasher, Key};
+use crate::server::Server;
+use crate::tier::Effect;
+use crate::types::Object;
+
+use super::{Error, Request};
+
+/// The surroundings of one running command.
+#[derive(Debug)]
+pub(crate) struct Ctx<'a> {
+    /// Everything the server owns.
+    pub server: &'a mut Server,
+    /// The client that sent the command.
+    pub client: ClientKey,
+    /// The client's database.
+    pub db: usize,
+}
+
+impl<'a> Ctx<'a> {
+    /// The surroundings of a command of `client`.
+    pub(crate) fn new(server: &'a mut Server, client: ClientKey) -> Self {
+        let db = server.clients.session(client).db;
+        Self { server, client, db }
+    }
+
+    /// The session of the client that sent the command.
+    pub(crate) fn session(&mut self) -> &mut Session {
+        self.server.clients.session_mut(self.client)
+    }
+
+    /// Milliseconds since the Unix epoch, the same for a whole transaction.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.server.now_ms
+    }
+
+    /// The store's hash.
+    pub(crate) fn hasher(&self) -> Hasher {
+        self.server.keyspace.hasher()
+    }
+
+    /// Argument `index` of the request as a key.
+    pub(crate) fn key<'r>(&self, request: &Request<'r>, index: usize) -> Key<'r> {
+        request.key(index, self.hasher())
+    }
+
+    /// The table of the client's database.
+    pub(crate) fn table(&self) -> &Table {
+        &self.server.keyspace.dbs[self.db].table
+    }
+
+    fn table_mut(&mut self) -> &mut Table {
+        &mut self.server.keyspace.dbs[self.db].table
+    }
+
+    /// Finds the live value of `key`; deletes it first if its time is over. Counts as a use of the
+    /// key.
+    pub(crate) fn find(&mut self, key: Key<'_>) -> Option<Loc> {
+        let loc = self.find_untouched(key)?;
+        self.server.access.touch(&mut self.server.keyspace.dbs[self.db].table, loc);
+        Some(loc)
+    }
+
+    /// As [`Ctx::find`], without counting as a use: for TYPE, TTL, OBJECT and the like.
+    pub(crate) fn find_untouched(&mut self, key: Key<'_>) -> Option<Loc> {
+        let loc = self.table().find(key)?;
+        let entry = self.table().entry(loc);
+        if entry.is_absent() {
+            return None;
+        }
+        if entry.expires_at_ms().is_some_and(|at| at <= self.server.now_ms) {
+            self.server.stats.expired_keys += 1;
+            self.delete(key, loc);
+            return None;
+        }
+        Some(loc)
+    }
+
+    /// [`Ctx::find`] for a command that reads: counts hits and misses.
+    pub(crate) fn read(&mut self, key: Key<'_>) -> Option<Loc> {
+        let found = self.find(key);
+        match found {
+            Some(_) => self.server.stats.keyspace_hits += 1,
+            None => self.server.stats.keyspace_misses += 1,
+        }
+        found
+    }
+
+    /// The entry at `loc`.
+    pub(crate) fn entry(&self, loc: Loc) -> EntryRef<'_> {
+        self.table().entry(loc)
+    }
+
+    /// Gives `key` a whole value, old or new, and journals it.
+    pub(crate) fn set(&mut self, key: Key<'_>, value: NewValue<'_>, expires_at_ms: Option<u64>) {
+        let found = self.table().find(key);
+        self.set_at(key, found, value, expires_at_ms);
+    }
+
+    /// As [`Ctx::set`], for a caller that has just looked the key up.
+    pub(crate) fn set_at(
+        &mut self,
+        key: Key<'_>,
+        found: Option<Loc>,
+        value: NewValue<'_>,
+        expires_at_ms: Option<u64>,
+    ) {
+        let loc = if let Some(loc) = found {
+            self.overwrite(loc, value, expires_at_ms);
+            self.server.access.touch(&mut self.server.keyspace.dbs[self.db].table, loc);
+            loc
+        } else {
+            let table = &mut self.server.keyspace.dbs[self.db].table;
+            let loc = table.insert(key, value, expires_at_ms);
+            self.server.access.touch_new(table, loc);
+            loc
+        };
+        self.changed(key, Some(loc), Effect::Put);
+    }
+
+    /// Puts in a value that the caller completes and journals at once by another call.
+    pub(super) fn create(&mut self, key: Key<'_>, value: NewValue<'_>) -> Loc {
+        let found = self.table().find(key);
+        let table = &mut self.server.keyspace.dbs[self.db].table;
+        let loc = match found {
+            // Known to be absent.
+            Some(loc) => {
+                table.update(loc, |entry| entry.replace(value, None));
+                loc
+            }
+            None => table.insert(key, value, None),
+        };
+        self.server.access.touch_new(table, loc);
+        loc
+    }
+
+    fn overwrite(&mut self, loc: Loc, value: NewValue<'_>, expires_at_ms: Option<u64>) {
+        // The commonest overwrite, same length and no expiry, costs one copy.
+        if let NewValue::Str(s) = value
+            && expires_at_ms.is_none()
+            && self.entry(loc).expires_at_ms().is_none()
+            && self.table_mut().touch(loc, |entry| entry.overwrite_str(s))
+        {
+            return;
+        }
+        let old = self.table_mut().update(loc, |entry| {
+            let old = entry.take_object();
+            entry.replace(value, expires_at_ms);
+            old
+        });
+        self.server.free_later(old);
+    }
+
+    /// Changes the number at `loc`.
+    pub(crate) fn set_int(&mut self, key: Key<'_>, loc: Loc, number: i64) {
+        let in_place = self
+            .table_mut()
+            .touch(loc, |entry| entry.int_mut().map(|value| *value = number).is_some());
+        if !in_place {
+            let expires_at_ms = self.entry(loc).expires_at_ms();
+            self.overwrite(loc, NewValue::Int(number), expires_at_ms);
+        }
+        self.changed(key, Some(loc), Effect::Put);
+    }
+
+    /// Changes the expiry at `loc`.
+    pub(crate) fn set_expiry(&mut self, key: Key<'_>, loc: Loc, expires_at_ms: Option<u64>) {
+        self.table_mut().update(loc, |entry| entry.set_expiry(expires_at_ms));
+        self.changed(key, Some(loc), Effect::Expiry(expires_at_ms));
+    }
+
+    /// Deletes the key at `loc`.
+    pub(crate) fn delete(&mut self, key: Key<'_>, loc: Loc) {
+        self.remove(key, loc);
+        self.changed(key, None, Effect::Delete);
+    }
+
+    /// Deletes `key` if it is there; returns whether it was.
+    pub(crate) fn delete_key(&mut self, key: Key<'_>) -> bool {
+        let found = self.find_untouched(key);
+        if let Some(loc) = found {
+            self.delete(key, loc);
+        }
+        found.is_some()
+    }
+
+    /// Takes the value out of the keyspace, with what the disk tier needs left behind.
+    fn remove(&mut self, key: Key<'_>, loc: Loc) {
+        let old = if self.server.tier.is_some() {
+            self.table_mut().update(loc, |entry| {
+                let old = entry.take_object();
+                entry.replace(NewValue::Absent, None);
+                old
+            })
+        } else {
+            let mut entry = self.table_mut().remove(loc);
+            entry.take_object()
+        };
+        debug_assert!(self.table().find(key).is_none_or(|l| self.entry(l).is_absent()), "removed");
+        self.server.free_later(old);
+    }
+
+    /// Changes a collection in place. `f` returns how many elements it changed: if none, nothing
+    /// is journalled and nobody's WATCH breaks. A collection left empty is deleted.
+    pub(crate) fn change(
+        &mut self,
+        key: Key<'_>,
+        loc: Loc,
+        effect: Effect<'_>,
+        f: impl FnOnce(&mut Object) -> usize,
+    ) -> usize {
+        let (count, empty) = self.table_mut().update(loc, |entry| {
+            let object = entry.object_mut().expect("the caller checked the type");
+            (f(object), object.is_empty())
+        });
+        if empty {
+            self.delete(key, loc);
+        } else if count > 0 {
+            self.changed(key, Some(loc), effect);
+        }
+        count
+    }
+
+    /// Appends to the string at `loc` without rebuilding a long one.
+    pub(crate) fn change_string<R>(
+        &mut self,
+        key: Key<'_>,
+        loc: Loc,
+        effect: Effect<'_>,
+        f: impl FnOnce(&mut Entry) -> R,
+    ) -> R {
+        let result = self.table_mut().update(loc, f);
+        self.changed(key, Some(loc), effect);
+        result
+    }
+
+    /// Gives the value and expiry at `loc` the name `to`, whatever that held.
+    pub(crate) fn rename(&mut self, from: Key<'_>, loc: Loc, to: Key<'_>) {
+        let expires_at_ms = self.entry(loc).expires_at_ms();
+        let mut value = self.table_mut().update(loc, Entry::take_value);
+        self.delete(from, loc);
+        let found = self.find(to);
+        self.set_at(to, found, value.lend(), expires_at_ms);
+    }
+
+    /// What every change entails.
+    fn changed(&mut self, key: Key<'_>, loc: Option<Loc>, effect: Effect<'_>) {
+        self.server.stats.changes += 1;
+        if !self.server.watch.is_empty() {
+            self.server.watch.touch(&mut self.server.clients, self.db, key.bytes);
+        }
+        if self.server.tier.is_some() {
+            self.server.log_change(self.db, key, loc, effect);
+        }
+    }
+
+    /// Checks that `loc` holds a string; the bytes of an integer are put into `digits`.
+    ///
+    /// # Errors
+    /// [`Error::WRONG_TYPE`].
+    pub(crate) fn string<'e>(
+        &'e self,
+        loc: Loc,
+        digits: &'e mut itoa::Buffer,
+    ) -> Result<&'e [u8], Error> {
+        match self.entry(loc).value() {
+            ValueRef::Int(n) => Ok(digits.format(n).as_bytes()),
+            ValueRef::Str(s) => Ok(s),
+            ValueRef::Big(s) => Ok(s),
+            ValueRef::Object(_) | ValueRef::Absent => Err(Error::WRONG_TYPE),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Running one request: the checks that every command shares, then the command.
+//!
+//! Main thread. Called with the connection half of the client taken out, so replies go straight to
+//! its output while the command may look at every client.
+
+use crate::client::{Blocked, ClientKey, Closing};
+use crate::resp::encode::{Output, Reply};
+use crate::server::Server;
+
+use super::{Ctx, Error, Flags, Request, transaction};
+
+/// How the request ended.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[must_use]
+pub(crate) enum Done {
+    /// It was answered, or queued: take it off the input.
+    Answered,
+    /// The client waits and nothing happened yet: run the request again when it is woken.
+    Waits(Blocked),
+}
+
+/// Runs `request` for `client`; replies go to `out`.
+pub(crate) fn run(
+    server: &mut Server,
+    client: ClientKey,
+    request: &Request<'_>,
+    out: &mut Output,
+) -> Done {
+    let session = server.clients.session_mut(client);
+    let proto = session.proto;
+    let mut reply = Reply::new(out, proto);
+    session.last_ms = server.now_ms;
+    session.last_command = Some(request.command);
+    if let Err(error) = admit(server, client, request) {
+        server.stats.per_command[usize::from(request.command.id)].rejected += 1;
+        if request.command.name == "exec" {
+            transaction::abort(&mut Ctx::new(server, client));
+            refuse(server, client, &Error::exec_abort(&error), &mut reply);
+            return Done::Answered;
+        }
+        refuse(server, client, &error, &mut reply);
+        return Done::Answered;
+    }
+    let session = server.clients.session_mut(client);
+    if session.multi.is_some() && !request.command.flags.has(Flags::UNQUEUED) {
+        queue(server, client, request, &mut reply);
+        return Done::Answered;
+    }
+    if let Some(blocked) = server.blocked_on(client, request) {
+        return Done::Waits(blocked);
+    }
+    execute(&mut Ctx::new(server, client), request, &mut reply)
+}
+
+/// Runs a command that was admitted; also for the commands of a transaction and for replay.
+pub(super) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Done {
+    let id = usize::from(request.command.id);
+    ctx.server.stats.commands += 1;
+    ctx.server.stats.per_command[id].calls += 1;
+    let mark = reply.output().mark();
+    if let Err(error) = (request.command.run)(ctx, request, reply) {
+        reply.output().truncate(mark);
+        ctx.server.stats.per_command[id].failed += 1;
+        ctx.server.stats.error(error.prefix());
+        reply.error(error.as_bytes());
+    }
+    Done::Answered
+}
+
+/// Answers a request whose command does not exist.
+pub(crate) fn unknown<'a>(
+    server: &mut Server,
+    client: ClientKey,
+    name: &[u8],
+    args: impl Iterator<Item = &'a [u8]>,
+    out: &mut Output,
+) {
+    if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+        // A browser was tricked into sending this: nothing behind it may be run.
+        server.log.warning(format_args!(
+            "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: \
+             commands to Flintlock. This is likely due to an attacker attempting to use Cross \
+             Protocol Scripting. Connection aborted."
+        ));
+        server.close_client(client, Closing::Now);
+        return;
+    }
+    let mut reply = Reply::new(out, server.clients.session(client).proto);
+    refuse(server, client, &Error::unknown_command(name, args), &mut reply);
+}
+
+/// Refuses a request before it ran; a transaction it was meant for will fail.
+fn refuse(server: &mut Server, client: ClientKey, error: &Error, reply: &mut Reply<'_>) {
+    server.stats.error(error.prefix());
+    reply.error(error.as_bytes());
+    if let Some(multi) = &mut server.clients.session_mut(client).multi {
+        multi.failed = true;
+    }
+}
+
+/// The checks in front of a command, in Redis's order.
+fn admit(server: &Server, client: ClientKey, request: &Request<'_>) -> Result<(), Error> {
+    let command = request.command;
+    let session = server.clients.session(client);
+    if let (true, Some(sub)) = (command.flags.has(Flags::CONTAINER), request.get(1)) {
+        return Err(Error::unknown_subcommand(command.name, sub));
+    }
+    if !command.accepts(request.len()) {
+        return Err(Error::arity(command.name));
+    }
+    if !session.authenticated && !command.flags.has(Flags::NO_AUTH) {
+        return Err(Error::NO_AUTH);
+    }
+    if session.multi.is_some() && command.flags.has(Flags::NO_MULTI) {
+        return Err(Error::text("ERR Command not allowed inside a transaction"));
+    }
+    if command.flags.has(Flags::WRITE) {
+        server.may_write(command)?;
+    }
+    Ok(())
+}
+
+fn queue(server: &mut Server, client: ClientKey, request: &Request<'_>, reply: &mut Reply<'_>) {
+    let max = server.config.client_query_buffer_limit_bytes;
+    let session = server.clients.session_mut(client);
+    let Some(multi) = &mut session.multi else { return };
+    let owned = request.detach();
+    if (multi.bytes + owned.memory_bytes()) as u64 > max {
+        // The queue is input that was not run yet, and bounded as such.
+        multi.failed = true;
+        let error = Error::fixed("ERR transaction exceeds client-query-buffer-limit");
+        server.stats.error(error.prefix());
+        reply.error(error.as_bytes());
+        return;
+    }
+    multi.bytes += owned.memory_bytes();
+    multi.queue.push(owned);
+    reply.simple("QUEUED");
+}

@@ -1,0 +1,199 @@
+//! What COMMAND DOCS says of each command: one line a command, in our own words.
+//!
+//! Apart from the rows so that a family's rows stay one line each.
+
+use super::Command;
+
+/// The family of a command, as clients group them.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Group {
+    Generic,
+    String,
+    List,
+    Hash,
+    Set,
+    SortedSet,
+    Transactions,
+    Connection,
+    Server,
+}
+
+impl Group {
+    /// The name in COMMAND DOCS.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::String => "string",
+            Self::List => "list",
+            Self::Hash => "hash",
+            Self::Set => "set",
+            Self::SortedSet => "sorted-set",
+            Self::Transactions => "transactions",
+            Self::Connection => "connection",
+            Self::Server => "server",
+        }
+    }
+
+    /// The ACL category; commands about the server have none in common.
+    pub(super) const fn category(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Generic => "@keyspace",
+            Self::String => "@string",
+            Self::List => "@list",
+            Self::Hash => "@hash",
+            Self::Set => "@set",
+            Self::SortedSet => "@sortedset",
+            Self::Transactions => "@transaction",
+            Self::Connection => "@connection",
+            Self::Server => return None,
+        })
+    }
+}
+
+/// See the module doc.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Docs {
+    pub name: &'static str,
+    pub group: Group,
+    pub since: &'static str,
+    pub complexity: &'static str,
+    pub summary: &'static str,
+}
+
+const fn doc(
+    name: &'static str,
+    group: Group,
+    since: &'static str,
+    complexity: &'static str,
+    summary: &'static str,
+) -> Docs {
+    Docs { name, group, since, complexity, summary }
+}
+
+const CONST: &str = "O(1)";
+const KEYS: &str = "O(N) with N the number of keys named";
+const ALL: &str = "O(N) with N the number of keys in the database";
+const ITEMS: &str = "O(N) with N the number of elements named";
+const WHOLE: &str = "O(N) with N the number of elements in the value";
+const LOG: &str = "O(log(N)) for each member, with N the size of the sorted set";
+const CLIENTS: &str = "O(N) with N the number of clients";
+
+use Group::{Connection, Generic, Hash, List, Server, Set, SortedSet, String, Transactions};
+
+/// One row a command, sorted by name.
+const DOCS: &[Docs] = &[
+    doc("append", String, "2.0.0", CONST, "Adds bytes to the end of a string"),
+    doc("auth", Connection, "1.0.0", CONST, "Proves the right to use the server"),
+    doc("bgsave", Server, "1.0.0", CONST, "Makes everything so far durable, in the background"),
+    doc("client", Connection, "2.4.0", CONST, "Commands about connections"),
+    doc("client|getname", Connection, "2.6.9", CONST, "Tells the name of this connection"),
+    doc("client|help", Connection, "5.0.0", CONST, "Lists the subcommands"),
+    doc("client|id", Connection, "5.0.0", CONST, "Tells the number of this connection"),
+    doc("client|info", Connection, "6.2.0", CONST, "Describes this connection"),
+    doc("client|kill", Connection, "2.4.0", CLIENTS, "Closes connections"),
+    doc("client|list", Connection, "2.4.0", CLIENTS, "Describes the connections"),
+    doc("client|setinfo", Connection, "7.2.0", CONST, "Notes the client library and its version"),
+    doc("client|setname", Connection, "2.6.9", CONST, "Names this connection"),
+    doc("command", Server, "2.8.13", CONST, "Describes the commands"),
+    doc("command|count", Server, "2.8.13", CONST, "Counts the commands"),
+    doc("command|docs", Server, "7.0.0", CONST, "Documents commands"),
+    doc("command|help", Server, "5.0.0", CONST, "Lists the subcommands"),
+    doc("command|info", Server, "2.8.13", CONST, "Describes commands"),
+    doc("config", Server, "2.0.0", CONST, "Commands about the configuration"),
+    doc("config|get", Server, "2.0.0", CONST, "Shows directives by pattern"),
+    doc("config|help", Server, "5.0.0", CONST, "Lists the subcommands"),
+    doc("config|resetstat", Server, "2.0.0", CONST, "Starts the counters of INFO anew"),
+    doc("config|rewrite", Server, "2.8.0", CONST, "Writes the directives back to their file"),
+    doc("config|set", Server, "2.0.0", CONST, "Changes directives while running"),
+    doc("dbsize", Server, "1.0.0", CONST, "Counts the keys of the database"),
+    doc("debug", Server, "1.0.0", CONST, "Commands for tests"),
+    doc("decr", String, "1.0.0", CONST, "Takes one from a number"),
+    doc("decrby", String, "1.0.0", CONST, "Takes a number from a number"),
+    doc("del", Generic, "1.0.0", KEYS, "Deletes keys"),
+    doc("discard", Transactions, "2.0.0", ITEMS, "Forgets the commands queued since MULTI"),
+    doc("echo", Connection, "1.0.0", CONST, "Sends back what was sent"),
+    doc("exec", Transactions, "1.2.0", ITEMS, "Runs the commands queued since MULTI"),
+    doc("exists", Generic, "1.0.0", KEYS, "Counts which of the keys exist"),
+    doc("expire", Generic, "1.0.0", CONST, "Sets the seconds that a key has left"),
+    doc("expireat", Generic, "1.2.0", CONST, "Sets the Unix time at which a key expires"),
+    doc("flushall", Server, "1.0.0", CONST, "Deletes every key of every database"),
+    doc("flushdb", Server, "1.0.0", CONST, "Deletes every key of the database"),
+    doc("get", String, "1.0.0", CONST, "Reads a string"),
+    doc("getdel", String, "6.2.0", CONST, "Reads a string and deletes it"),
+    doc("getex", String, "6.2.0", CONST, "Reads a string and changes its expiry"),
+    doc("hdel", Hash, "2.0.0", ITEMS, "Deletes fields of a hash"),
+    doc("hello", Connection, "6.0.0", CONST, "Agrees on a protocol version"),
+    doc("hget", Hash, "2.0.0", CONST, "Reads a field of a hash"),
+    doc("hgetall", Hash, "2.0.0", WHOLE, "Reads every field of a hash"),
+    doc("hlen", Hash, "2.0.0", CONST, "Counts the fields of a hash"),
+    doc("hset", Hash, "2.0.0", ITEMS, "Sets fields of a hash"),
+    doc("incr", String, "1.0.0", CONST, "Adds one to a number"),
+    doc("incrby", String, "1.0.0", CONST, "Adds a number to a number"),
+    doc("info", Server, "1.0.0", CONST, "Describes the state of the server"),
+    doc("keys", Generic, "1.0.0", ALL, "Lists the keys that match a pattern"),
+    doc("lastsave", Server, "1.0.0", CONST, "Tells when everything was last made durable"),
+    doc("llen", List, "1.0.0", CONST, "Counts the elements of a list"),
+    doc("lpop", List, "1.0.0", ITEMS, "Takes elements from the head of a list"),
+    doc("lpush", List, "1.0.0", ITEMS, "Adds elements to the head of a list"),
+    doc("lrange", List, "1.0.0", WHOLE, "Reads a range of a list"),
+    doc("mget", String, "1.0.0", KEYS, "Reads strings"),
+    doc("mset", String, "1.0.1", KEYS, "Sets strings, all at once"),
+    doc("multi", Transactions, "1.2.0", CONST, "Queues the commands that follow"),
+    doc("persist", Generic, "2.2.0", CONST, "Takes the expiry from a key"),
+    doc("pexpire", Generic, "2.6.0", CONST, "Sets the milliseconds that a key has left"),
+    doc("pexpireat", Generic, "2.6.0", CONST, "Sets the Unix time in milliseconds of expiry"),
+    doc("ping", Connection, "1.0.0", CONST, "Answers"),
+    doc("pttl", Generic, "2.6.0", CONST, "Tells the milliseconds that a key has left"),
+    doc("quit", Connection, "1.0.0", CONST, "Closes this connection"),
+    doc("randomkey", Generic, "1.0.0", CONST, "Names any key of the database"),
+    doc("rename", Generic, "1.0.0", CONST, "Gives a key another name"),
+    doc("reset", Connection, "6.2.0", CONST, "Makes this connection as good as new"),
+    doc("rpop", List, "1.0.0", ITEMS, "Takes elements from the tail of a list"),
+    doc("rpush", List, "1.0.0", ITEMS, "Adds elements to the tail of a list"),
+    doc("sadd", Set, "1.0.0", ITEMS, "Adds members to a set"),
+    doc("save", Server, "1.0.0", CONST, "Makes everything so far durable"),
+    doc("scan", Generic, "2.8.0", CONST, "Lists the keys of the database in steps"),
+    doc("scard", Set, "1.0.0", CONST, "Counts the members of a set"),
+    doc("select", Connection, "1.0.0", CONST, "Changes the database of this connection"),
+    doc("set", String, "1.0.0", CONST, "Sets a string"),
+    doc("setnx", String, "1.0.0", CONST, "Sets a string if the key does not exist"),
+    doc("shutdown", Server, "1.0.0", CONST, "Ends the server"),
+    doc("smembers", Set, "1.0.0", WHOLE, "Reads every member of a set"),
+    doc("spop", Set, "1.0.0", ITEMS, "Takes random members from a set"),
+    doc("srem", Set, "1.0.0", ITEMS, "Takes members from a set"),
+    doc("strlen", String, "2.2.0", CONST, "Measures a string"),
+    doc("ttl", Generic, "1.0.0", CONST, "Tells the seconds that a key has left"),
+    doc("type", Generic, "1.0.0", CONST, "Tells the type of a key"),
+    doc("unlink", Generic, "4.0.0", KEYS, "Deletes keys and frees them in the background"),
+    doc("unwatch", Transactions, "2.2.0", CONST, "Forgets every WATCH"),
+    doc("watch", Transactions, "2.2.0", KEYS, "Makes EXEC depend on keys staying as they are"),
+    doc("zadd", SortedSet, "1.2.0", LOG, "Adds members to a sorted set or changes scores"),
+    doc("zcard", SortedSet, "1.2.0", CONST, "Counts the members of a sorted set"),
+    doc("zpopmin", SortedSet, "5.0.0", LOG, "Takes the members with the lowest scores"),
+    doc("zrange", SortedSet, "1.2.0", WHOLE, "Reads a range of a sorted set"),
+    doc("zrem", SortedSet, "1.2.0", LOG, "Takes members from a sorted set"),
+    doc("zscore", SortedSet, "1.2.0", CONST, "Reads the score of a member"),
+];
+
+/// The documentation of a row.
+pub(super) fn of(row: &Command) -> &'static Docs {
+    let found = DOCS.binary_search_by(|d| d.name.cmp(row.name));
+    &DOCS[found.expect("a test checks that every row is documented")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_documented_and_nothing_else_is() {
+        assert!(DOCS.windows(2).all(|w| w[0].name < w[1].name), "sorted by name");
+        let names: Vec<_> = super::super::all().iter().map(|row| row.name).collect();
+        for row in super::super::all() {
+            assert_eq!(of(row).name, row.name);
+        }
+        for docs in DOCS {
+            assert!(names.contains(&docs.name), "{} is documented but absent", docs.name);
+        }
+    }
+}

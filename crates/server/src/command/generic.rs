@@ -1,0 +1,383 @@
+//! Commands on keys of any type: existence, expiry, names, iteration.
+
+use crate::keyspace::Key;
+use crate::keyspace::entry::{EntryRef, ValueRef};
+use crate::resp::encode::Reply;
+use crate::types::number::parse_i64;
+use crate::util::glob;
+
+use super::expiry::Unit;
+use super::{Command, Ctx, Error, Flags, Keys, Request};
+
+const WRITE: Flags = Flags::WRITE;
+const READ: Flags = Flags::READONLY;
+const FAST: Flags = Flags::FAST;
+
+/// The rows of this family.
+pub(super) fn commands() -> Vec<Command> {
+    vec![
+        Command::new("del", del, -2, &[WRITE], Keys::ALL),
+        Command::new("unlink", del, -2, &[WRITE, FAST], Keys::ALL),
+        Command::new("exists", exists, -2, &[READ, FAST], Keys::ALL),
+        Command::new("type", type_of, 2, &[READ, FAST], Keys::ONE),
+        Command::new("expire", expire, -3, &[WRITE, FAST], Keys::ONE),
+        Command::new("pexpire", pexpire, -3, &[WRITE, FAST], Keys::ONE),
+        Command::new("expireat", expireat, -3, &[WRITE, FAST], Keys::ONE),
+        Command::new("pexpireat", pexpireat, -3, &[WRITE, FAST], Keys::ONE),
+        Command::new("ttl", ttl, 2, &[READ, FAST], Keys::ONE),
+        Command::new("pttl", pttl, 2, &[READ, FAST], Keys::ONE),
+        Command::new("persist", persist, 2, &[WRITE, FAST], Keys::ONE),
+        Command::new("rename", rename, 3, &[WRITE], Keys::TWO),
+        Command::new("keys", keys, 2, &[READ, Flags::DANGEROUS], Keys::NONE),
+        Command::new("scan", scan, -2, &[READ], Keys::NONE),
+        Command::new("randomkey", randomkey, 1, &[READ], Keys::NONE),
+        Command::new("dbsize", dbsize, 1, &[READ, FAST], Keys::NONE),
+        Command::new("flushdb", flushdb, -1, &[WRITE, Flags::DANGEROUS], Keys::NONE),
+        Command::new("flushall", flushall, -1, &[WRITE, Flags::DANGEROUS], Keys::NONE),
+    ]
+}
+
+fn del(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let deleted = (1..request.len()).filter(|&i| ctx.delete_key(ctx.key(request, i))).count();
+    reply.count(deleted);
+    Ok(())
+}
+
+fn exists(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let there = |i: &usize| ctx.find_untouched(ctx.key(request, *i)).is_some();
+    reply.count((1..request.len()).filter(there).count());
+    Ok(())
+}
+
+/// The name that TYPE gives.
+pub(super) fn type_name(value: ValueRef<'_>) -> &'static str {
+    match value {
+        ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Big(_) => "string",
+        ValueRef::Object(object) => object.type_name(),
+        ValueRef::Absent => "none",
+    }
+}
+
+fn type_of(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let found = ctx.find_untouched(ctx.key(request, 1));
+    reply.simple(found.map_or("none", |loc| type_name(ctx.entry(loc).value())));
+    Ok(())
+}
+
+/// Conditions of EXPIRE.
+#[derive(Default)]
+struct Conditions {
+    nx: bool,
+    xx: bool,
+    gt: bool,
+    lt: bool,
+}
+
+impl Conditions {
+    fn parse(request: &Request<'_>) -> Result<Self, Error> {
+        let mut it = Self::default();
+        for word in request.from(3) {
+            match word.to_ascii_lowercase().as_slice() {
+                b"nx" => it.nx = true,
+                b"xx" => it.xx = true,
+                b"gt" => it.gt = true,
+                b"lt" => it.lt = true,
+                _ => return Err(Error::text([b"ERR Unsupported option ", word].concat())),
+            }
+            if it.nx && (it.xx || it.gt || it.lt) {
+                return Err(Error::fixed(
+                    "ERR NX and XX, GT or LT options at the same time are not compatible",
+                ));
+            }
+            if it.gt && it.lt {
+                return Err(Error::fixed(
+                    "ERR GT and LT options at the same time are not compatible",
+                ));
+            }
+        }
+        Ok(it)
+    }
+
+    /// Whether an expiry of `at` may take the place of `now`.
+    fn allow(&self, now: Option<i64>, at: i64) -> bool {
+        !(self.nx && now.is_some()
+            || self.xx && now.is_none()
+            || self.gt && now.is_none_or(|now| at <= now)
+            || self.lt && now.is_some_and(|now| at >= now))
+    }
+}
+
+fn expire_with(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+    unit: Unit,
+) -> Result<(), Error> {
+    let conditions = Conditions::parse(request)?;
+    let time = parse_i64(request.arg(2)).ok_or(Error::NOT_INTEGER)?;
+    let at = unit.unix_ms(time, ctx.now_ms());
+    let at = at.ok_or_else(|| Error::expire_time(request.command.name))?;
+    let key = ctx.key(request, 1);
+    let Some(loc) = ctx.find(key) else {
+        reply.int(0);
+        return Ok(());
+    };
+    let now = ctx.entry(loc).expires_at_ms().and_then(|ms| i64::try_from(ms).ok());
+    if !conditions.allow(now, at) {
+        reply.int(0);
+        return Ok(());
+    }
+    match u64::try_from(at) {
+        Ok(at) if at > ctx.now_ms() => ctx.set_expiry(key, loc, Some(at)),
+        _ => ctx.delete(key, loc),
+    }
+    reply.int(1);
+    Ok(())
+}
+
+fn expire(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    expire_with(ctx, request, reply, Unit::Seconds)
+}
+
+fn pexpire(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    expire_with(ctx, request, reply, Unit::Millis)
+}
+
+fn expireat(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    expire_with(ctx, request, reply, Unit::AtSeconds)
+}
+
+fn pexpireat(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    expire_with(ctx, request, reply, Unit::AtMillis)
+}
+
+/// Milliseconds left, -1 without expiry, -2 without key.
+fn left_ms(ctx: &mut Ctx<'_>, key: Key<'_>) -> i64 {
+    let Some(loc) = ctx.find_untouched(key) else { return -2 };
+    let Some(at) = ctx.entry(loc).expires_at_ms() else { return -1 };
+    i64::try_from(at.saturating_sub(ctx.now_ms())).unwrap_or(i64::MAX)
+}
+
+fn ttl(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let ms = left_ms(ctx, ctx.key(request, 1));
+    reply.int(if ms < 0 { ms } else { ms.saturating_add(500) / 1000 });
+    Ok(())
+}
+
+fn pttl(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    reply.int(left_ms(ctx, ctx.key(request, 1)));
+    Ok(())
+}
+
+fn persist(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let key = ctx.key(request, 1);
+    let found = ctx.find(key).filter(|loc| ctx.entry(*loc).expires_at_ms().is_some());
+    if let Some(loc) = found {
+        ctx.set_expiry(key, loc, None);
+    }
+    reply.int(i64::from(found.is_some()));
+    Ok(())
+}
+
+fn rename(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let (from, to) = (ctx.key(request, 1), ctx.key(request, 2));
+    let loc = ctx.find(from).ok_or(Error::NO_SUCH_KEY)?;
+    if from.bytes != to.bytes {
+        ctx.rename(from, loc, to);
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// Whether an entry is a live key whose name matches.
+fn is_match(entry: EntryRef<'_>, now_ms: u64, pattern: Option<&[u8]>) -> bool {
+    !entry.is_absent()
+        && entry.expires_at_ms().is_none_or(|at| at > now_ms)
+        && pattern.is_none_or(|p| glob::matches(p, entry.key()))
+}
+
+fn keys(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let pattern = Some(request.arg(1)).filter(|p| *p != b"*");
+    let now_ms = ctx.now_ms();
+    let mut found: Vec<Box<[u8]>> = Vec::new();
+    ctx.table().scan(0, usize::MAX, |entry| {
+        if is_match(entry, now_ms, pattern) {
+            found.push(entry.key().into());
+        }
+    });
+    reply.array(found.len());
+    found.iter().for_each(|key| reply.bulk(key));
+    Ok(())
+}
+
+/// Bits by which a scan position is shifted to make a cursor: clients in languages without
+/// unsigned 64-bit numbers must be able to hold it, and positions have zeros there.
+const CURSOR_SHIFT: u32 = 16;
+
+/// Options of SCAN.
+struct ScanOptions<'a> {
+    count: usize,
+    pattern: Option<&'a [u8]>,
+    type_name: Option<Vec<u8>>,
+}
+
+impl<'a> ScanOptions<'a> {
+    fn parse(request: &Request<'a>) -> Result<Self, Error> {
+        let mut options = Self { count: 10, pattern: None, type_name: None };
+        let mut rest = request.from(2);
+        while let Some(word) = rest.next() {
+            let value = rest.next().ok_or(Error::SYNTAX)?;
+            match word.to_ascii_lowercase().as_slice() {
+                b"count" => {
+                    let count = parse_i64(value).ok_or(Error::NOT_INTEGER)?;
+                    let count = usize::try_from(count).ok().filter(|c| *c > 0);
+                    options.count = count.ok_or(Error::SYNTAX)?;
+                }
+                b"match" => options.pattern = Some(value).filter(|p| *p != b"*"),
+                b"type" => options.type_name = Some(value.to_ascii_lowercase()),
+                _ => return Err(Error::SYNTAX),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A cursor as Redis reads it: what C's `strtoul` takes, all of it, so nothing is 0 and a negative
+/// number wraps around.
+fn parse_cursor(text: &[u8]) -> Option<u64> {
+    let (negative, digits) = match text {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    // What `parse` takes besides is a second sign.
+    let number: u64 =
+        std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?.parse().ok()?;
+    Some(if negative { number.wrapping_neg() } else { number })
+}
+
+fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let cursor = parse_cursor(request.arg(1)).ok_or(Error::INVALID_CURSOR)?;
+    let options = ScanOptions::parse(request)?;
+    let now_ms = ctx.now_ms();
+    let mut found: Vec<Box<[u8]>> = Vec::new();
+    // Higher cursors were never given out: they are past the end.
+    let position =
+        if cursor >> (64 - CURSOR_SHIFT) == 0 { cursor << CURSOR_SHIFT } else { u64::MAX };
+    let next = ctx.table().scan(position, options.count, |entry| {
+        let type_fits =
+            options.type_name.as_ref().is_none_or(|t| type_name(entry.value()).as_bytes() == t);
+        if type_fits && is_match(entry, now_ms, options.pattern) {
+            found.push(entry.key().into());
+        }
+    });
+    reply.array(2);
+    let cursor = next.map_or(0, |position| position >> CURSOR_SHIFT);
+    reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
+    reply.array(found.len());
+    found.iter().for_each(|key| reply.bulk(key));
+    Ok(())
+}
+
+fn randomkey(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let now_ms = ctx.now_ms();
+    // Expired keys may be anywhere: a bounded number of draws, then the first live key there is.
+    for draw in 0..100 {
+        let random = if draw < 99 { ctx.server.random() } else { 0 };
+        let width = if draw < 99 { 16 } else { usize::MAX };
+        let skip = ctx.server.random() as usize % 16;
+        let mut found: Vec<Box<[u8]>> = Vec::new();
+        ctx.table().sample(random, width, |entry| {
+            if found.len() <= skip && is_match(entry, now_ms, None) {
+                found.push(entry.key().into());
+            }
+        });
+        if let Some(key) = found.last() {
+            reply.bulk(key);
+            return Ok(());
+        }
+        if ctx.table().counts().values == 0 {
+            break;
+        }
+    }
+    reply.null();
+    Ok(())
+}
+
+fn dbsize(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    reply.count(ctx.table().counts().values);
+    Ok(())
+}
+
+/// FLUSHDB and FLUSHALL free in the background either way; the word is only checked.
+fn check_flush_option(request: &Request<'_>) -> Result<(), Error> {
+    match (request.len(), request.get(1)) {
+        (1, _) => Ok(()),
+        (2, Some(word))
+            if word.eq_ignore_ascii_case(b"async") || word.eq_ignore_ascii_case(b"sync") =>
+        {
+            Ok(())
+        }
+        _ => Err(Error::SYNTAX),
+    }
+}
+
+fn flushdb(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    check_flush_option(request)?;
+    let db = ctx.db;
+    ctx.server.flush(db..db + 1);
+    reply.ok();
+    Ok(())
+}
+
+fn flushall(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    check_flush_option(request)?;
+    let all = ctx.server.keyspace.dbs.len();
+    ctx.server.flush(0..all);
+    reply.ok();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors() {
+        assert_eq!(parse_cursor(b"0"), Some(0));
+        assert_eq!(parse_cursor(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_cursor(b""), Some(0));
+        assert_eq!(parse_cursor(b"+7"), Some(7));
+        assert_eq!(parse_cursor(b"-1"), Some(u64::MAX));
+        for bad in [&b"x"[..], b"1x", b" 1", b"-", b"++1", b"18446744073709551616"] {
+            assert_eq!(parse_cursor(bad), None, "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn conditions_of_expire() {
+        let allow = |nx, xx, gt, lt, now, at| Conditions { nx, xx, gt, lt }.allow(now, at);
+        assert!(allow(false, false, false, false, None, 5));
+        assert!(
+            allow(true, false, false, false, None, 5)
+                && !allow(true, false, false, false, Some(1), 5)
+        );
+        assert!(
+            allow(false, true, false, false, Some(1), 5)
+                && !allow(false, true, false, false, None, 5)
+        );
+        // Without expiry a key lives for ever: nothing is greater, everything is less.
+        assert!(
+            !allow(false, false, true, false, None, 5) && allow(false, false, false, true, None, 5)
+        );
+        assert!(
+            allow(false, false, true, false, Some(4), 5)
+                && !allow(false, false, true, false, Some(5), 5)
+        );
+        assert!(
+            allow(false, false, false, true, Some(6), 5)
+                && !allow(false, false, false, true, Some(5), 5)
+        );
+    }
+}

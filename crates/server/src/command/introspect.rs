@@ -1,0 +1,188 @@
+//! COMMAND: what the table says about itself.
+
+use crate::resp::encode::Reply;
+
+use super::docs::Group;
+use super::table::{all, lookup, subcommands};
+use super::{Command, Ctx, Error, Flags, Keys, Request, docs};
+
+const ANY: Flags = Flags::LOADING.or(Flags::STALE);
+
+/// The rows of this family.
+pub(super) fn commands() -> Vec<Command> {
+    vec![
+        Command::new("command", command, -1, &[ANY, Flags::CONTAINER], Keys::NONE),
+        Command::new("command|count", count, 2, &[ANY], Keys::NONE),
+        Command::new("command|info", info, -2, &[ANY], Keys::NONE),
+        Command::new("command|docs", docs_of, -2, &[ANY], Keys::NONE),
+        Command::new("command|help", super::help, 2, &[ANY], Keys::NONE),
+    ]
+}
+
+/// Rows that are commands, not subcommands.
+fn top_level() -> impl Iterator<Item = &'static Command> {
+    all().iter().filter(|row| !row.name.contains('|'))
+}
+
+fn command(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    reply.array(top_level().count());
+    top_level().for_each(|row| describe(row, reply));
+    Ok(())
+}
+
+fn count(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    reply.count(top_level().count());
+    Ok(())
+}
+
+fn info(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    if request.len() == 2 {
+        reply.array(top_level().count());
+        top_level().for_each(|row| describe(row, reply));
+        return Ok(());
+    }
+    reply.array(request.len() - 2);
+    for name in request.from(2) {
+        match lookup(name) {
+            Some(row) => describe(row, reply),
+            None => reply.null(),
+        }
+    }
+    Ok(())
+}
+
+/// Names of flags, in the order in which Redis lists them.
+const FLAG_NAMES: [(Flags, &str); 13] = [
+    (Flags::WRITE, "write"),
+    (Flags::READONLY, "readonly"),
+    (Flags::DENYOOM, "denyoom"),
+    (Flags::ADMIN, "admin"),
+    (Flags::NOSCRIPT, "noscript"),
+    (Flags::LOADING, "loading"),
+    (Flags::STALE, "stale"),
+    (Flags::NO_ASYNC_LOADING, "no_async_loading"),
+    (Flags::SKIP_SLOWLOG, "skip_slowlog"),
+    (Flags::FAST, "fast"),
+    (Flags::NO_AUTH, "no_auth"),
+    (Flags::NO_MULTI, "no_multi"),
+    (Flags::ALLOW_BUSY, "allow_busy"),
+];
+
+/// The ten fields of COMMAND INFO.
+fn describe(row: &Command, reply: &mut Reply<'_>) {
+    reply.array(10);
+    reply.bulk(row.name.as_bytes());
+    reply.int(i64::from(row.arity));
+    let flags: Vec<&str> =
+        FLAG_NAMES.iter().filter(|(f, _)| row.flags.has(*f)).map(|(_, name)| *name).collect();
+    reply.set(flags.len());
+    flags.iter().for_each(|name| reply.simple(name));
+    reply.int(i64::from(row.keys.first));
+    reply.int(i64::from(row.keys.last));
+    reply.int(i64::from(row.keys.step));
+    let categories = categories(row);
+    reply.set(categories.len());
+    categories.iter().for_each(|name| reply.simple(name));
+    // Tips are for proxies that split commands over a cluster.
+    reply.array(0);
+    key_specs(row, reply);
+    let subs: Vec<&Command> = subcommands(row).collect();
+    reply.array(subs.len());
+    subs.iter().for_each(|sub| describe(sub, reply));
+}
+
+/// ACL categories: those that follow from the flags, and the family's.
+fn categories(row: &Command) -> Vec<&'static str> {
+    let flags = row.flags;
+    let by_flag = [
+        (flags.has(Flags::WRITE), "@write"),
+        (flags.has(Flags::READONLY), "@read"),
+        (flags.has(Flags::ADMIN) || row.name == "lastsave", "@admin"),
+        (flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS), "@dangerous"),
+        (flags.has(Flags::FAST), "@fast"),
+        (!flags.has(Flags::FAST), "@slow"),
+    ];
+    family(row).into_iter().chain(by_flag.iter().filter(|(set, _)| *set).map(|(_, n)| *n)).collect()
+}
+
+/// The category of the family; irregular for commands about the server.
+fn family(row: &Command) -> Option<&'static str> {
+    let group = docs::of(row).group;
+    match group {
+        Group::Server if row.name.starts_with("command") => Some("@connection"),
+        Group::Server => {
+            let keys = row.flags.has(Flags::WRITE) || row.flags.has(Flags::READONLY);
+            keys.then_some("@keyspace")
+        }
+        _ if row.flags.has(Flags::CONTAINER) => None,
+        _ => group.category(),
+    }
+}
+
+/// One key specification says what first, last and step say.
+fn key_specs(row: &Command, reply: &mut Reply<'_>) {
+    if row.keys.first == 0 {
+        return reply.array(0);
+    }
+    reply.array(1);
+    reply.map(3);
+    reply.bulk(b"flags");
+    let access = if row.flags.has(Flags::READONLY) { "RO" } else { "RW" };
+    reply.set(2);
+    reply.simple(access);
+    reply.simple("access");
+    reply.bulk(b"begin_search");
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"index");
+    reply.bulk(b"spec");
+    reply.map(1);
+    reply.bulk(b"index");
+    reply.int(i64::from(row.keys.first));
+    reply.bulk(b"find_keys");
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"range");
+    reply.bulk(b"spec");
+    reply.map(3);
+    reply.bulk(b"lastkey");
+    // Counted from the first key here, from the first argument above.
+    let last = i64::from(row.keys.last);
+    reply.int(if last < 0 { last } else { last - i64::from(row.keys.first) });
+    reply.bulk(b"keystep");
+    reply.int(i64::from(row.keys.step));
+    reply.bulk(b"limit");
+    reply.int(0);
+}
+
+fn docs_of(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let rows: Vec<&Command> = if request.len() == 2 {
+        top_level().collect()
+    } else {
+        request.from(2).filter_map(lookup).collect()
+    };
+    reply.map(rows.len());
+    rows.iter().for_each(|row| document(row, reply));
+    Ok(())
+}
+
+fn document(row: &Command, reply: &mut Reply<'_>) {
+    let docs = docs::of(row);
+    let subs: Vec<&Command> = subcommands(row).collect();
+    reply.bulk(row.name.as_bytes());
+    reply.map(4 + usize::from(!subs.is_empty()));
+    for (field, text) in [
+        ("summary", docs.summary),
+        ("since", docs.since),
+        ("group", docs.group.name()),
+        ("complexity", docs.complexity),
+    ] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(text.as_bytes());
+    }
+    if !subs.is_empty() {
+        reply.bulk(b"subcommands");
+        reply.map(subs.len());
+        subs.iter().for_each(|sub| document(sub, reply));
+    }
+}

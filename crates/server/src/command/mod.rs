@@ -1,0 +1,195 @@
+//! Commands: what a row of the table is, and how one request is run.
+//!
+//! Main thread. One file a family; each begins with its rows (`COMMANDS`) and `table` joins them.
+//! A command reads and changes the keyspace only through [`Ctx`], which expires, journals, touches
+//! watchers and asks the disk tier; it never calls storage. A command that returns an error has
+//! changed nothing.
+
+mod collection;
+mod connection;
+mod ctx;
+pub(crate) mod dispatch;
+mod docs;
+mod error;
+mod expiry;
+mod generic;
+mod hash;
+mod introspect;
+mod list;
+mod request;
+mod server;
+mod set;
+mod string;
+mod table;
+mod transaction;
+mod zset;
+
+pub(crate) use ctx::Ctx;
+pub(crate) use error::Error;
+pub(crate) use request::{OwnedRequest, Request};
+pub(crate) use table::{all, lookup, lookup_request};
+
+use crate::resp::encode::Reply;
+
+/// What a command function is: it answers through the reply or with an error.
+pub(crate) type Run = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> Result<(), Error>;
+
+/// Properties of a command, as COMMAND INFO lists them, and ours behind them.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Flags(u32);
+
+impl Flags {
+    /// May change keys.
+    pub(crate) const WRITE: Self = Self(1);
+    /// Only reads keys.
+    pub(crate) const READONLY: Self = Self(1 << 1);
+    /// Refused when memory is full.
+    pub(crate) const DENYOOM: Self = Self(1 << 2);
+    /// For administrators.
+    pub(crate) const ADMIN: Self = Self(1 << 3);
+    /// Constant or logarithmic time.
+    pub(crate) const FAST: Self = Self(1 << 4);
+    /// Allowed before AUTH.
+    pub(crate) const NO_AUTH: Self = Self(1 << 5);
+    /// Not from scripts.
+    pub(crate) const NOSCRIPT: Self = Self(1 << 6);
+    /// Allowed while loading.
+    pub(crate) const LOADING: Self = Self(1 << 7);
+    /// Allowed on a stale replica.
+    pub(crate) const STALE: Self = Self(1 << 8);
+    /// Not inside MULTI.
+    pub(crate) const NO_MULTI: Self = Self(1 << 9);
+    /// Runs at once inside MULTI instead of being queued.
+    pub(crate) const UNQUEUED: Self = Self(1 << 10);
+    /// Does not need the old values of its keys, so none are loaded for it.
+    pub(crate) const BLIND: Self = Self(1 << 11);
+    /// May be allowed while a script runs too long.
+    pub(crate) const ALLOW_BUSY: Self = Self(1 << 12);
+    /// Not in the slow log: its parts are.
+    pub(crate) const SKIP_SLOWLOG: Self = Self(1 << 13);
+    /// Only a name in front of subcommands, which have rows of their own (`client|id`).
+    pub(crate) const CONTAINER: Self = Self(1 << 14);
+    /// In the ACL category of commands that can hurt, without being for administrators only.
+    pub(crate) const DANGEROUS: Self = Self(1 << 15);
+    /// Not while a replica loads in the background.
+    pub(crate) const NO_ASYNC_LOADING: Self = Self(1 << 16);
+
+    /// All of both.
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are there.
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Which arguments are keys: from `first` to `last` (negative counts from the end) by `step`.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Keys {
+    /// First key, 0 if there are none.
+    pub first: u8,
+    /// Last key.
+    pub last: i8,
+    /// Distance between keys.
+    pub step: u8,
+}
+
+impl Keys {
+    /// No keys.
+    pub(crate) const NONE: Self = Self { first: 0, last: 0, step: 0 };
+    /// The first argument.
+    pub(crate) const ONE: Self = Self { first: 1, last: 1, step: 1 };
+    /// The first two arguments.
+    pub(crate) const TWO: Self = Self { first: 1, last: 2, step: 1 };
+    /// Every argument.
+    pub(crate) const ALL: Self = Self { first: 1, last: -1, step: 1 };
+    /// Every other argument.
+    pub(crate) const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
+
+    /// Positions of the keys of a request with `len` arguments.
+    pub(crate) fn positions(self, len: usize) -> impl Iterator<Item = usize> {
+        let last = match usize::try_from(self.last) {
+            Ok(last) => last.min(len.saturating_sub(1)),
+            Err(_) => len.saturating_sub(usize::from(self.last.unsigned_abs())),
+        };
+        let end = if self.first == 0 { 0 } else { last + 1 };
+        (usize::from(self.first)..end).step_by(usize::from(self.step.max(1)))
+    }
+}
+
+/// One row of the command table.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// In lower case.
+    pub name: &'static str,
+    /// Exact number of arguments, the name included; negative: at least that many.
+    pub arity: i8,
+    /// Properties.
+    pub flags: Flags,
+    /// Keys among the arguments.
+    pub keys: Keys,
+    /// What it does.
+    pub run: Run,
+    /// Its number in the table, set when the table is built.
+    pub id: u16,
+}
+
+impl Command {
+    /// A row.
+    pub(crate) const fn new(
+        name: &'static str,
+        run: Run,
+        arity: i8,
+        flags: &[Flags],
+        keys: Keys,
+    ) -> Self {
+        let (mut all, mut i) = (0, 0);
+        while i < flags.len() {
+            all |= flags[i].0;
+            i += 1;
+        }
+        Self { name, arity, flags: Flags(all), keys, run, id: 0 }
+    }
+
+    /// Whether a request of `len` arguments fits.
+    pub(crate) fn accepts(&self, len: usize) -> bool {
+        let wanted = usize::from(self.arity.unsigned_abs());
+        if self.arity >= 0 { len == wanted } else { len >= wanted }
+    }
+}
+
+/// A container without a known subcommand never runs: dispatch refuses it.
+fn container(_: &mut Ctx<'_>, request: &Request<'_>, _: &mut Reply<'_>) -> Result<(), Error> {
+    Err(Error::arity(request.command.name))
+}
+
+/// HELP of a container: its subcommands by name.
+fn help(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let name = request.command.name.split('|').next().unwrap_or_default();
+    let rows: Vec<_> = lookup(name.as_bytes()).into_iter().flat_map(table::subcommands).collect();
+    let upper = name.to_ascii_uppercase();
+    reply.array(rows.len() + 1);
+    reply.simple(&format!("{upper} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for row in rows {
+        let sub = row.name.rsplit('|').next().unwrap_or_default();
+        reply.simple(&sub.to_ascii_uppercase());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_positions() {
+        let all = |keys: Keys, len| keys.positions(len).collect::<Vec<_>>();
+        assert_eq!(all(Keys::NONE, 3), [0; 0]);
+        assert_eq!(all(Keys::ONE, 3), [1]);
+        assert_eq!(all(Keys::ALL, 4), [1, 2, 3]);
+        assert_eq!(all(Keys::PAIRS, 5), [1, 3]);
+        assert_eq!(all(Keys::TWO, 3), [1, 2]);
+    }
+}

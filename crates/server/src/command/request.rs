@@ -1,0 +1,114 @@
+//! One parsed request: borrowed from a connection's buffer, or owned while it waits.
+//!
+//! Any thread. Owns nothing of the keyspace and knows nothing of it.
+
+use super::Command;
+use crate::keyspace::{Hasher, Key};
+use crate::resp::parse::Arg;
+
+/// A command with its arguments, the name included; borrows the bytes.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Request<'a> {
+    buf: &'a [u8],
+    args: &'a [Arg],
+    /// The command's row.
+    pub command: &'static Command,
+    /// Hash of the first key, if the command has one.
+    hash: u64,
+}
+
+impl<'a> Request<'a> {
+    /// A request whose arguments are `args` of `buf`; at least one. `hash` belongs to the
+    /// argument that `command.keys.first` names, if there is one.
+    pub(crate) fn new(
+        buf: &'a [u8],
+        args: &'a [Arg],
+        command: &'static Command,
+        hash: u64,
+    ) -> Self {
+        debug_assert!(!args.is_empty(), "a request has a name");
+        Self { buf, args, command, hash }
+    }
+
+    /// Number of arguments, the name included.
+    pub(crate) fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    /// Argument `index`; 0 is the name.
+    pub(crate) fn arg(&self, index: usize) -> &'a [u8] {
+        self.args[index].of(self.buf)
+    }
+
+    /// Argument `index`, if there.
+    pub(crate) fn get(&self, index: usize) -> Option<&'a [u8]> {
+        self.args.get(index).map(|a| a.of(self.buf))
+    }
+
+    /// All arguments from `index` on.
+    pub(crate) fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let buf = self.buf;
+        self.args[index.min(self.args.len())..].iter().map(move |a| a.of(buf))
+    }
+
+    /// Argument `index` as a key; the first one's hash is known already.
+    pub(crate) fn key(&self, index: usize, hasher: Hasher) -> Key<'a> {
+        let bytes = self.arg(index);
+        if index == usize::from(self.command.keys.first) {
+            Key { bytes, hash: self.hash }
+        } else {
+            hasher.key(bytes)
+        }
+    }
+
+    /// The hash of the first key.
+    pub(crate) fn first_hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Bytes of all arguments.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.args.iter().map(|a| a.len as usize).sum()
+    }
+
+    /// Copies the request into one allocation of its own.
+    pub(crate) fn detach(&self) -> OwnedRequest {
+        OwnedRequest::new(self.command, self.from(0), self.hash)
+    }
+}
+
+/// A request that outlives the buffer it came in: queued by MULTI or read from the journal.
+#[derive(Debug)]
+pub(crate) struct OwnedRequest {
+    buf: Vec<u8>,
+    args: Vec<Arg>,
+    command: &'static Command,
+    hash: u64,
+}
+
+impl OwnedRequest {
+    /// Copies arguments, the name included.
+    pub(crate) fn new<'a>(
+        command: &'static Command,
+        args: impl Iterator<Item = &'a [u8]>,
+        hash: u64,
+    ) -> Self {
+        let (mut buf, mut ranges) = (Vec::new(), Vec::new());
+        for arg in args {
+            // Arguments came through buffers of at most 4 GiB.
+            ranges.push(Arg { start: buf.len() as u32, len: arg.len() as u32 });
+            buf.extend_from_slice(arg);
+        }
+        Self { buf, args: ranges, command, hash }
+    }
+
+    /// Borrows it.
+    pub(crate) fn get(&self) -> Request<'_> {
+        Request::new(&self.buf, &self.args, self.command, self.hash)
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.buf.capacity() + self.args.capacity() * size_of::<Arg>() + size_of::<Self>()
+    }
+}

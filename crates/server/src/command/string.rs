@@ -1,0 +1,295 @@
+//! Strings: values that are bytes or a number.
+
+use crate::keyspace::Key;
+use crate::keyspace::entry::{NewValue, ValueRef};
+use crate::keyspace::table::Loc;
+use crate::resp::encode::Reply;
+use crate::tier::Effect;
+use crate::types::number::parse_i64;
+
+use super::expiry::{Unit, expires_at};
+use super::{Command, Ctx, Error, Flags, Keys, Request};
+
+const WRITE: Flags = Flags::WRITE.or(Flags::DENYOOM);
+const BLIND: Flags = WRITE.or(Flags::BLIND);
+const FAST: Flags = Flags::FAST;
+const READ: Flags = Flags::READONLY;
+
+/// The rows of this family.
+pub(super) fn commands() -> Vec<Command> {
+    vec![
+        Command::new("get", get, 2, &[READ, FAST], Keys::ONE),
+        Command::new("set", set, -3, &[BLIND], Keys::ONE),
+        Command::new("setnx", setnx, 3, &[WRITE, FAST], Keys::ONE),
+        Command::new("getdel", getdel, 2, &[Flags::WRITE, FAST], Keys::ONE),
+        Command::new("getex", getex, -2, &[Flags::WRITE, FAST], Keys::ONE),
+        Command::new("mget", mget, -2, &[READ, FAST], Keys::ALL),
+        Command::new("mset", mset, -3, &[BLIND], Keys::PAIRS),
+        Command::new("append", append, 3, &[WRITE, FAST], Keys::ONE),
+        Command::new("strlen", strlen, 2, &[READ, FAST], Keys::ONE),
+        Command::new("incr", incr, 2, &[WRITE, FAST], Keys::ONE),
+        Command::new("decr", decr, 2, &[WRITE, FAST], Keys::ONE),
+        Command::new("incrby", incrby, 3, &[WRITE, FAST], Keys::ONE),
+        Command::new("decrby", decrby, 3, &[WRITE, FAST], Keys::ONE),
+    ]
+}
+
+/// A string as the keyspace stores it: a number if its digits are the ones we would print.
+pub(super) fn encoded(bytes: &[u8]) -> NewValue<'_> {
+    // Twenty bytes hold every 64-bit number; most values are ruled out by their first byte.
+    let digit = bytes.first().is_some_and(|b| b.is_ascii_digit() || *b == b'-');
+    match if digit && bytes.len() <= 20 { parse_i64(bytes) } else { None } {
+        Some(number) => NewValue::Int(number),
+        None => NewValue::Str(bytes),
+    }
+}
+
+/// Replies with the string at `loc`.
+fn reply_string(ctx: &Ctx<'_>, loc: Loc, reply: &mut Reply<'_>) -> Result<(), Error> {
+    match ctx.entry(loc).value() {
+        ValueRef::Int(n) => reply.bulk_int(n),
+        ValueRef::Str(s) => reply.bulk(s),
+        ValueRef::Big(s) => reply.bulk_shared(s),
+        ValueRef::Object(_) | ValueRef::Absent => return Err(Error::WRONG_TYPE),
+    }
+    Ok(())
+}
+
+/// Replies with the string of `key` or null.
+fn reply_found(ctx: &Ctx<'_>, found: Option<Loc>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    match found {
+        Some(loc) => reply_string(ctx, loc, reply),
+        None => {
+            reply.null();
+            Ok(())
+        }
+    }
+}
+
+fn get(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let found = ctx.read(ctx.key(request, 1));
+    reply_found(ctx, found, reply)
+}
+
+/// What SET was told to do.
+#[derive(Default)]
+struct SetOptions<'a> {
+    nx: bool,
+    xx: bool,
+    get: bool,
+    keep_ttl: bool,
+    expire: Option<(Unit, &'a [u8])>,
+}
+
+impl<'a> SetOptions<'a> {
+    fn parse(request: &Request<'a>) -> Result<Self, Error> {
+        let mut options = Self::default();
+        let mut rest = request.from(3);
+        while let Some(word) = rest.next() {
+            match word.to_ascii_lowercase().as_slice() {
+                b"nx" if !options.xx => options.nx = true,
+                b"xx" if !options.nx => options.xx = true,
+                b"get" => options.get = true,
+                b"keepttl" if options.expire.is_none() => options.keep_ttl = true,
+                name => {
+                    let unit = Unit::option(name).ok_or(Error::SYNTAX)?;
+                    let other = options.expire.is_some_and(|(before, _)| before != unit);
+                    if options.keep_ttl || other {
+                        return Err(Error::SYNTAX);
+                    }
+                    options.expire = Some((unit, rest.next().ok_or(Error::SYNTAX)?));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn set(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let key = ctx.key(request, 1);
+    let value = encoded(request.arg(2));
+    if request.len() == 3 {
+        ctx.set(key, value, None);
+        reply.ok();
+        return Ok(());
+    }
+    let options = SetOptions::parse(request)?;
+    let time = match options.expire {
+        Some((unit, time)) => Some(expires_at(ctx, "set", unit, time)?),
+        None => None,
+    };
+    let found = if options.get { ctx.read(key) } else { ctx.find(key) };
+    if options.get {
+        reply_found(ctx, found, reply)?;
+    }
+    if options.nx && found.is_some() || options.xx && found.is_none() {
+        if !options.get {
+            reply.null();
+        }
+        return Ok(());
+    }
+    if !options.get {
+        reply.ok();
+    }
+    if let (Some(loc), true) = (found, time.is_some_and(|at| at <= ctx.now_ms())) {
+        // The new value's time is over already: it would be gone at the first look.
+        ctx.delete(key, loc);
+        return Ok(());
+    }
+    let kept = found.and_then(|loc| ctx.entry(loc).expires_at_ms());
+    ctx.set_at(key, found, value, if options.keep_ttl { kept } else { time });
+    Ok(())
+}
+
+fn setnx(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let key = ctx.key(request, 1);
+    let absent = ctx.find(key).is_none();
+    if absent {
+        ctx.set(key, encoded(request.arg(2)), None);
+    }
+    reply.int(i64::from(absent));
+    Ok(())
+}
+
+fn getdel(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let key = ctx.key(request, 1);
+    let found = ctx.read(key);
+    reply_found(ctx, found, reply)?;
+    if let Some(loc) = found {
+        ctx.delete(key, loc);
+    }
+    Ok(())
+}
+
+fn getex(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let mut persist = false;
+    let mut expire = None;
+    let mut rest = request.from(2);
+    while let Some(word) = rest.next() {
+        let name = word.to_ascii_lowercase();
+        match Unit::option(&name) {
+            None if name == b"persist" && expire.is_none() => persist = true,
+            Some(unit) if !persist && expire.is_none_or(|(before, _)| before == unit) => {
+                expire = Some((unit, rest.next().ok_or(Error::SYNTAX)?));
+            }
+            _ => return Err(Error::SYNTAX),
+        }
+    }
+    let key = ctx.key(request, 1);
+    let found = ctx.read(key);
+    reply_found(ctx, found, reply)?;
+    let Some(loc) = found else { return Ok(()) };
+    let at = match expire {
+        Some((unit, time)) => Some(expires_at(ctx, "getex", unit, time)?),
+        None => None,
+    };
+    match at {
+        Some(at) if at <= ctx.now_ms() => ctx.delete(key, loc),
+        Some(at) => ctx.set_expiry(key, loc, Some(at)),
+        None if persist && ctx.entry(loc).expires_at_ms().is_some() => {
+            ctx.set_expiry(key, loc, None);
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn mget(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    reply.array(request.len() - 1);
+    for i in 1..request.len() {
+        let found = ctx.read(ctx.key(request, i));
+        // A key of another type reads as null here, by design of the command.
+        if reply_found(ctx, found, reply).is_err() {
+            reply.null();
+        }
+    }
+    Ok(())
+}
+
+fn mset(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    if request.len().is_multiple_of(2) {
+        return Err(Error::arity(request.command.name));
+    }
+    for i in (1..request.len()).step_by(2) {
+        ctx.set(ctx.key(request, i), encoded(request.arg(i + 1)), None);
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let (key, tail) = (ctx.key(request, 1), request.arg(2));
+    let Some(loc) = ctx.find(key) else {
+        ctx.set(key, NewValue::Str(tail), None);
+        reply.count(tail.len());
+        return Ok(());
+    };
+    let digits = &mut itoa::Buffer::new();
+    let head = ctx.string(loc, digits)?;
+    let len = head.len() + tail.len();
+    if len as u64 > ctx.server.config.proto_max_bulk_len_bytes {
+        return Err(Error::STRING_TOO_LONG);
+    }
+    if let ValueRef::Big(_) = ctx.entry(loc).value() {
+        ctx.change_string(key, loc, Effect::Request(request), |entry| {
+            entry.big_mut().expect("just seen to be big").extend_from_slice(tail);
+        });
+    } else {
+        let whole = [head, tail].concat();
+        let expires_at_ms = ctx.entry(loc).expires_at_ms();
+        ctx.set_at(key, Some(loc), NewValue::Str(&whole), expires_at_ms);
+    }
+    reply.count(len);
+    Ok(())
+}
+
+fn strlen(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let Some(loc) = ctx.read(ctx.key(request, 1)) else {
+        reply.int(0);
+        return Ok(());
+    };
+    let digits = &mut itoa::Buffer::new();
+    reply.count(ctx.string(loc, digits)?.len());
+    Ok(())
+}
+
+/// The number at `loc`.
+fn number(ctx: &Ctx<'_>, loc: Loc) -> Result<i64, Error> {
+    match ctx.entry(loc).value() {
+        ValueRef::Int(n) => Ok(n),
+        ValueRef::Str(s) => parse_i64(s).ok_or(Error::NOT_INTEGER),
+        ValueRef::Big(_) => Err(Error::NOT_INTEGER),
+        ValueRef::Object(_) | ValueRef::Absent => Err(Error::WRONG_TYPE),
+    }
+}
+
+fn add(ctx: &mut Ctx<'_>, key: Key<'_>, by: i64, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let sum = if let Some(loc) = ctx.find(key) {
+        let sum = number(ctx, loc)?.checked_add(by).ok_or(Error::OVERFLOW)?;
+        ctx.set_int(key, loc, sum);
+        sum
+    } else {
+        ctx.set(key, NewValue::Int(by), None);
+        by
+    };
+    reply.int(sum);
+    Ok(())
+}
+
+fn incr(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    add(ctx, ctx.key(request, 1), 1, reply)
+}
+
+fn decr(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    add(ctx, ctx.key(request, 1), -1, reply)
+}
+
+fn incrby(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let by = parse_i64(request.arg(2)).ok_or(Error::NOT_INTEGER)?;
+    add(ctx, ctx.key(request, 1), by, reply)
+}
+
+fn decrby(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let by = parse_i64(request.arg(2)).ok_or(Error::NOT_INTEGER)?;
+    add(ctx, ctx.key(request, 1), by.checked_neg().ok_or(Error::DECREMENT_OVERFLOW)?, reply)
+}

@@ -1,0 +1,130 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+//!
+//! The commands of one EXEC run in one turn of the loop, and their operations lie in one group of
+//! the journal, so a transaction is atomic in memory and on disk.
+
+use crate::client::Multi;
+use crate::resp::encode::Reply;
+
+use super::dispatch::{Done, execute};
+use super::{Command, Ctx, Error, Flags, Keys, Request};
+
+const ANY: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::FAST);
+const UNQUEUED: Flags = Flags::UNQUEUED;
+
+/// The rows of this family.
+pub(super) fn commands() -> Vec<Command> {
+    vec![
+        Command::new("multi", multi, 1, &[ANY, UNQUEUED, Flags::ALLOW_BUSY], Keys::NONE),
+        Command::new(
+            "exec",
+            exec,
+            1,
+            &[Flags::NOSCRIPT, Flags::LOADING, Flags::STALE, UNQUEUED, Flags::SKIP_SLOWLOG],
+            Keys::NONE,
+        ),
+        Command::new("discard", discard, 1, &[ANY, UNQUEUED, Flags::ALLOW_BUSY], Keys::NONE),
+        Command::new("watch", watch, -2, &[ANY, UNQUEUED, Flags::ALLOW_BUSY], Keys::ALL),
+        Command::new("unwatch", unwatch, 1, &[ANY, Flags::ALLOW_BUSY], Keys::NONE),
+    ]
+}
+
+fn multi(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let session = ctx.session();
+    if session.multi.is_some() {
+        return Err(Error::NESTED_MULTI);
+    }
+    session.multi = Some(Multi::default());
+    reply.ok();
+    Ok(())
+}
+
+/// Ends the transaction and every WATCH; returns the queue and whether it may run.
+fn end(ctx: &mut Ctx<'_>) -> (Multi, bool) {
+    let session = ctx.session();
+    let multi = session.multi.take().unwrap_or_default();
+    let broken = std::mem::take(&mut session.cas_broken);
+    unwatch_all(ctx);
+    (multi, broken)
+}
+
+/// Stops watching.
+pub(crate) fn unwatch_all(ctx: &mut Ctx<'_>) {
+    let session = ctx.session();
+    session.cas_broken = false;
+    let watching = std::mem::take(&mut session.watching);
+    ctx.server.watch.forget(ctx.client, watching);
+}
+
+fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let Some(multi) = &ctx.session().multi else {
+        return Err(Error::EXEC_WITHOUT_MULTI);
+    };
+    let failed = multi.failed;
+    let expired = watched_key_expired(ctx);
+    let (multi, broken) = end(ctx);
+    if failed {
+        return Err(Error::EXEC_ABORT);
+    }
+    if broken || expired {
+        reply.null_array();
+        return Ok(());
+    }
+    reply.array(multi.queue.len());
+    for request in &multi.queue {
+        // SELECT may be among them.
+        ctx.db = ctx.session().db;
+        // HELLO may be among them.
+        reply.proto = ctx.session().proto;
+        let done = execute(ctx, &request.get(), reply);
+        debug_assert_eq!(done, Done::Answered, "EXEC waited before it began");
+    }
+    ctx.db = ctx.session().db;
+    Ok(())
+}
+
+/// A watched key whose time ran out since WATCH counts as changed although nobody deleted it.
+fn watched_key_expired(ctx: &Ctx<'_>) -> bool {
+    let now_ms = ctx.now_ms();
+    ctx.server.clients.session(ctx.client).watching.iter().any(|watched| {
+        let table = &ctx.server.keyspace.dbs[watched.db].table;
+        let found = table.find(ctx.hasher().key(&watched.key));
+        found.is_some_and(|loc| table.entry(loc).expires_at_ms().is_some_and(|at| at <= now_ms))
+    })
+}
+
+fn discard(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    if ctx.session().multi.is_none() {
+        return Err(Error::DISCARD_WITHOUT_MULTI);
+    }
+    abort(ctx);
+    reply.ok();
+    Ok(())
+}
+
+/// Forgets the transaction, if there is one, and every WATCH.
+pub(super) fn abort(ctx: &mut Ctx<'_>) {
+    end(ctx);
+}
+
+fn watch(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    if ctx.session().multi.is_some() {
+        return Err(Error::WATCH_IN_MULTI);
+    }
+    if !ctx.session().cas_broken {
+        for i in 1..request.len() {
+            // A key whose time is over is deleted now, or it would count as changed later.
+            ctx.find_untouched(ctx.key(request, i));
+            let (db, key) = (ctx.db, request.arg(i));
+            ctx.server.watch.add(&mut ctx.server.clients, ctx.client, db, key);
+        }
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn unwatch(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    unwatch_all(ctx);
+    reply.ok();
+    Ok(())
+}

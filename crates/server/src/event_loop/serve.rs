@@ -1,0 +1,233 @@
+//! Serving clients: read, parse, prefetch, run, write.
+//!
+//! Clients are served in groups. Every request of a group is parsed before any of them runs, and
+//! the keys they will look up are fetched into the cache together, so that the misses of one
+//! overlap with those of the others instead of being waited for one by one.
+
+use mio::event::Event;
+use mio::{Interest, Token};
+
+use crate::client::{Client, ClientKey, Closing};
+use crate::command::dispatch::{self, Done};
+use crate::net::conn::{ConnIo, Next, OUTPUT_HIGH, Received, Sent};
+use crate::resp::encode::Reply;
+
+use super::EventLoop;
+
+/// Clients read and prefetched together.
+const GROUP: usize = 16;
+/// Requests of one client prefetched together.
+const PREFETCH: usize = 16;
+/// Requests of one client run in one turn; the others come before the rest.
+const RUN_MAX: usize = 512;
+
+impl EventLoop {
+    /// Notes what an event says about a client.
+    pub(super) fn note_readiness(&mut self, key: ClientKey, event: &Event) {
+        let Some(client) = self.server.clients.get_mut(key) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            client.readable = true;
+            // The end of the stream may lie behind data that a short read seems to exhaust.
+            client.read_to_end |= event.is_read_closed() || event.is_error();
+            enlist(&mut self.ready, key, client);
+        }
+        if event.is_writable() && client.write_blocked {
+            client.write_blocked = false;
+            if !client.in_writes {
+                client.in_writes = true;
+                self.writes.push(key);
+            }
+        }
+    }
+
+    /// Serves the clients that were ready when the turn began.
+    pub(super) fn serve_ready(&mut self) {
+        let mut left = self.ready.len();
+        let mut group = [ClientKey::INTERNAL; GROUP];
+        while left > 0 {
+            let count = left.min(GROUP);
+            left -= count;
+            let mut waiting = 0;
+            for slot in &mut group[..count] {
+                *slot = self.ready.pop_front().expect("as many as were counted");
+                waiting += self.receive(*slot);
+            }
+            if waiting > 1 {
+                self.prefetch(&group[..count]);
+            }
+            for key in &group[..count] {
+                self.run_requests(*key);
+            }
+        }
+    }
+
+    /// Reads once and parses; returns the number of requests to run.
+    fn receive(&mut self, key: ClientKey) -> usize {
+        let Some(client) = self.server.clients.get_mut(key) else { return 0 };
+        client.in_ready = false;
+        let Client { session, io: Some(io), readable, read_to_end, .. } = client else { return 0 };
+        if session.closing.is_some() || session.blocked.is_some() {
+            return 0;
+        }
+        if *readable && io.waiting() == 0 && io.out.len() <= OUTPUT_HIGH {
+            io.limits.authenticated = session.authenticated;
+            self.server.stats.reads += 1;
+            match io.receive() {
+                Received::Drained => *readable = *read_to_end,
+                Received::More => {}
+                Received::Eof | Received::Broken => client.peer_gone = true,
+                Received::TooMuch => {
+                    session.closing = Some(Closing::Now);
+                    self.server.closing.push(key);
+                    return 0;
+                }
+            }
+        }
+        let Client { io: Some(io), .. } = client else { return 0 };
+        io.parse();
+        io.waiting()
+    }
+
+    /// Asks for the buckets of all keys of a group, then for their entries.
+    fn prefetch(&self, group: &[ClientKey]) {
+        for stage in 0..2 {
+            for key in group {
+                let Some(client) = self.server.clients.get(*key) else { continue };
+                let Some(io) = &client.io else { continue };
+                let table = &self.server.keyspace.dbs[client.session.db].table;
+                for hash in io.first_hashes(0, PREFETCH) {
+                    if stage == 0 {
+                        table.prefetch_bucket(hash)
+                    } else {
+                        table.prefetch_entry(hash)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the requests of one client.
+    pub(super) fn run_requests(&mut self, key: ClientKey) {
+        let Some(client) = self.server.clients.get_mut(key) else { return };
+        let Some(mut io) = client.io.take() else { return };
+        let ran_all = self.run_from(key, &mut io);
+        let Some(client) = self.server.clients.get_mut(key) else { return };
+        if let (Some(fault), None) = (io.fault(), client.session.closing) {
+            let text = format!("ERR {fault}");
+            Reply::new(&mut io.out, client.session.proto).error(text.as_bytes());
+            client.session.closing = Some(Closing::AfterReply);
+        }
+        let idle = io.waiting() == 0;
+        if client.peer_gone && idle && client.session.closing.is_none() {
+            client.session.closing = Some(Closing::Now);
+        }
+        if client.session.closing.is_some() {
+            self.server.closing.push(key);
+        }
+        if !io.out.is_empty() && !client.in_writes {
+            client.in_writes = true;
+            self.writes.push(key);
+        }
+        let stuck = client.session.closing.is_some() || client.session.blocked.is_some();
+        let full = io.out.len() > OUTPUT_HIGH;
+        client.io = Some(io);
+        client.unfinished = !ran_all;
+        if !stuck && !full && (!ran_all || client.readable) {
+            enlist(&mut self.ready, key, client);
+        }
+    }
+
+    /// Runs requests until there are none, the client must wait, or its turn is over. Returns
+    /// whether all were run.
+    fn run_from(&mut self, key: ClientKey, io: &mut ConnIo) -> bool {
+        for count in 0..RUN_MAX {
+            let session = self.server.clients.session(key);
+            if session.closing.is_some() || session.blocked.is_some() {
+                return true;
+            }
+            if io.out.len() > OUTPUT_HIGH {
+                return false;
+            }
+            if count > 0 && count % PREFETCH == 0 {
+                let table = &self.server.keyspace.dbs[session.db].table;
+                io.first_hashes(0, PREFETCH).for_each(|hash| table.prefetch_bucket(hash));
+                io.first_hashes(0, PREFETCH).for_each(|hash| table.prefetch_entry(hash));
+            }
+            if io.waiting() == 0 && !io.parse() {
+                return true;
+            }
+            let done = match io.front() {
+                Some((Next::Known(request), out)) => {
+                    dispatch::run(&mut self.server, key, &request, out)
+                }
+                Some((Next::Unknown(buf, args), out)) => {
+                    let words = args[1..].iter().map(|arg| arg.of(buf));
+                    dispatch::unknown(&mut self.server, key, args[0].of(buf), words, out);
+                    Done::Answered
+                }
+                None => return true,
+            };
+            match done {
+                Done::Answered => io.pop(),
+                Done::Waits(blocked) => {
+                    self.server.clients.session_mut(key).blocked = Some(blocked);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Sends the replies of this turn.
+    pub(super) fn send_replies(&mut self) {
+        for key in std::mem::take(&mut self.writes) {
+            let Some(client) = self.server.clients.get_mut(key) else { continue };
+            client.in_writes = false;
+            let Some(io) = client.io.as_mut() else { continue };
+            if client.write_blocked || io.out.is_empty() {
+                continue;
+            }
+            self.server.stats.writes += 1;
+            let sent = io.send();
+            let (received, written) = io.take_traffic();
+            self.server.stats.net_input_bytes += received;
+            self.server.stats.net_output_bytes += written;
+            match sent {
+                Sent::All => {
+                    if client.session.closing.is_some() {
+                        self.server.closing.push(key);
+                    } else if client.unfinished || client.readable {
+                        enlist(&mut self.ready, key, client);
+                    }
+                }
+                Sent::Blocked => self.await_writable(key),
+                Sent::Broken => {
+                    client.session.closing = Some(Closing::Now);
+                    self.server.closing.push(key);
+                }
+            }
+        }
+    }
+
+    /// The socket is full: from now on writable readiness is of interest. A client that never
+    /// reads keeps what it asked for, up to `OUTPUT_HIGH` and one reply, and is run no further.
+    fn await_writable(&mut self, key: ClientKey) {
+        let Some(client) = self.server.clients.get_mut(key) else { return };
+        client.write_blocked = true;
+        let Some(io) = client.io.as_mut() else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(key.to_word());
+        if self.poll.registry().reregister(io.stream_mut(), token, interest).is_err() {
+            client.session.closing = Some(Closing::Now);
+            self.server.closing.push(key);
+        }
+    }
+}
+
+/// Puts a client into the list of those to serve, once.
+fn enlist(ready: &mut std::collections::VecDeque<ClientKey>, key: ClientKey, client: &mut Client) {
+    if !client.in_ready {
+        client.in_ready = true;
+        ready.push_back(key);
+    }
+}

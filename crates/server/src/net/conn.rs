@@ -1,0 +1,317 @@
+//! The connection half: socket, input with its parser, output.
+//!
+//! Runs on the thread that holds it, main or a worker, and moves between them as one box; nothing
+//! in it is shared. Never blocks. Knows no keyspace: it finds the command's row and hashes the
+//! first key, so that the main thread only has to run what came.
+//!
+//! Every size here is bounded: input by `client-query-buffer-limit`, parsed requests by
+//! `REQUESTS_MAX`, output by the server running no further command while `OUTPUT_HIGH` is passed.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::AsRawFd;
+
+use mio::net::TcpStream;
+
+use crate::command::{Command, Request, lookup_request};
+use crate::keyspace::Hasher;
+use crate::resp::encode::Output;
+use crate::resp::parse::{Arg, Limits, Parser, ProtocolError};
+
+/// Bytes offered to one read: one request or pipeline of ordinary size, read in one call.
+const READ_CHUNK: usize = 16 * 1024;
+/// Requests parsed ahead of their execution.
+const REQUESTS_MAX: usize = 64;
+/// While more than this is waiting to be sent, no further request of the client is run.
+pub(crate) const OUTPUT_HIGH: usize = 1024 * 1024;
+/// Input memory that an idle connection may keep.
+const IDLE_KEEP: usize = READ_CHUNK;
+
+/// What a read came to.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Received {
+    /// All that was there.
+    Drained,
+    /// As much as there was room for: there may be more, and no new readiness will tell.
+    More,
+    /// The peer sends no more.
+    Eof,
+    /// The connection is broken.
+    Broken,
+    /// More unprocessed input than `client-query-buffer-limit` allows.
+    TooMuch,
+}
+
+/// What a write came to.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Sent {
+    /// Everything.
+    All,
+    /// The socket is full: wait for writable readiness.
+    Blocked,
+    /// The connection is broken.
+    Broken,
+}
+
+/// One parsed request: its row, and its arguments as a range of `Input::args`.
+#[derive(Copy, Clone, Debug)]
+struct Parsed {
+    first: u32,
+    len: u32,
+    command: Option<&'static Command>,
+    hash: u64,
+}
+
+/// Bytes received and what was made of them.
+#[derive(Debug)]
+struct Input {
+    /// Always initialised; the first `filled` bytes are input.
+    buf: Vec<u8>,
+    filled: usize,
+    parser: Parser,
+    /// Arguments of `requests`, then those of the request half received.
+    args: Vec<Arg>,
+    requests: VecDeque<Parsed>,
+    /// Arguments in front that belong to requests already taken.
+    args_used: usize,
+}
+
+/// See the module doc.
+#[derive(Debug)]
+pub(crate) struct ConnIo {
+    stream: TcpStream,
+    input: Input,
+    /// Replies to be sent.
+    pub out: Output,
+    /// Limits of this client.
+    pub limits: Limits,
+    /// Most unprocessed input, in bytes.
+    pub input_max: usize,
+    hasher: Hasher,
+    /// Set when the input made no sense; no further request follows.
+    error: Option<ProtocolError>,
+    /// Bytes received and sent since they were last asked for.
+    received_bytes: u64,
+    sent_bytes: u64,
+}
+
+/// A request taken from the input, or a name that no command has.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    /// A request of a known command.
+    Known(Request<'a>),
+    /// The arguments of an unknown one, the name first.
+    Unknown(&'a [u8], &'a [Arg]),
+}
+
+impl ConnIo {
+    /// A connection over a socket that is non-blocking.
+    pub(crate) fn new(stream: TcpStream, hasher: Hasher, limits: Limits, input_max: usize) -> Self {
+        Self {
+            stream,
+            input: Input {
+                buf: Vec::new(),
+                filled: 0,
+                parser: Parser::default(),
+                args: Vec::new(),
+                requests: VecDeque::new(),
+                args_used: 0,
+            },
+            out: Output::default(),
+            limits,
+            input_max,
+            hasher,
+            error: None,
+            received_bytes: 0,
+            sent_bytes: 0,
+        }
+    }
+
+    /// The descriptor's number.
+    pub(crate) fn fd(&self) -> i32 {
+        self.stream.as_raw_fd()
+    }
+
+    /// The socket, for registering it.
+    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let input = &self.input;
+        size_of::<Self>()
+            + input.buf.capacity()
+            + input.args.capacity() * size_of::<Arg>()
+            + input.requests.capacity() * size_of::<Parsed>()
+            + self.out.memory_bytes()
+    }
+
+    /// Bytes of input not yet parsed and free bytes of its buffer, as CLIENT LIST shows them.
+    pub(crate) fn input_state(&self) -> (usize, usize) {
+        (self.input.filled - self.input.parser.position(), self.input.buf.len() - self.input.filled)
+    }
+
+    /// Bytes received and sent since the last call.
+    pub(crate) fn take_traffic(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.received_bytes), std::mem::take(&mut self.sent_bytes))
+    }
+
+    /// Reads once. A read that leaves room proves the socket drained, so a request costs one call.
+    pub(crate) fn receive(&mut self) -> Received {
+        self.input.make_room();
+        if self.input.filled > self.input_max {
+            return Received::TooMuch;
+        }
+        loop {
+            match self.stream.read(&mut self.input.buf[self.input.filled..]) {
+                Ok(0) => return Received::Eof,
+                Ok(count) => {
+                    self.input.filled += count;
+                    self.received_bytes += count as u64;
+                    let full = self.input.filled == self.input.buf.len();
+                    return if full { Received::More } else { Received::Drained };
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Received::Drained;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Received::Broken,
+            }
+        }
+    }
+
+    /// Parses what was received, up to `REQUESTS_MAX` requests ahead. Returns whether there are
+    /// requests to run.
+    pub(crate) fn parse(&mut self) -> bool {
+        let Input { buf, filled, parser, args, requests, .. } = &mut self.input;
+        while requests.len() < REQUESTS_MAX && self.error.is_none() {
+            let first = requests.back().map_or(0, |r| (r.first + r.len) as usize);
+            match parser.next(&mut buf[..*filled], self.limits, args) {
+                Ok(true) => {
+                    let words = &args[first..];
+                    let command = lookup_request(words[0].of(buf), words.get(1).map(|w| w.of(buf)));
+                    let hash = command
+                        .and_then(|c| {
+                            words.get(usize::from(c.keys.first)).filter(|_| c.keys.first > 0)
+                        })
+                        .map_or(0, |key| self.hasher.hash(key.of(buf)));
+                    let (first, len) = (first as u32, words.len() as u32);
+                    requests.push_back(Parsed { first, len, command, hash });
+                }
+                Ok(false) => break,
+                Err(error) => self.error = Some(error),
+            }
+        }
+        !requests.is_empty()
+    }
+
+    /// The next request, which stays until [`ConnIo::pop`]; and where replies go.
+    pub(crate) fn front(&mut self) -> Option<(Next<'_>, &mut Output)> {
+        let Input { buf, args, requests, .. } = &self.input;
+        let parsed = requests.front()?;
+        let args = &args[parsed.first as usize..][..parsed.len as usize];
+        let next = match parsed.command {
+            Some(command) => Next::Known(Request::new(buf, args, command, parsed.hash)),
+            None => Next::Unknown(buf, args),
+        };
+        Some((next, &mut self.out))
+    }
+
+    /// Drops the next request: it was run.
+    pub(crate) fn pop(&mut self) {
+        if let Some(taken) = self.input.requests.pop_front() {
+            self.input.args_used = (taken.first + taken.len) as usize;
+        }
+        if self.input.requests.is_empty() {
+            self.input.compact();
+        }
+    }
+
+    /// Parsed requests that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.input.requests.len()
+    }
+
+    /// Hashes of the first keys of up to `limit` waiting requests, from request `skip` on.
+    pub(crate) fn first_hashes(&self, skip: usize, limit: usize) -> impl Iterator<Item = u64> {
+        let waiting = self.input.requests.iter().skip(skip).take(limit);
+        waiting.filter(|r| r.command.is_some_and(|c| c.keys.first > 0)).map(|r| r.hash)
+    }
+
+    /// Why the input ended, once every request in front of the fault was taken.
+    pub(crate) fn fault(&self) -> Option<ProtocolError> {
+        self.error.filter(|_| self.input.requests.is_empty())
+    }
+
+    /// Sends what the socket takes.
+    pub(crate) fn send(&mut self) -> Sent {
+        while !self.out.is_empty() {
+            let sent = match self.out.plain() {
+                Some(bytes) => self.stream.write(bytes),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); 64];
+                    let count = self.out.gather(&mut slices);
+                    self.stream.write_vectored(&slices[..count])
+                }
+            };
+            match sent {
+                Ok(0) => return Sent::Broken,
+                Ok(count) => {
+                    self.out.consume(count);
+                    self.sent_bytes += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Sent::Broken,
+            }
+        }
+        Sent::All
+    }
+
+    /// Gives back what a burst took; for connections that were idle for a while.
+    pub(crate) fn shrink(&mut self) {
+        self.out.shrink(READ_CHUNK);
+        let input = &mut self.input;
+        if input.filled == 0 && input.requests.is_empty() {
+            input.buf = Vec::new();
+            input.args = Vec::new();
+            input.requests = VecDeque::new();
+        }
+    }
+}
+
+impl Input {
+    /// Makes room for a read. The buffer doubles with the bytes that came, never with the sizes
+    /// that a peer merely names, and only as far as the argument being received needs.
+    fn make_room(&mut self) {
+        if self.requests.is_empty() {
+            self.compact();
+        }
+        let free = self.buf.len() - self.filled;
+        let wanted = self.parser.wanted(&self.buf[..self.filled]);
+        if free < READ_CHUNK.min(wanted.max(READ_CHUNK / 4)) {
+            let more = wanted.min(self.filled).max(READ_CHUNK);
+            self.buf.resize(self.filled + more, 0);
+        }
+    }
+
+    /// Drops what was parsed and taken.
+    fn compact(&mut self) {
+        debug_assert!(self.requests.is_empty(), "requests are ranges of the buffer");
+        // The arguments left belong to the request half received: they stay, moved to the front.
+        self.args.drain(..std::mem::take(&mut self.args_used));
+        let cut = self.args.first().map_or(self.parser.position(), |arg| arg.start as usize);
+        if cut > 0 {
+            self.buf.copy_within(cut..self.filled, 0);
+            self.filled -= cut;
+            self.parser.shift(cut);
+            for arg in &mut self.args {
+                arg.start -= cut as u32;
+            }
+        }
+        if self.filled == 0 && self.buf.len() > 4 * IDLE_KEEP {
+            self.buf = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The server's state: what commands and the event loop share.
+//!
+//! Main thread; one owner, no locks. Does no IO: sockets are the event loop's, storage the tier's.
+
+use std::ops::Range;
+
+use crate::client::{Blocked, Client, ClientKey, Clients, Closing};
+use crate::command::{self, Command, Error, Flags, Request};
+use crate::config::{Config, DebugCommand, EvictionPolicy, SetError, Staged};
+use crate::garbage::Garbage;
+use crate::keyspace::access::Access;
+use crate::keyspace::table::Loc;
+use crate::keyspace::{Hasher, Key, Keyspace};
+use crate::log::Log;
+use crate::stats::Stats;
+use crate::tier::{Effect, Tier};
+use crate::types::{HashKey, Object, Rng, Rules, SplitMix64};
+use crate::watch::Watch;
+
+/// How SHUTDOWN or a signal wants the server to end.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(crate) struct Ending {
+    /// Make everything durable first.
+    pub save: bool,
+    /// Do not wait for slow clients.
+    pub now: bool,
+    /// End even if saving fails.
+    pub force: bool,
+}
+
+/// See the module doc.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The configuration.
+    pub config: Config,
+    /// The log; never written per request.
+    pub log: Log,
+    /// Every key in memory.
+    pub keyspace: Keyspace,
+    /// Every client.
+    pub clients: Clients,
+    /// Counters.
+    pub stats: Stats,
+    /// The disk tier; `None` with `store memory`.
+    pub tier: Option<Tier>,
+    /// WATCH.
+    pub watch: Watch,
+    /// Limits at which values change their form.
+    pub rules: Rules,
+    /// Uses of keys.
+    pub access: Access,
+    /// Values waiting to be freed in slices.
+    pub garbage: Garbage,
+    /// Unix time in milliseconds, read once a turn.
+    pub now_ms: u64,
+    /// Unix time of the start, in milliseconds.
+    pub started_ms: u64,
+    /// Unix time of the last SAVE, in seconds.
+    pub last_save_s: u64,
+    /// Set when the server is to end.
+    pub ending: Option<Ending>,
+    /// Clients that were told to close by others.
+    pub closing: Vec<ClientKey>,
+    /// The port served.
+    pub port: u16,
+    /// Forty random hexadecimal digits of this run.
+    pub run_id: String,
+    random: SplitMix64,
+}
+
+impl Server {
+    /// A server without keys and clients.
+    pub(crate) fn new(
+        config: Config,
+        log: Log,
+        hasher: Hasher,
+        now_ms: u64,
+        seed: [u8; 16],
+    ) -> Self {
+        let databases = config.databases as usize;
+        let mut server = Self {
+            config,
+            log,
+            keyspace: Keyspace::new(databases, hasher),
+            clients: Clients::new(),
+            stats: Stats::new(command::all().len()),
+            tier: None,
+            watch: Watch::default(),
+            rules: Rules::new(HashKey::new(seed)),
+            access: Access::new(now_ms, u64::from_le_bytes(*seed.first_chunk().expect("16 bytes"))),
+            garbage: Garbage::default(),
+            now_ms,
+            started_ms: now_ms,
+            last_save_s: now_ms / 1000,
+            ending: None,
+            closing: Vec::new(),
+            port: 0,
+            run_id: String::new(),
+            random: SplitMix64::new(u64::from_le_bytes(*seed.last_chunk().expect("16 bytes"))),
+        };
+        server.run_id = (0..3).map(|_| format!("{:016x}", server.random())).collect();
+        server.run_id.truncate(40);
+        server.apply_config();
+        server
+    }
+
+    /// A random number; not for secrets.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
+    /// A generator of its own for a command that draws while it holds the keyspace.
+    pub(crate) fn rng(&mut self) -> SplitMix64 {
+        SplitMix64::new(self.random())
+    }
+
+    /// Moves the clock.
+    pub(crate) fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.access.set_now(now_ms);
+    }
+
+    /// Puts a checked configuration in the place of the old one.
+    ///
+    /// # Errors
+    /// A change that cannot take effect; the old configuration stays.
+    pub(crate) fn reconfigure(&mut self, staged: Staged) -> Result<(), SetError> {
+        staged.commit(&mut self.config);
+        self.apply_config();
+        Ok(())
+    }
+
+    fn apply_config(&mut self) {
+        use EvictionPolicy::{AllkeysLfu, VolatileLfu};
+        self.log.set_level(self.config.loglevel);
+        self.rules = Rules {
+            hash_max_listpack_entries: self.config.hash_max_listpack_entries,
+            hash_max_listpack_value: self.config.hash_max_listpack_value_bytes,
+            set_max_intset_entries: self.config.set_max_intset_entries,
+            zset_max_listpack_entries: self.config.zset_max_listpack_entries,
+            zset_max_listpack_value: self.config.zset_max_listpack_value_bytes,
+            list_max_listpack_size: self.config.list_max_listpack_size,
+            ..self.rules.clone()
+        };
+        self.access.set_lfu(matches!(self.config.maxmemory_policy, AllkeysLfu | VolatileLfu));
+    }
+
+    /// Bytes that count against `maxmemory`.
+    pub(crate) fn used_memory(&self) -> usize {
+        self.keyspace.memory_bytes() + self.garbage.memory_bytes()
+    }
+
+    /// Whether a write may run now.
+    ///
+    /// # Errors
+    /// The reason that the client is told.
+    pub(crate) fn may_write(&self, command: &Command) -> Result<(), Error> {
+        let full = self.config.maxmemory_bytes > 0
+            && self.used_memory() as u64 > self.config.maxmemory_bytes;
+        if self.tier.is_none() && full && command.flags.has(Flags::DENYOOM) {
+            return Err(Error::OOM);
+        }
+        Ok(())
+    }
+
+    /// What the request must wait for before it can run, if anything.
+    pub(crate) fn blocked_on(&mut self, _: ClientKey, _: &Request<'_>) -> Option<Blocked> {
+        self.tier.as_ref()?;
+        None
+    }
+
+    /// Journals a change; only with a disk tier.
+    pub(crate) fn log_change(&mut self, _: usize, _: Key<'_>, _: Option<Loc>, _: Effect<'_>) {}
+
+    /// The journal position of the last change.
+    pub(crate) fn logged(&self) -> u64 {
+        0
+    }
+
+    /// SAVE.
+    pub(crate) fn save(&mut self) {
+        self.last_save_s = self.now_ms / 1000;
+        self.stats.changes_saved = self.stats.changes;
+    }
+
+    /// Deletes every key of some databases, in constant time: the old tables are freed in slices.
+    pub(crate) fn flush(&mut self, dbs: Range<usize>) {
+        for db in dbs {
+            let counts = self.keyspace.dbs[db].table.counts();
+            self.stats.changes += counts.values as u64;
+            if !self.watch.is_empty() {
+                let (table, hasher) = (&self.keyspace.dbs[db].table, self.keyspace.hasher());
+                let there = |key: &[u8]| table.find(hasher.key(key)).is_some();
+                self.watch.touch_db(&mut self.clients, db, there);
+            }
+            let table = self.keyspace.take_db(db);
+            self.garbage.push_table(table);
+        }
+    }
+
+    /// Frees a value that was taken out, in slices if it is big.
+    pub(crate) fn free_later(&mut self, object: Option<Box<Object>>) {
+        if let Some(object) = object {
+            self.garbage.push_object(object);
+        }
+    }
+
+    /// Marks a client to be closed; the event loop does it.
+    pub(crate) fn close_client(&mut self, key: ClientKey, how: Closing) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.session.closing = Some(how);
+            self.closing.push(key);
+        }
+    }
+
+    /// SIGTERM or SIGINT came: end, with everything acknowledged made durable.
+    pub(crate) fn end_by_signal(&mut self) {
+        self.ending = Some(Ending { save: true, ..Ending::default() });
+    }
+
+    /// A client is gone that may have waited for something.
+    pub(crate) fn forget_blocked(&mut self, _: ClientKey, _: &Client) {}
+
+    /// Whether a client may use DEBUG.
+    pub(crate) fn allows_debug(&self, key: ClientKey) -> bool {
+        match self.config.enable_debug_command {
+            DebugCommand::No => false,
+            DebugCommand::Yes => true,
+            DebugCommand::Local => {
+                let addr = &self.clients.session(key).addr;
+                addr.starts_with("127.") || addr.starts_with("[::1]")
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! From the command line to the ready line, and from the end of serving to the exit status.
+//!
+//! Main thread; the only room that may block, since nobody is served yet.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::args::{self, Invocation};
+use crate::config::{Config, Sources};
+use crate::event_loop::{EventLoop, unix_ms};
+use crate::keyspace::Hasher;
+use crate::log::{Level, Log};
+use crate::net::listen;
+use crate::server::Server;
+use crate::signals::Signals;
+
+/// Runs the program with the arguments of this process; returns its exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let base = match std::env::current_dir() {
+        Ok(base) => base,
+        Err(error) => {
+            eprintln!("The working directory cannot be read: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match args::parse(&arguments, &base) {
+        Invocation::Version => println!("{}", args::version()),
+        Invocation::Help => println!("{}", args::USAGE),
+        Invocation::Serve(sources) => return serve(&sources, &base),
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve(sources: &Sources, base: &std::path::Path) -> ExitCode {
+    let mut config = match Config::load(sources, base, &mut io::stdin()) {
+        Ok(config) => config,
+        Err(error) => {
+            error.report(&Log::new(Level::Notice, None));
+            return ExitCode::FAILURE;
+        }
+    };
+    let log = Log::new(config.loglevel, config.log_path());
+    let version = env!("CARGO_PKG_VERSION");
+    log.notice(format_args!("Flintlock {version} started, pid={}", std::process::id()));
+    for name in config.take_unused() {
+        log.warning(format_args!("The directive '{name}' is accepted but changes nothing here"));
+    }
+    let pid_path = config.pid_path();
+    let status = match run(config, &log) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            log.warning(format_args!("{error}"));
+            ExitCode::FAILURE
+        }
+    };
+    if let Some(path) = pid_path {
+        // It may never have been written.
+        drop(std::fs::remove_file(path));
+    }
+    status
+}
+
+/// Why the server could not start or go on; the text is for the operator.
+type Fatal = Box<dyn std::error::Error>;
+
+fn run(config: Config, log: &Log) -> Result<u8, Fatal> {
+    let signals = Signals::install()?;
+    let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
+    let listeners =
+        listen::bind_all(&config.bind, config.port, backlog).map_err(|(address, error)| {
+            format!("Could not create server TCP listening socket {address}: {error}")
+        })?;
+    let port = listeners.first().map(|l| l.local_addr()).transpose()?.map_or(0, |a| a.port());
+    if let Some(path) = config.pid_path() {
+        std::fs::write(path, format!("{}\n", std::process::id()))?;
+    }
+    let mut secret = [0; 16];
+    random_bytes(&mut secret)?;
+    let mut seed = [0; 16];
+    random_bytes(&mut seed)?;
+    let hasher = Hasher::new(&secret);
+    let mut server = Server::new(config, log.clone(), hasher, unix_ms(), seed);
+    server.port = port;
+    let event_loop = EventLoop::new(server, listeners, signals)?;
+    if let Some(address) = event_loop.address() {
+        log.ready(address);
+    }
+    Ok(event_loop.run()?)
+}
+
+/// Fills `bytes` from the system's random source.
+fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
+    rustix::rand::getrandom(bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(())
+}

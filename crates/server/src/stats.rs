@@ -1,0 +1,151 @@
+//! Counters that INFO shows. Main thread; plain numbers, since nobody else writes them.
+
+use std::collections::BTreeMap;
+
+/// See the module doc.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    /// Connections ever accepted.
+    pub connections: u64,
+    /// Connections refused because of `maxclients`.
+    pub rejected_connections: u64,
+    /// Requests run, refused ones not counted.
+    pub commands: u64,
+    /// Changes of keys since the start.
+    pub changes: u64,
+    /// Changes up to the last SAVE or BGSAVE.
+    pub changes_saved: u64,
+    /// Reads of keys that were there.
+    pub keyspace_hits: u64,
+    /// Reads of keys that were not.
+    pub keyspace_misses: u64,
+    /// Keys deleted because their time was over.
+    pub expired_keys: u64,
+    /// Keys forgotten or deleted to make room.
+    pub evicted_keys: u64,
+    /// Bytes received.
+    pub net_input_bytes: u64,
+    /// Bytes sent.
+    pub net_output_bytes: u64,
+    /// Error replies sent.
+    pub error_replies: u64,
+    /// Error replies by their first word; at most `ERRORS_MAX` of them.
+    pub errors: BTreeMap<Box<str>, u64>,
+    /// By command id.
+    pub per_command: Vec<PerCommand>,
+    /// Turns of the event loop.
+    pub cycles: u64,
+    /// Reads and writes done on the main thread, and on workers.
+    pub reads: u64,
+    pub writes: u64,
+    pub offloaded_reads: u64,
+    pub offloaded_writes: u64,
+    /// Highest memory use seen, in bytes.
+    pub peak_memory: usize,
+    /// Rates over the last samples.
+    pub rates: Rates,
+}
+
+/// Different first words that are counted apart; scripts could invent any number.
+const ERRORS_MAX: usize = 128;
+
+/// Counters of one command.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct PerCommand {
+    /// Runs.
+    pub calls: u64,
+    /// Refused before running.
+    pub rejected: u64,
+    /// Runs that ended in an error.
+    pub failed: u64,
+    /// Time of the runs that were timed, in nanoseconds, and how many those were.
+    pub timed_ns: u64,
+    pub timed: u64,
+}
+
+/// Requests and bytes per second over the last second or so.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Rates {
+    at_ms: u64,
+    commands: u64,
+    input: u64,
+    output: u64,
+    /// Requests per second.
+    pub ops_per_sec: u64,
+    /// KiB per second received.
+    pub input_kbps: f64,
+    /// KiB per second sent.
+    pub output_kbps: f64,
+}
+
+impl Stats {
+    /// Counters for a table of `commands` rows.
+    pub(crate) fn new(commands: usize) -> Self {
+        Self { per_command: vec![PerCommand::default(); commands], ..Self::default() }
+    }
+
+    /// Counts an error reply.
+    pub(crate) fn error(&mut self, prefix: &[u8]) {
+        self.error_replies += 1;
+        let prefix = String::from_utf8_lossy(prefix);
+        if let Some(count) = self.errors.get_mut(prefix.as_ref()) {
+            *count += 1;
+        } else if self.errors.len() < ERRORS_MAX {
+            self.errors.insert(prefix.into(), 1);
+        }
+    }
+
+    /// Takes a sample for the rates; at most a few times a second.
+    pub(crate) fn sample(&mut self, now_ms: u64) {
+        let rates = &mut self.rates;
+        let elapsed = now_ms.saturating_sub(rates.at_ms);
+        if elapsed == 0 {
+            return;
+        }
+        let per_second = |now: u64, before: u64| (now - before) as f64 * 1000.0 / elapsed as f64;
+        rates.ops_per_sec = per_second(self.commands, rates.commands) as u64;
+        rates.input_kbps = per_second(self.net_input_bytes, rates.input) / 1024.0;
+        rates.output_kbps = per_second(self.net_output_bytes, rates.output) / 1024.0;
+        rates.at_ms = now_ms;
+        rates.commands = self.commands;
+        rates.input = self.net_input_bytes;
+        rates.output = self.net_output_bytes;
+    }
+
+    /// CONFIG RESETSTAT: forgets what was counted; changes since the last save stay.
+    pub(crate) fn reset(&mut self) {
+        let (changes, changes_saved) = (self.changes, self.changes_saved);
+        *self = Self { changes, changes_saved, ..Self::new(self.per_command.len()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_bounded_in_kind() {
+        let mut stats = Stats::new(0);
+        for i in 0..1000 {
+            stats.error(format!("E{i}").as_bytes());
+        }
+        stats.error(b"E0");
+        assert_eq!(
+            (stats.errors.len(), stats.error_replies, stats.errors["E0"]),
+            (ERRORS_MAX, 1001, 2)
+        );
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        let mut stats = Stats::new(0);
+        stats.sample(1000);
+        stats.commands = 50;
+        stats.net_input_bytes = 1024;
+        stats.sample(1100);
+        assert_eq!(stats.rates.ops_per_sec, 500);
+        assert!((stats.rates.input_kbps - 10.0).abs() < 1e-9);
+        stats.sample(1100);
+        assert_eq!(stats.rates.ops_per_sec, 500);
+    }
+}
