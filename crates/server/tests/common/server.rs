@@ -31,12 +31,11 @@ pub(crate) enum Kind {
 impl Kind {
     /// What `FLINTLOCK_SUBJECT` says: `flintlock` or `redis`.
     ///
-    /// Until the binary serves, redis-server stands in for it, which proves the harness and the
-    /// corpus; then the default becomes ours.
+    /// With `redis` redis-server stands in for it, which proves the harness and the corpus.
     pub(crate) fn subject() -> Self {
         match std::env::var("FLINTLOCK_SUBJECT").as_deref() {
-            Ok("flintlock") => Self::Flintlock,
-            Ok("redis") | Err(_) => Self::Redis,
+            Ok("flintlock") | Err(_) => Self::Flintlock,
+            Ok("redis") => Self::Redis,
             Ok(other) => panic!("FLINTLOCK_SUBJECT={other} is not known"),
         }
     }
@@ -119,7 +118,10 @@ impl Server {
     /// As [`subject`](Self::subject), with the arguments by which redis-server does the same.
     pub(crate) fn subject_or(ours: &[&str], theirs: &[&str]) -> Self {
         match Kind::subject() {
-            Kind::Flintlock => Self::start(Kind::Flintlock, ours),
+            Kind::Flintlock => {
+                let all = [&["--enable-debug-command", "yes"], ours].concat();
+                Self::start(Kind::Flintlock, &all)
+            }
             Kind::Redis => Self::oracle(theirs),
         }
     }
