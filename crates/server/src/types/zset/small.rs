@@ -84,6 +84,11 @@ impl Small {
         self.packed.splice(at, 0, &[code.bytes(), member, &score.to_le_bytes()], 1);
     }
 
+    /// Adds a member that comes after all others.
+    pub(super) fn append(&mut self, member: &[u8], score: Score) {
+        self.packed.push(&[Code::of(member).bytes(), member, &score.get().to_le_bytes()]);
+    }
+
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<Score> {
         let (_, at, Record { score, size, .. }) = self.find(member)?;
         self.packed.splice(at, size, &[], -1);

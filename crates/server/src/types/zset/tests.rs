@@ -218,7 +218,11 @@ proptest! {
             for _ in 0..churn {
                 let n = rng.below(3_000);
                 let s = score(rng.below(50) as f64);
-                if n < 400 || n.is_multiple_of(2) { set.insert(&name(n), s, &rules); } else { set.remove(&name(n)); }
+                if n < 400 || n.is_multiple_of(2) {
+                    set.insert(&name(n), s, &rules);
+                } else {
+                    set.remove(&name(n));
+                }
             }
         }
         set.check();
