@@ -227,3 +227,34 @@ fn a_full_disk_is_overcome_once_there_is_room() {
     known.groups = vec![(Seq(1), Seq(20)), (Seq(21), Seq(60))];
     assert_eq!(open(&dir.crash(Kept::Nothing), &known).unwrap().1.end, Seq(60));
 }
+
+#[test]
+fn positions_skipped_behind_a_torn_tail_are_not_taken_for_lost() {
+    let dir = SimDir::new();
+    let mut known = Known::default();
+    let (mut writer, _) = open(&dir, &known).unwrap();
+    writer.append(group(Seq(1), 3)).unwrap();
+    known.groups.push((Seq(1), Seq(3)));
+    known.durable = writer.sync().unwrap();
+    let torn_at = usize::try_from(writer.stats().disk_bytes).expect("a small file");
+    writer.append(group(Seq(4), 2)).unwrap();
+    writer.append(group(Seq(6), 2)).unwrap();
+
+    // The first of the unsynced groups did not reach the disk, the second did: its positions were
+    // seen and are not given out again.
+    let dir = dir.crash(Kept::All);
+    dir.zero("journal-00000000000000000001.log", torn_at, 40);
+    let (mut writer, report) = open(&dir, &known).unwrap();
+    assert_eq!((report.end, writer.next_seq(), writer.durable()), (Seq(3), Seq(8), Seq(3)));
+
+    // What comes next is there after a crash although nothing proves it, and is repeated.
+    writer.append(group(Seq(8), 2)).unwrap();
+    known.groups.push((Seq(8), Seq(9)));
+    let dir = dir.crash(Kept::All);
+    let (writer, report) = open(&dir, &known).unwrap();
+    assert_eq!((report.end, writer.durable()), (Seq(9), Seq(9)));
+
+    let dir = dir.crash(Kept::Nothing);
+    let (writer, report) = open(&dir, &known).unwrap();
+    assert_eq!((report.end, writer.durable()), (Seq(9), Seq(9)));
+}

@@ -119,7 +119,10 @@ impl Writer {
         accepted.repair(&*dir).map_err(failed)?;
         let mut unproven = accepted.replay_from(Arc::clone(&dir), store, report.proof);
         let group = unproven.next_raw()?;
-        let durable = group.as_ref().map_or(report.end, |g| Seq(g.first_seq().0 - 1));
+        // Between the proof and the first group behind it there may be positions that were skipped
+        // at an earlier opening: nothing is there, so nothing of it can be claimed to be durable.
+        let before = |g: &Group| report.proof.min(Seq(g.first_seq().0 - 1));
+        let durable = group.as_ref().map_or(report.end, before);
         let mut writer = Self {
             dir,
             store,
