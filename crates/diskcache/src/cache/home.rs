@@ -1,0 +1,155 @@
+//! Where values live, as the cache sees it. Main thread.
+//!
+//! The cache owns no value. Whoever uses it (a server's keyspace, [`crate::DiskCache`]) keeps the
+//! values in a structure of its own choice and shows it to the cache as a [`Home`]: one probe of
+//! the home answers *value*, *known absent* or *unknown*, and the save bits of a key live in its
+//! entry ([`KeyState`]). That makes a key cost one look-up instead of three (value, side table,
+//! negative cache), and no table of the cache's own has to grow with the number of dirty keys.
+//!
+//! The contract, checked by [`super::conformance`]:
+//! 1. An entry leaves the home only through [`Home::forget`] or with its whole space. Deleting a
+//!    key turns its entry into an *absent* one; overwriting keeps the [`KeyState`].
+//! 2. `forget` drops clean entries only. It is not a delete: the key lives on in the engine, so
+//!    nobody is told, no watch fires and no negative entry is left (D-4).
+//! 3. Entries are found by space and hash; `visit` reaches every entry with that hash.
+//! 4. `memory_bytes` counts everything that an entry costs, absent ones included (D-5, D-18).
+//!
+//! Source: anchors 1.1 to 1.4; the seeds' `io_queued` and `io_negcache` tables, folded together.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::flags::KeyState;
+use crate::key::{KeyRef, Space};
+
+/// What a home knows of a key.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Known {
+    /// It holds the value.
+    Value,
+    /// It holds an absent entry: the key does not exist, and no read is needed to say so (C14).
+    Absent,
+    /// It holds nothing: the engine may have the key.
+    Unknown,
+}
+
+/// A value's bytes on their way to the engine.
+pub enum Payload {
+    /// Encoded already.
+    Ready(Arc<[u8]>),
+    /// To be encoded on the worker: for values so big that encoding would stall the loop. Holds
+    /// an immutable snapshot; the entry may change at once (D-6).
+    Later(Box<dyn FnOnce() -> Arc<[u8]> + Send>),
+}
+
+impl Payload {
+    /// The bytes; runs the encoder if that was put off. Worker; takes as long as encoding does.
+    #[must_use]
+    pub fn into_bytes(self) -> Arc<[u8]> {
+        match self {
+            Self::Ready(bytes) => bytes,
+            Self::Later(encode) => encode(),
+        }
+    }
+
+    /// Bytes held, as far as known; 0 for a snapshot, which the home still counts.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        match self {
+            Self::Ready(bytes) => bytes.len(),
+            Self::Later(_) => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(bytes) => write!(f, "Ready({} bytes)", bytes.len()),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+/// One resident entry during [`Home::visit`].
+pub trait Entry {
+    /// The user's key.
+    fn key(&self) -> &[u8];
+
+    /// Its save bits.
+    fn state(&self) -> KeyState;
+
+    /// Replaces its save bits.
+    fn set_state(&mut self, state: KeyState);
+
+    /// Whether it holds a value; an absent entry does not.
+    fn exists(&self) -> bool;
+
+    /// Expiry in milliseconds since the Unix epoch.
+    fn expires_at_ms(&self) -> Option<u64>;
+
+    /// The value as it is now, for the engine; called only while [`Entry::exists`].
+    fn encode(&self) -> Payload;
+}
+
+/// A clean entry that could be forgotten.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Candidate {
+    /// The space of the key.
+    pub space: Space,
+    /// The hash of the key.
+    pub hash: u64,
+    /// Milliseconds since the last use.
+    pub idle_ms: u64,
+    /// Logarithmic use counter, decayed to now; see [`super::evict::lfu_touch`].
+    pub frequency: u8,
+    /// Expiry in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// What [`Home::forget`] dropped.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Forgot {
+    /// Entries dropped; 0 when none with that hash was clean.
+    pub entries: u32,
+    /// Bytes given back.
+    pub bytes: u64,
+}
+
+/// A loaded value with its expiry.
+#[derive(Debug)]
+pub struct Loaded<V> {
+    /// The value, decoded on a worker.
+    pub value: V,
+    /// Expiry in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// Where values live. Main thread; no call may block.
+pub trait Home {
+    /// What [`Decode`] makes of a record on a worker and [`Home::insert`] puts in.
+    type Value: Send + 'static;
+
+    /// What is known of `key`. Does not count as a use.
+    fn known(&self, key: KeyRef<'_>) -> Known;
+
+    /// Calls `each` on every entry of `space` with this hash; none when the space is gone.
+    fn visit(&mut self, space: Space, hash: u64, each: &mut dyn FnMut(&mut dyn Entry));
+
+    /// Puts in a key that was unknown: with its value, or as an absent entry.
+    fn insert(&mut self, key: KeyRef<'_>, loaded: Option<Loaded<Self::Value>>, state: KeyState);
+
+    /// Drops every clean entry of `space` with this hash.
+    fn forget(&mut self, space: Space, hash: u64) -> Forgot;
+
+    /// Pushes up to `want` clean entries onto `out`, from a place that `random` picks.
+    ///
+    /// Looks at a bounded number of entries; pushes fewer, or none, when most are dirty.
+    fn sample(&mut self, random: u64, want: usize, out: &mut Vec<Candidate>);
+
+    /// Bytes of all entries, keys and values and the structure itself; O(1).
+    fn memory_bytes(&self) -> u64;
+
+    /// Entries, absent ones included; O(1).
+    fn entry_count(&self) -> u64;
+}

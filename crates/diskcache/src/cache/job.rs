@@ -1,0 +1,401 @@
+//! Work for other threads, as values: what goes out, what comes back, and how to run one.
+//!
+//! The cache does no IO. It leaves [`Job`]s in its outbox; whoever drives it runs each with
+//! [`Worker::run`] on any thread that may block and hands the [`Done`] back. A job owns all it
+//! needs: keys, encoded values, the journal's writer itself, so nothing is shared with the main
+//! thread and no lock is needed. Every job yields exactly one `Done`, on an error and on a panic
+//! in the engine too.
+//!
+//! Source: seed 002 (begin and complete), anchors C38 to C40, D-13, D-16, D-29, D-31.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::home::{Loaded, Payload};
+use crate::journal::{Group, Writer};
+use crate::key::{KeyBuf, KeyRef, Seq};
+use crate::storage::{
+    BackupProgress, Batch, Before, ErrorKind, Meta, Record, Scanned, Storage, StoreError,
+    StoreStats, Write,
+};
+use crate::token::TokenId;
+
+/// Why an operation failed, small enough to tell every waiter.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Failure {
+    /// The class to act on.
+    pub kind: ErrorKind,
+    /// What was being done.
+    pub what: &'static str,
+}
+
+impl Failure {
+    pub(super) const CANCELLED: Self = Self { kind: ErrorKind::Cancelled, what: "cancelled" };
+    pub(super) const CLOSED: Self = Self { kind: ErrorKind::Closed, what: "the cache is closed" };
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        Self { kind: error.kind, what: error.what }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}", self.what, self.kind)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Makes values of records, on the workers.
+pub trait Decode: Send + Sync + 'static {
+    /// What [`super::Home::insert`] takes.
+    type Value: Send + 'static;
+
+    /// Decodes the payload of `record`.
+    ///
+    /// # Errors
+    /// What the payload lacks; the read then fails as corrupt, and is never taken for a miss.
+    fn decode(&self, key: KeyRef<'_>, record: &Record) -> Result<Self::Value, DecodeError>;
+}
+
+/// A payload that does not decode.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct DecodeError(pub &'static str);
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Where a job may run.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub enum Lane {
+    /// Any worker, several at once.
+    Any,
+    /// In the order of the outbox, one at a time: the journal.
+    Journal,
+    /// In the order of the outbox, one at a time: writes of the engine.
+    Engine,
+}
+
+/// Work that blocks.
+#[derive(Debug)]
+pub struct Job(pub(super) Work);
+
+#[derive(Debug)]
+pub(super) enum Work {
+    Load(Vec<(TokenId, KeyBuf)>),
+    Commit(CommitJob),
+    /// Asks the engine what it committed last, after a commit of unclear outcome.
+    Examine,
+    Journal(JournalJob),
+    Maintain(Duration),
+    Scan {
+        token: TokenId,
+        from: KeyBuf,
+        limit: usize,
+        limit_bytes: usize,
+    },
+    Backup {
+        token: TokenId,
+        dir: PathBuf,
+    },
+}
+
+/// A batch with values that may still have to be encoded.
+#[derive(Debug)]
+pub(super) struct CommitJob {
+    pub(super) writes: Vec<Outgoing>,
+    pub(super) meta: Meta,
+}
+
+/// One key on its way to the engine.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) key: KeyBuf,
+    pub(super) before: Before,
+    pub(super) record: Option<OutgoingRecord>,
+}
+
+#[derive(Debug)]
+pub(super) struct OutgoingRecord {
+    pub(super) seq: Seq,
+    pub(super) expires_at_ms: Option<u64>,
+    pub(super) payload: Payload,
+}
+
+impl Outgoing {
+    /// Encodes what was put off.
+    fn into_write(self) -> Write {
+        let record = self.record.map(|r| Record {
+            seq: r.seq,
+            expires_at_ms: r.expires_at_ms,
+            payload: r.payload.into_bytes(),
+        });
+        Write { key: self.key, record, before: self.before }
+    }
+}
+
+/// Something for the journal; the writer travels with it.
+#[derive(Debug)]
+pub(super) struct JournalJob {
+    pub(super) writer: Box<Writer>,
+    pub(super) group: Option<Group>,
+    pub(super) sync: bool,
+    pub(super) trim: Option<Seq>,
+}
+
+impl Job {
+    /// Where it may run.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        match self.0 {
+            Work::Load(_) | Work::Scan { .. } => Lane::Any,
+            Work::Journal(_) => Lane::Journal,
+            Work::Commit(_) | Work::Examine | Work::Maintain(_) | Work::Backup { .. } => {
+                Lane::Engine
+            }
+        }
+    }
+
+    /// What kind of work it is.
+    #[must_use]
+    pub fn kind(&self) -> JobKind {
+        match self.0 {
+            Work::Load(_) => JobKind::Load,
+            Work::Commit(_) | Work::Examine => JobKind::Commit,
+            Work::Journal(_) => JobKind::Journal,
+            Work::Maintain(_) => JobKind::Maintain,
+            Work::Scan { .. } => JobKind::Scan,
+            Work::Backup { .. } => JobKind::Backup,
+        }
+    }
+}
+
+/// Kinds of work, for figures.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub enum JobKind {
+    /// Reading keys.
+    Load,
+    /// Committing a batch.
+    Commit,
+    /// Appending to the journal, syncing or trimming it.
+    Journal,
+    /// Merging and reclaiming.
+    Maintain,
+    /// Reading a stretch of keys.
+    Scan,
+    /// Copying the store.
+    Backup,
+}
+
+impl JobKind {
+    /// All of them, with the names that metrics show.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Load, "load"),
+        (Self::Commit, "commit"),
+        (Self::Journal, "journal"),
+        (Self::Maintain, "maintain"),
+        (Self::Scan, "scan"),
+        (Self::Backup, "backup"),
+    ];
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub struct Done<V> {
+    pub(super) outcome: Outcome<V>,
+    pub(super) kind: JobKind,
+    pub(super) took_us: u64,
+    pub(super) stats: StoreStats,
+}
+
+impl<V> Done<V> {
+    /// Notes how long the job ran.
+    #[must_use]
+    pub fn took(mut self, micros: u64) -> Self {
+        self.took_us = micros;
+        self
+    }
+
+    /// What kind of work it was.
+    #[must_use]
+    pub fn kind(&self) -> JobKind {
+        self.kind
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Outcome<V> {
+    Load(Vec<LoadOutcome<V>>),
+    Commit(Result<std::collections::BTreeMap<crate::key::Space, u64>, Failure>),
+    Examine(Result<Meta, Failure>),
+    Journal(JournalOutcome),
+    Maintain(Result<bool, Failure>),
+    Scan { token: TokenId, result: Result<Vec<Scanned>, Failure> },
+    Backup { token: TokenId, result: Result<BackupProgress, Failure> },
+}
+
+#[derive(Debug)]
+pub(super) struct LoadOutcome<V> {
+    pub(super) load: TokenId,
+    pub(super) key: KeyBuf,
+    pub(super) result: Result<Option<Loaded<V>>, Failure>,
+    pub(super) payload_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct JournalOutcome {
+    pub(super) writer: Box<Writer>,
+    /// A group to fill next.
+    pub(super) spare: Option<Group>,
+    /// The append and the sync.
+    pub(super) result: Result<(), Failure>,
+    pub(super) trim: Option<Result<(), Failure>>,
+}
+
+/// Runs jobs against one engine. Any thread; blocks.
+pub struct Worker<D> {
+    storage: Arc<dyn Storage>,
+    decode: D,
+}
+
+impl<D> fmt::Debug for Worker<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Worker({:?})", self.storage)
+    }
+}
+
+const PANICKED: Failure = Failure { kind: ErrorKind::Io, what: "the storage engine panicked" };
+
+impl<D: Decode> Worker<D> {
+    /// A worker for `storage`.
+    pub fn new(storage: Arc<dyn Storage>, decode: D) -> Self {
+        Self { storage, decode }
+    }
+
+    /// Runs `job`. Blocks for as long as the disk does; a panic in the engine is an error.
+    pub fn run(&self, job: Job) -> Done<D::Value> {
+        let kind = job.kind();
+        let outcome = match job.0 {
+            Work::Load(keys) => Outcome::Load(self.load(keys)),
+            // A commit cut short by a panic may have taken effect or not.
+            Work::Commit(job) => Outcome::Commit(
+                guard(|| {
+                    let writes = job.writes.into_iter().map(Outgoing::into_write).collect();
+                    self.storage.commit(Batch { writes, meta: job.meta })
+                })
+                .map_err(|f| {
+                    if f == PANICKED { Failure { kind: ErrorKind::Unclear, ..f } } else { f }
+                }),
+            ),
+            Work::Examine => Outcome::Examine(guard(|| self.storage.meta())),
+            Work::Journal(job) => Outcome::Journal(journal(job)),
+            Work::Maintain(budget) => Outcome::Maintain(guard(|| self.storage.maintain(budget))),
+            Work::Scan { token, from, limit, limit_bytes } => {
+                let result = guard(|| {
+                    let mut out = Vec::new();
+                    self.storage.scan(&from, limit, limit_bytes, &mut out)?;
+                    Ok(out)
+                });
+                Outcome::Scan { token, result }
+            }
+            Work::Backup { token, dir } => {
+                let last = std::cell::Cell::new(BackupProgress::default());
+                let result = guard(|| self.storage.backup(&dir, &|p| last.set(p)));
+                Outcome::Backup { token, result: result.map(|()| last.get()) }
+            }
+        };
+        Done { outcome, kind, took_us: 0, stats: self.storage.stats() }
+    }
+
+    /// Reads one key with the last operation that its record includes; for replay.
+    #[expect(clippy::type_complexity, reason = "used once, in replay")]
+    pub(super) fn read(
+        &self,
+        key: &KeyBuf,
+    ) -> Result<Option<(Seq, Result<Loaded<D::Value>, DecodeError>)>, Failure> {
+        let record = guard(|| {
+            let mut out = Vec::with_capacity(1);
+            self.storage.get_many(std::slice::from_ref(key), &mut out)?;
+            Ok(out.pop().flatten())
+        })?;
+        Ok(record.map(|record| {
+            let value = self.decode.decode(key.as_ref(), &record);
+            let expires_at_ms = record.expires_at_ms;
+            (record.seq, value.map(|value| Loaded { value, expires_at_ms }))
+        }))
+    }
+
+    fn load(&self, keys: Vec<(TokenId, KeyBuf)>) -> Vec<LoadOutcome<D::Value>> {
+        let (ids, keys): (Vec<TokenId>, Vec<KeyBuf>) = keys.into_iter().unzip();
+        let read = |keys: &[KeyBuf]| {
+            guard(|| {
+                let mut records = Vec::with_capacity(keys.len());
+                self.storage.get_many(keys, &mut records)?;
+                Ok(records)
+            })
+        };
+        let results: Vec<Result<Option<Record>, Failure>> = match read(&keys) {
+            Ok(records) => records.into_iter().map(Ok).collect(),
+            Err(failure) if keys.len() == 1 => vec![Err(failure)],
+            // One bad record must not fail its neighbours.
+            Err(_) => keys
+                .iter()
+                .map(|key| {
+                    read(std::slice::from_ref(key)).map(|mut one| one.pop().unwrap_or_default())
+                })
+                .collect(),
+        };
+        assert_eq!(results.len(), keys.len(), "an engine answers every key");
+        let decoded = ids.into_iter().zip(keys).zip(results);
+        decoded.map(|((load, key), result)| self.decode(load, key, result)).collect()
+    }
+
+    fn decode(
+        &self,
+        load: TokenId,
+        key: KeyBuf,
+        result: Result<Option<Record>, Failure>,
+    ) -> LoadOutcome<D::Value> {
+        let mut payload_bytes = 0;
+        let result = result.and_then(|record| {
+            let Some(record) = record else { return Ok(None) };
+            payload_bytes = record.payload.len();
+            let value =
+                catch_unwind(AssertUnwindSafe(|| self.decode.decode(key.as_ref(), &record)))
+                    .unwrap_or(Err(DecodeError("the decoder panicked")))
+                    .map_err(|e| Failure { kind: ErrorKind::Corrupt, what: e.0 })?;
+            Ok(Some(Loaded { value, expires_at_ms: record.expires_at_ms }))
+        });
+        LoadOutcome { load, key, result, payload_bytes }
+    }
+}
+
+fn guard<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|e| Failure::from(&e)),
+        Err(_) => Err(PANICKED),
+    }
+}
+
+fn journal(job: JournalJob) -> JournalOutcome {
+    let JournalJob { mut writer, group, sync, trim } = job;
+    let result = guard(|| {
+        if let Some(group) = group {
+            writer.append(group)?;
+        }
+        if sync { writer.sync().map(drop) } else { Ok(()) }
+    });
+    let trim = trim.map(|upto| guard(|| writer.trim(upto).map(drop)));
+    let spare = writer.take_spare();
+    JournalOutcome { writer, spare, result, trim }
+}

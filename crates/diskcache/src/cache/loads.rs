@@ -1,0 +1,230 @@
+//! Keys being read: at most one read of a key at a time, however many clients wait. Pure; main.
+//!
+//! | phase | meaning | leaves by |
+//! |---|---|---|
+//! | Queued (LOAD) | wanted, not handed to a worker | a free place (Loading), nobody waiting (gone) |
+//! | Loading (LOADINPROG) | a worker reads it | its completion |
+//!
+//! LOAD and LOADINPROG are two phases of one entry, so they cannot be set together (C3), and a
+//! second client that wants the key joins whatever phase it is in (D-23).
+//!
+//! Why a loaded value is never outdated when it goes in: a key is loaded only while the home
+//! knows nothing of it, and what a write makes resident stays resident at least until the load
+//! returns, because a load in flight pins its hash against eviction. So "the home knows the key
+//! now" is exactly "somebody wrote it meanwhile", and the loaded value is dropped (C18, C22 a, c).
+//! The one way for entries to leave behind a load's back is the death of their space; loads of
+//! that space are marked stale (C22 d, D-3).
+//!
+//! Source: seeds 000 and 001, anchors C3, C4, C9, C18, C22, D-2, D-3, D-23.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+use crate::key::{KeyBuf, KeyRef, Space};
+use crate::token::{NONE, Slab, TokenId};
+
+/// Where a load stands.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum LoadPhase {
+    /// Wanted; no worker has it.
+    Queued,
+    /// A worker reads it.
+    Loading,
+}
+
+/// One key on its way in.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) key: KeyBuf,
+    pub(super) phase: LoadPhase,
+    /// The space died: whatever comes is dropped.
+    pub(super) stale: bool,
+    /// First link of the waiters' chain, see [`super::waiters`].
+    pub(super) links: u32,
+    pub(super) queued_ms: u64,
+}
+
+/// All loads, found by key.
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    index: HashTable<TokenId>,
+    loads: Slab<Load>,
+    /// Loads in phase Queued, oldest first.
+    queue: VecDeque<TokenId>,
+    loading: usize,
+    key_bytes: u64,
+}
+
+impl Loads {
+    /// The load of `key`, made if there is none; true when it is new.
+    pub(super) fn join(&mut self, key: KeyRef<'_>, now_ms: u64) -> (TokenId, bool) {
+        if let Some(id) = self.find(key) {
+            return (id, false);
+        }
+        let buf = key.to_buf();
+        self.key_bytes += buf.as_disk().len() as u64;
+        let id = self.loads.insert(Load {
+            key: buf,
+            phase: LoadPhase::Queued,
+            stale: false,
+            links: NONE,
+            queued_ms: now_ms,
+        });
+        let loads = &self.loads;
+        self.index.insert_unique(key.hash, id, |id| hash_of(loads, *id));
+        self.queue.push_back(id);
+        (id, true)
+    }
+
+    /// The load of `key`, if there is one.
+    pub(super) fn find(&self, key: KeyRef<'_>) -> Option<TokenId> {
+        let same = |id: &TokenId| self.loads.get(*id).is_some_and(|l| l.key.as_ref() == key);
+        self.index.find(key.hash, same).copied()
+    }
+
+    /// Whether a load for this space and hash exists in any phase.
+    pub(super) fn pins(&self, space: Space, hash: u64) -> bool {
+        let same = |id: &TokenId| {
+            self.loads.get(*id).is_some_and(|l| {
+                let key = l.key.as_ref();
+                key.space == space && key.hash == hash
+            })
+        };
+        !self.index.is_empty() && self.index.find(hash, same).is_some()
+    }
+
+    pub(super) fn get(&self, id: TokenId) -> Option<&Load> {
+        self.loads.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: TokenId) -> Option<&mut Load> {
+        self.loads.get_mut(id)
+    }
+
+    /// Takes the oldest queued load off the queue; the caller starts it or finishes it.
+    pub(super) fn pop(&mut self) -> Option<TokenId> {
+        self.queue.pop_front()
+    }
+
+    /// Puts a popped load back in front.
+    pub(super) fn push_front(&mut self, id: TokenId) {
+        self.queue.push_front(id);
+    }
+
+    /// Takes one queued load off the queue, wherever it stands; O(queue).
+    pub(super) fn unqueue(&mut self, id: TokenId) -> bool {
+        let at = self.queue.iter().position(|queued| *queued == id);
+        at.is_some_and(|at| self.queue.remove(at).is_some())
+    }
+
+    /// A popped load goes to a worker; the key for the job.
+    pub(super) fn start(&mut self, id: TokenId) -> Option<KeyBuf> {
+        let load = self.loads.get_mut(id)?;
+        assert_eq!(load.phase, LoadPhase::Queued, "one read at a time");
+        load.phase = LoadPhase::Loading;
+        self.loading += 1;
+        Some(load.key.clone())
+    }
+
+    /// Removes a load that was popped or has come back.
+    pub(super) fn finish(&mut self, id: TokenId) -> Option<Load> {
+        let load = self.loads.remove(id)?;
+        let found = self.index.find_entry(load.key.as_ref().hash, |other| *other == id);
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+        self.key_bytes -= load.key.as_disk().len() as u64;
+        self.loading -= usize::from(load.phase == LoadPhase::Loading);
+        Some(load)
+    }
+
+    /// Marks every load of a dead space; what they bring is dropped.
+    pub(super) fn outdate(&mut self, space: Space) {
+        for id in &self.index {
+            if let Some(load) = self.loads.get_mut(*id) {
+                load.stale |= load.key.as_ref().space == space;
+            }
+        }
+    }
+
+    /// Loads that no worker has yet.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Loads that workers have.
+    pub(super) fn loading(&self) -> usize {
+        self.loading
+    }
+
+    /// Bytes held, keys in jobs included.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        // A key in flight exists twice: here and in its job.
+        let index = self.index.allocation_size() as u64;
+        self.loads.memory_bytes() + index + 2 * self.key_bytes
+    }
+}
+
+fn hash_of(loads: &Slab<Load>, id: TokenId) -> u64 {
+    loads.get(id).map_or(0, |load| load.key.as_ref().hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(space: u32, name: &[u8]) -> KeyRef<'_> {
+        // One hash for all: the table must tell keys apart by their bytes.
+        KeyRef { space: Space(space), hash: 7, key: name }
+    }
+
+    #[test]
+    fn a_key_is_loaded_once_and_found_in_both_phases() {
+        let mut loads = Loads::default();
+        let (a, new) = loads.join(key(1, b"a"), 5);
+        assert!(new);
+        let (b, _) = loads.join(key(1, b"b"), 6);
+        assert_eq!(loads.join(key(1, b"a"), 9), (a, false));
+        assert_ne!(loads.join(key(2, b"a"), 9).0, a, "another space is another key");
+        assert_eq!((loads.queued(), loads.loading()), (3, 0));
+
+        assert_eq!(loads.pop(), Some(a));
+        assert_eq!(loads.start(a).map(|k| k.as_ref().key.to_vec()), Some(b"a".to_vec()));
+        assert_eq!(loads.join(key(1, b"a"), 9), (a, false));
+        assert_eq!((loads.queued(), loads.loading()), (2, 1));
+        assert!(loads.pins(Space(1), 7) && !loads.pins(Space(3), 7));
+
+        assert!(loads.unqueue(b) && !loads.unqueue(b));
+        assert!(loads.finish(b).is_some());
+        assert!(loads.finish(a).is_some());
+        assert_eq!((loads.finish(a).is_none(), loads.find(key(1, b"a"))), (true, None));
+        let (again, new) = loads.join(key(1, b"a"), 10);
+        assert!(new && again != a, "a new load has a new name");
+    }
+
+    #[test]
+    fn a_dead_space_outdates_its_own_loads_only() {
+        let mut loads = Loads::default();
+        let (a, _) = loads.join(key(1, b"a"), 0);
+        let (b, _) = loads.join(key(2, b"a"), 0);
+        loads.outdate(Space(1));
+        assert!(loads.get(a).is_some_and(|l| l.stale));
+        assert!(loads.get(b).is_some_and(|l| !l.stale));
+    }
+
+    #[test]
+    fn an_idle_table_holds_no_keys() {
+        let mut loads = Loads::default();
+        for n in 0..100_u32 {
+            loads.join(key(n + 1, b"some key"), 0);
+        }
+        let busy = loads.memory_bytes();
+        while let Some(id) = loads.pop() {
+            loads.start(id);
+            loads.finish(id);
+        }
+        assert_eq!((loads.queued(), loads.loading(), loads.key_bytes), (0, 0, 0));
+        assert!(loads.memory_bytes() < busy);
+    }
+}

@@ -1,0 +1,691 @@
+//! The cache: a state machine that does no IO and knows no threads. Main thread.
+//!
+//! It stands between a [`Home`] (where values live, in memory) and a [`Storage`] (where all of
+//! them are, on disk), and decides what is read, written and forgotten, and when. Methods take
+//! the home and the time and leave [`Job`]s in an outbox; whoever drives the cache runs them on
+//! workers ([`Worker`]) and hands each [`Done`] back. The same code therefore runs under a seeded
+//! simulator in the tests and on the storage pool in the product.
+//!
+//! ```text
+//! write   put/delta/delete   the operation is copied into the journal's group
+//!         changed            first write since the last save: SAVE, one node in the dirty queue
+//!           turn: group -> journal job -> durable            (lane: group commit, three modes)
+//!           turn: due nodes -> batch, in slices: SAVE -> SAVING, encoded as the key is now
+//!                 batch waits until the journal is durable up to it -> commit job
+//!           done: SAVING cleared in slices, counts corrected, watermark moved, journal trimmed
+//! read    known              the home answers: value, absent, or unknown
+//!         begin_load         unknown keys are queued once each, the client gets a token
+//!           turn: queued keys -> load jobs, as far as caps and memory allow
+//!           done: inserted, unless the key was written meanwhile or its space died
+//!         poll_completions   names the token; complete_load; run with the keys pinned; unpin
+//! memory  room               before a write: evict, or wait until a checkpoint made keys clean
+//!           turn: above the limit, forget clean keys, a few at a time
+//! ```
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod` | the door: options, writes, spaces, one turn |
+//! | [`flags`] | the save bits of a key and their moves |
+//! | [`home`] | the contract with whoever holds the values; [`conformance`] checks it |
+//! | `dirty`, `checkpoint` | the queue of dirty keys; building, sending and settling batches |
+//! | `lane` | the journal: group being filled, written, durable |
+//! | [`map`] | a home for typed values |
+//! | `loads`, `reading` | keys being read; the load path |
+//! | `waiters`, [`op`] | who waits for what; pins; kinds of tokens |
+//! | [`memory`], [`evict`], `room` | the byte ledger; the choice; eviction and back-pressure |
+//! | `spaces` | databases, flushes, key counts |
+//! | [`recover`] | from the journal to the state before the stop |
+//! | [`job`] | work for other threads, as values |
+//! | [`stats`] | figures |
+//!
+//! It must not block, read a clock, spawn, lock, or hold a value. Lookups of resident keys do not
+//! come here at all.
+//!
+//! Source: seeds 000 to 002, anchors sections 1 and 5.
+//!
+//! [`Storage`]: crate::storage::Storage
+
+mod checkpoint;
+pub mod conformance;
+mod dirty;
+pub mod evict;
+pub mod flags;
+pub mod home;
+pub mod job;
+mod lane;
+mod loads;
+pub mod map;
+pub mod memory;
+pub mod op;
+mod reading;
+pub mod recover;
+pub mod rng;
+mod room;
+mod spaces;
+pub mod stats;
+mod waiters;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use checkpoint::Checkpoint;
+use dirty::{DirtyQueue, Node};
+use evict::Policy;
+use flags::KeyState;
+use home::{Home, Known};
+use job::{Done, Failure, Job, Outcome, Work};
+use lane::Lane;
+use loads::Loads;
+use memory::{Account, Ledger};
+use op::{Kind, Output};
+use room::Evictor;
+use spaces::Spaces;
+use stats::Stats;
+use waiters::Waiters;
+
+use crate::journal::{TooLarge, Writer};
+use crate::key::{KeyBuf, KeyRef, Seq, Space};
+use crate::storage::{Before, Meta};
+use crate::token::Token;
+
+pub use lane::Durability;
+pub use loads::LoadPhase;
+pub use room::Room;
+pub use spaces::KeyCount;
+pub use waiters::Completion;
+
+/// The two clocks, both in milliseconds.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Now {
+    /// A clock that never goes back, for intervals.
+    pub mono_ms: u64,
+    /// Since the Unix epoch, for expiries.
+    pub unix_ms: u64,
+}
+
+/// How a cache behaves. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Limit over all accounts of [`memory::Ledger`]; 0 for none.
+    pub limit_bytes: u64,
+    /// When an operation is durable.
+    pub durability: Durability,
+    /// Who is forgotten first.
+    pub policy: Policy,
+    /// Entries looked at for each eviction.
+    pub samples: usize,
+    /// A key is saved when it has been dirty for this long.
+    pub flush_delay_ms: u64,
+    /// A checkpoint starts when the operations it would free take more than this.
+    pub journal_bytes_max: u64,
+    /// A checkpoint starts when dirty keys take more than this share of the limit.
+    pub dirty_permille_max: u64,
+    /// Keys in one batch.
+    pub batch_keys_max: usize,
+    /// Bytes in one batch; never above a tenth of the limit.
+    pub batch_bytes_max: u64,
+    /// Keys being read at once.
+    pub loads_max: usize,
+    /// Bytes being read at once, by the running average; never above a twentieth of the limit.
+    pub load_bytes_max: u64,
+    /// Workers that reads are spread over.
+    pub load_workers: usize,
+    /// Bytes logged and not written before writes have to wait; never above a tenth of the limit.
+    pub unwritten_bytes_max: u64,
+    /// Keys handed over or settled in one turn: bounds the time a turn takes.
+    pub slice_keys: usize,
+    /// Bytes encoded in one turn.
+    pub slice_bytes: u64,
+    /// Keys forgotten in one turn.
+    pub evictions_max: usize,
+    /// How long one maintenance job may hold the engine.
+    pub maintain_ms: u64,
+    /// Databases.
+    pub databases: usize,
+    /// Seed of the sampling.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limit_bytes: 64 << 20,
+            durability: Durability::EveryMs(1000),
+            policy: Policy::AllKeysLru,
+            samples: 5,
+            flush_delay_ms: 10_000,
+            journal_bytes_max: 256 << 20,
+            dirty_permille_max: 300,
+            batch_keys_max: 50_000,
+            batch_bytes_max: 32 << 20,
+            loads_max: 256,
+            load_bytes_max: 4 << 20,
+            load_workers: 4,
+            unwritten_bytes_max: 32 << 20,
+            slice_keys: 256,
+            slice_bytes: 256 << 10,
+            evictions_max: 16,
+            maintain_ms: 20,
+            databases: 16,
+            seed: 0x5eed,
+        }
+    }
+}
+
+impl Options {
+    fn batch_bytes(&self) -> u64 {
+        cap(self.batch_bytes_max, self.limit_bytes, 10)
+    }
+
+    fn load_bytes(&self) -> u64 {
+        cap(self.load_bytes_max, self.limit_bytes, 20)
+    }
+
+    fn unwritten_bytes(&self) -> u64 {
+        cap(self.unwritten_bytes_max, self.limit_bytes, 10)
+    }
+}
+
+/// `bytes`, but at most one `part`th of a limit.
+fn cap(bytes: u64, limit: u64, part: u64) -> u64 {
+    if limit == 0 { bytes } else { bytes.min(limit / part) }
+}
+
+/// What a turn leaves to do.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Turn {
+    /// There is more to do at once: do not sleep.
+    pub more: bool,
+    /// The latest time to take the next turn, if nothing happens before.
+    pub wake_ms: Option<u64>,
+}
+
+/// Why writes should be refused for now.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Refusal {
+    /// The journal cannot be written: what is logged may not become durable.
+    Journal(Failure),
+    /// The engine cannot take batches, and dirty keys have used up their share of the memory.
+    Engine(Failure),
+}
+
+/// Where a key stands, for `FLINT.EXPLAIN`.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Explained {
+    /// What is known of it without a read.
+    pub known: Known,
+    /// Its save bits, when resident.
+    pub state: Option<KeyState>,
+    /// Its load, if one is under way: the phase and for how many milliseconds.
+    pub load: Option<(LoadPhase, u64)>,
+    /// A waiting or woken command keeps it in memory.
+    pub is_pinned: bool,
+    /// The last eviction of a key with its hash, if it is among the latest.
+    pub evicted: Option<stats::Eviction>,
+}
+
+/// The cache. See the module's head for the flow.
+#[derive(Debug)]
+pub struct Cache {
+    options: Options,
+    now: Now,
+    lane: Lane,
+    dirty: DirtyQueue,
+    checkpoint: Checkpoint,
+    spaces: Spaces,
+    loads: Loads,
+    waiters: Waiters,
+    ledger: Ledger,
+    evictor: Evictor,
+    stats: Stats,
+    outbox: VecDeque<Job>,
+    maintenance: Maintenance,
+    /// During replay: the last operation of the group replayed last.
+    replaying_at: Option<Seq>,
+    closed: bool,
+}
+
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Maintenance {
+    Idle,
+    Wanted,
+    Running,
+}
+
+impl Cache {
+    /// A cache before replay; see [`Cache::open`].
+    fn new(options: Options, meta: &Meta, writer: Writer, now: Now) -> Self {
+        Self {
+            now,
+            lane: Lane::new(options.durability, Box::new(writer)),
+            dirty: DirtyQueue::default(),
+            checkpoint: Checkpoint::new(meta),
+            spaces: Spaces::new(meta),
+            loads: Loads::default(),
+            waiters: Waiters::default(),
+            ledger: Ledger::new(options.limit_bytes),
+            evictor: Evictor::new(options.seed),
+            stats: Stats::default(),
+            outbox: VecDeque::new(),
+            maintenance: Maintenance::Idle,
+            replaying_at: None,
+            closed: false,
+            options,
+        }
+    }
+
+    // ---- Writes -------------------------------------------------------------------------
+
+    /// Logs the complete state of `key`; `body` appends the encoded value. Call it before the
+    /// value changes in the home, and [`Cache::changed`] after. Allocates only as the group grows.
+    ///
+    /// # Errors
+    /// [`TooLarge`]: nothing was logged, and the write must be refused.
+    #[inline]
+    pub fn put(
+        &mut self,
+        key: KeyRef<'_>,
+        expires_at_ms: Option<u64>,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Seq, TooLarge> {
+        self.lane.group(self.now.mono_ms).push_put(key, expires_at_ms, body)
+    }
+
+    /// Logs a change on top of the state of `key`, in the owner's own encoding.
+    ///
+    /// The key must exist, or have been created by operations that are logged: replay starts
+    /// from the last record. An expired key is deleted with [`Cache::delete`] first.
+    ///
+    /// # Errors
+    /// [`TooLarge`]: nothing was logged, and the write must be refused.
+    #[inline]
+    pub fn delta(
+        &mut self,
+        key: KeyRef<'_>,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Seq, TooLarge> {
+        self.lane.group(self.now.mono_ms).push_delta(key, body)
+    }
+
+    /// Logs that `key` is gone; its entry becomes an absent one.
+    ///
+    /// # Errors
+    /// [`TooLarge`]: nothing was logged, and the write must be refused.
+    #[inline]
+    pub fn delete(&mut self, key: KeyRef<'_>) -> Result<Seq, TooLarge> {
+        self.lane.group(self.now.mono_ms).push_delete(key)
+    }
+
+    /// Notes that the entry of `key` changed by operation `seq`: what the home knew before, and
+    /// whether it `exists` now. `state` is the entry's.
+    ///
+    /// Not needed for an entry that has SAVE set already and exists as before. A new entry starts
+    /// with [`Cache::fresh_state`].
+    #[inline]
+    pub fn changed(
+        &mut self,
+        key: KeyRef<'_>,
+        seq: Seq,
+        was: Known,
+        exists: bool,
+        state: &mut KeyState,
+    ) {
+        if (was == Known::Value) != exists || was == Known::Unknown {
+            self.recount(key.space, was, exists, *state);
+        }
+        if state.mark_dirty() {
+            let since_ms = wrapped_ms(self.now);
+            let node = Node { space: key.space, hash: key.hash, first_seq: seq, since_ms };
+            self.dirty.push(node);
+        } else {
+            self.stats.coalesced += 1;
+        }
+    }
+
+    #[cold]
+    fn recount(&mut self, space: Space, was: Known, exists: bool, state: KeyState) {
+        match was {
+            Known::Unknown if state.before() == Before::Unknown => {
+                self.spaces.count_blind(space, exists);
+            }
+            Known::Value => self.spaces.count(space, -i64::from(!exists)),
+            Known::Unknown | Known::Absent => self.spaces.count(space, i64::from(exists)),
+        }
+    }
+
+    /// The state of an entry for a key that the home did not know, before it is changed.
+    #[must_use]
+    pub fn fresh_state(&self, space: Space) -> KeyState {
+        let is_new = self.spaces.is_empty_on_disk(space);
+        KeyState::new(if is_new { Before::Absent } else { Before::Unknown })
+    }
+
+    /// The position that the state in memory includes: the end of the journal, but in replay.
+    fn position(&self) -> Seq {
+        self.replaying_at.unwrap_or_else(|| self.lane.last_seq())
+    }
+
+    /// The last operation logged.
+    #[must_use]
+    pub fn last_seq(&self) -> Seq {
+        self.lane.last_seq()
+    }
+
+    /// Operations up to here survive a crash: with [`Durability::Always`], hold a reply until
+    /// this has reached the last operation of its command.
+    #[must_use]
+    pub fn durable(&self) -> Seq {
+        self.lane.durable()
+    }
+
+    /// Operations up to here are in the engine.
+    #[must_use]
+    pub fn watermark(&self) -> Seq {
+        self.checkpoint.watermark()
+    }
+
+    /// Why writes should be refused now, if they should (D-13, D-15).
+    #[must_use]
+    pub fn refusing(&self) -> Option<Refusal> {
+        if let Some(failure) = self.lane.failure() {
+            return Some(Refusal::Journal(failure));
+        }
+        self.checkpoint.failure().filter(|_| self.evictor.is_stuck()).map(Refusal::Engine)
+    }
+
+    // ---- Spaces -------------------------------------------------------------------------
+
+    /// The space of database `db`; `None` when there is no such database.
+    #[must_use]
+    pub fn space(&self, db: usize) -> Option<Space> {
+        self.spaces.of_db(db)
+    }
+
+    /// Databases.
+    #[must_use]
+    pub fn databases(&self) -> usize {
+        self.spaces.len()
+    }
+
+    /// Whether a database has this space.
+    #[must_use]
+    pub fn is_alive(&self, space: Space) -> bool {
+        self.spaces.is_alive(space)
+    }
+
+    /// Gives `db` a fresh, empty space; returns the old one, whose entries the home drops in its
+    /// own time. `None` when there is no such database.
+    ///
+    /// # Panics
+    /// When the store was flushed 2^32 times.
+    pub fn flush(&mut self, db: usize) -> Option<Space> {
+        let old = self.spaces.flush(db, self.checkpoint.next_batch())?;
+        self.loads.outdate(old);
+        self.log_spaces();
+        Some(old)
+    }
+
+    /// Exchanges two databases; `None` when there is no such database.
+    pub fn swap(&mut self, a: usize, b: usize) -> Option<()> {
+        self.spaces.swap(a, b)?;
+        self.log_spaces();
+        Some(())
+    }
+
+    fn log_spaces(&mut self) {
+        let map = self.spaces.to_map();
+        let pushed = self.lane.group(self.now.mono_ms).push_meta(&map);
+        pushed.expect("a map of some databases fits");
+        self.checkpoint.note_spaces(self.now.mono_ms);
+    }
+
+    /// Keys of database `db`, in O(1).
+    #[must_use]
+    pub fn key_count(&self, db: usize) -> KeyCount {
+        self.spaces.of_db(db).map_or(KeyCount::Exact(0), |space| self.spaces.key_count(space))
+    }
+
+    // ---- Operations in two phases -------------------------------------------------------
+
+    /// Asks for everything logged so far to become durable. Completes at once or soon.
+    pub fn begin_sync(&mut self, tag: u64) -> Token<op::Sync> {
+        let upto = self.lane.last_seq();
+        let id = self.waiters.begin(tag);
+        self.lane.want(upto);
+        self.waiters.wait_sync(id, upto);
+        self.waiters.wake_sync(self.lane.durable());
+        self.waiters.token(id)
+    }
+
+    /// Asks for everything dirty now to be saved in the engine; writes go on meanwhile.
+    pub fn begin_drain(&mut self, tag: u64) -> Token<op::Drain> {
+        let upto = self.lane.last_seq();
+        let id = self.waiters.begin(tag);
+        self.waiters.wait_drain(id, upto);
+        self.checkpoint.want(upto);
+        self.waiters.token(id)
+    }
+
+    /// Reads a stretch of keys from the engine, at most `limit` and about `limit_bytes`.
+    ///
+    /// What the home knows of a key overrides what comes. To see every key that exists
+    /// throughout, collect the resident keys of the stretch *before* this call: a key saved and
+    /// evicted between this call and its completion is in neither otherwise.
+    pub fn begin_scan(
+        &mut self,
+        from: KeyBuf,
+        limit: usize,
+        limit_bytes: usize,
+        tag: u64,
+    ) -> Token<op::Scan> {
+        let id = self.waiters.begin(tag);
+        self.outbox.push_back(Job(Work::Scan { token: id, from, limit, limit_bytes }));
+        self.waiters.token(id)
+    }
+
+    /// Copies the engine into the empty directory `dir`, as of some moment after the call.
+    ///
+    /// Journal segments are kept until it completes: the copy and the journal from its watermark
+    /// on are a consistent state. Writes and checkpoints go on meanwhile (D-22).
+    pub fn begin_backup(&mut self, dir: PathBuf, tag: u64) -> Token<op::Backup> {
+        let id = self.waiters.begin(tag);
+        self.lane.hold_trims = true;
+        self.outbox.push_back(Job(Work::Backup { token: id, dir }));
+        self.waiters.token(id)
+    }
+
+    /// Moves the completions that came since the last call to `out`, oldest first.
+    pub fn poll_completions(&mut self, out: &mut Vec<Completion>) {
+        self.waiters.poll(out);
+    }
+
+    /// Takes a completed token back.
+    ///
+    /// # Errors
+    /// Why the operation failed; never because something is absent.
+    ///
+    /// # Panics
+    /// When the completion has not come yet.
+    pub fn complete<K: Kind>(&mut self, token: Token<K>) -> Result<K::Output, Failure> {
+        self.waiters.complete(token.into_id(), false).map(K::unpack)
+    }
+
+    /// Cancels an operation: it completes with [`crate::storage::ErrorKind::Cancelled`], unless
+    /// it has completed already. The token stays due.
+    pub fn cancel<K>(&mut self, token: &Token<K>) {
+        self.waiters.cancel(token.id());
+    }
+
+    /// Cancels and completes in one: for an owner that is gone. No completion follows.
+    pub fn abandon<K>(&mut self, token: Token<K>) {
+        self.waiters.leave(token.into_id());
+    }
+
+    // ---- Driving ------------------------------------------------------------------------
+
+    /// Sets the clocks for what is called until the next turn.
+    #[inline]
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// One turn of the event loop, between commands. Bounded: a slice of each kind of work.
+    ///
+    /// Call [`Cache::next_job`] afterwards until it is empty.
+    pub fn turn<H: Home>(&mut self, home: &mut H, now: Now) -> Turn {
+        self.now = now;
+        let more = self.checkpoint_turn(home);
+        self.waiters.wake_drain(self.drained());
+        if let Some(job) = self.lane.next_job(now.mono_ms) {
+            self.outbox.push_back(Job(Work::Journal(job)));
+        }
+        self.evict_turn(home);
+        self.load_turn(home);
+        self.maintain_turn();
+        Turn { more: more || self.waiters.has_posted(), wake_ms: self.wake_ms() }
+    }
+
+    fn wake_ms(&self) -> Option<u64> {
+        let checkpoint = self.checkpoint.wake_ms(self.dirty.front(), &self.options, self.now);
+        self.lane.wake_ms().into_iter().chain(checkpoint).min()
+    }
+
+    fn maintain_turn(&mut self) {
+        if self.maintenance == Maintenance::Wanted && !self.checkpoint.is_committing() {
+            self.maintenance = Maintenance::Running;
+            let budget = Duration::from_millis(self.options.maintain_ms);
+            self.outbox.push_back(Job(Work::Maintain(budget)));
+        }
+    }
+
+    /// The next job for a worker.
+    pub fn next_job(&mut self) -> Option<Job> {
+        self.outbox.pop_front()
+    }
+
+    /// Takes a job's outcome back.
+    pub fn complete_job<H: Home>(&mut self, done: Done<H::Value>, home: &mut H, now: Now) {
+        self.now = now;
+        self.stats.job_done(done.kind, done.took_us);
+        self.ledger.set(Account::Engine, done.stats.memory_bytes);
+        self.stats.engine = done.stats;
+        match done.outcome {
+            Outcome::Load(results) => self.load_done(results, home),
+            Outcome::Commit(result) => self.commit_done(result),
+            Outcome::Examine(result) => self.examine_done(result),
+            Outcome::Journal(outcome) => {
+                self.stats.journal_done(&outcome);
+                if self.lane.complete(outcome, now.mono_ms) {
+                    self.waiters.wake_sync(self.lane.durable());
+                }
+            }
+            Outcome::Maintain(result) => {
+                self.stats.maintain_failures += u64::from(result.is_err());
+                let more = matches!(result, Ok(true));
+                self.maintenance = if more { Maintenance::Wanted } else { Maintenance::Idle };
+            }
+            Outcome::Scan { token, result } => {
+                self.stats.read_failures += u64::from(result.is_err());
+                self.waiters.finish(token, result.map(Output::Scanned));
+            }
+            Outcome::Backup { token, result } => {
+                self.lane.hold_trims = false;
+                self.waiters.finish(token, result.map(Output::Backup));
+            }
+        }
+    }
+
+    /// Jobs that have not come back, the outbox included.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.outbox.is_empty()
+            && !self.lane.is_busy()
+            && !self.checkpoint.is_committing()
+            && self.loads.loading() == 0
+            && self.maintenance != Maintenance::Running
+    }
+
+    /// Ends every operation that waits with [`crate::storage::ErrorKind::Closed`], and takes no
+    /// new ones. Jobs in flight still come back; nothing that was logged is dropped.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.waiters.fail_all(Failure::CLOSED);
+    }
+
+    // ---- Figures ------------------------------------------------------------------------
+
+    /// Counters and histograms.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Bytes by account, as of the last turn or write.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What is behind now; with [`Cache::stats`] all of what INFO shows.
+    #[must_use]
+    pub fn gauges(&self) -> stats::Gauges {
+        let oldest = self.dirty.front().map(|node| self.age_ms(node));
+        stats::Gauges {
+            loads_queued: self.loads.queued() as u64,
+            loads_in_flight: self.loads.loading() as u64,
+            saves_queued: self.dirty.len() as u64,
+            saves_in_flight: self.checkpoint.in_flight() as u64,
+            waiting: self.waiters.blocked() as u64,
+            oldest_dirty_ms: oldest.unwrap_or(0),
+            unwritten_bytes: self.lane.unwritten_bytes(),
+            journal_bytes: self.lane.stats().disk_bytes,
+            last_seq: self.lane.last_seq().0,
+            durable_seq: self.lane.durable().0,
+            watermark_seq: self.checkpoint.watermark().0,
+            tokens_leaked: self.waiters.leaks(),
+        }
+    }
+
+    fn age_ms(&self, node: &Node) -> u64 {
+        u64::from(wrapped_ms(self.now).wrapping_sub(node.since_ms))
+    }
+
+    /// Everything known about a key.
+    pub fn explain<H: Home>(&self, home: &mut H, key: KeyRef<'_>) -> Explained {
+        let mut state = None;
+        home.visit(key.space, key.hash, &mut |entry| {
+            if entry.key() == key.key {
+                state = Some(entry.state());
+            }
+        });
+        let load = self.loads.find(key).and_then(|id| self.loads.get(id));
+        Explained {
+            known: self.known(home, key),
+            state,
+            load: load.map(|l| (l.phase, self.now.mono_ms.saturating_sub(l.queued_ms))),
+            is_pinned: self.is_pinned(key.space, key.hash),
+            evicted: self.evictor.last_eviction(key.space, key.hash),
+        }
+    }
+
+    /// Changes limits, policy and delays while running; databases and seed stay.
+    pub fn set_options(&mut self, options: Options) {
+        let (databases, seed) = (self.options.databases, self.options.seed);
+        self.options = Options { databases, seed, ..options };
+        self.ledger.set_limit(self.options.limit_bytes);
+        self.lane.mode = self.options.durability;
+        self.evictor.forget_candidates();
+    }
+
+    /// The options in force.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+}
+
+/// The clock of intervals in 32 bits: ages are far below the 49 days after which it wraps.
+fn wrapped_ms(now: Now) -> u32 {
+    (now.mono_ms & u64::from(u32::MAX)) as u32
+}

@@ -1,0 +1,96 @@
+//! Kinds of two-phase operations and what each yields. Main thread.
+//!
+//! A kind is a type without values, the parameter of a [`Token`](crate::Token); it makes handing
+//! a token of one kind to the completion of another a compile error, where KeyDB casts.
+//!
+//! Source: seed 002, anchors C39, C40, D-31.
+
+use crate::storage::{BackupProgress, Scanned};
+
+/// Keys being brought into memory; completed by `complete_load`.
+#[derive(Debug)]
+pub enum Load {}
+
+/// Keys that stay in memory until the command that needed them has run; given back by `unpin`.
+#[derive(Debug)]
+pub enum Pinned {}
+
+/// Room under the memory limit for one write.
+#[derive(Debug)]
+pub enum Room {}
+
+/// All operations logged before the call are durable in the journal.
+#[derive(Debug)]
+pub enum Sync {}
+
+/// All keys dirty at the call are durable in the engine.
+#[derive(Debug)]
+pub enum Drain {}
+
+/// A stretch of keys in hash order from the engine.
+#[derive(Debug)]
+pub enum Scan {}
+
+/// A backup of the engine into a directory.
+#[derive(Debug)]
+pub enum Backup {}
+
+/// What an operation yields, before its kind gives it a type.
+#[derive(Debug)]
+pub enum Output {
+    /// Only that it is done.
+    Nothing,
+    /// Records in key order.
+    Scanned(Vec<Scanned>),
+    /// What was copied.
+    Backup(BackupProgress),
+}
+
+/// A kind that the generic `complete` takes.
+pub trait Kind: sealed::Sealed {
+    /// What completing yields.
+    type Output;
+
+    /// Unpacks the output of an operation of this kind.
+    fn unpack(output: Output) -> Self::Output;
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "so that nobody else can implement Kind")]
+    pub trait Sealed {}
+}
+
+macro_rules! plain_kind {
+    ($($kind:ty),*) => {$(
+        impl sealed::Sealed for $kind {}
+        impl Kind for $kind {
+            type Output = ();
+            fn unpack(_: Output) {}
+        }
+    )*};
+}
+plain_kind!(Room, Sync, Drain);
+
+impl sealed::Sealed for Scan {}
+impl Kind for Scan {
+    type Output = Vec<Scanned>;
+
+    fn unpack(output: Output) -> Self::Output {
+        match output {
+            Output::Scanned(records) => records,
+            Output::Nothing | Output::Backup(_) => Vec::new(),
+        }
+    }
+}
+
+impl sealed::Sealed for Backup {}
+impl Kind for Backup {
+    type Output = BackupProgress;
+
+    fn unpack(output: Output) -> Self::Output {
+        match output {
+            Output::Backup(progress) => progress,
+            Output::Nothing | Output::Scanned(_) => BackupProgress::default(),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Eviction and back-pressure: how the accounted bytes stay under the limit. Main thread; no IO.
+//!
+//! The limit is held by three means, in this order. A turn forgets a few clean keys while the
+//! ledger is above the limit, never many at once (KeyDB #814 hangs for seconds evicting 5 %).
+//! Before a write, [`Cache::room`] does the same for that write. When sampling finds nothing
+//! clean, a checkpoint begins at once and the *client* waits ([`Cache::begin_room`]): memory is
+//! made by saving, so a write is delayed, never refused with an out-of-memory error.
+//!
+//! The bytes that a batch and the reads in flight may take are set aside in advance, so building
+//! the very batch that relieves the pressure does not break the limit.
+//!
+//! **The bound.** Accounted bytes exceed the limit by no more than (a) what the commands of one
+//! turn add, one command's own working set when each asked for room, (b) the keys that the client
+//! first in line has pinned, and (c) the difference between the largest and the mean record for
+//! the reads in flight.
+//!
+//! Source: anchors C20, C23, C24, D-4, D-18, D-19.
+
+use std::collections::VecDeque;
+
+use super::Cache;
+use super::evict::{self, Pool, Tier};
+use super::home::{Candidate, Home};
+use super::memory::Account;
+use super::op;
+use super::rng::Rng;
+use super::stats::Eviction;
+use crate::key::Space;
+use crate::token::Token;
+
+/// Evictions remembered for those who ask.
+const HISTORY: usize = 1024;
+
+/// Rounds of sampling without a clean entry before the memory counts as all dirty.
+const DRY_ROUNDS: usize = 4;
+
+/// Whether a write may run now.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[must_use]
+pub enum Room {
+    /// It may.
+    Now,
+    /// Not before a checkpoint has made keys clean: wait with [`Cache::begin_room`].
+    Wait,
+}
+
+/// What sampling has found so far.
+#[derive(Debug)]
+pub(super) struct Evictor {
+    rng: Rng,
+    pool: Pool,
+    sampled: Vec<Candidate>,
+    /// Nothing clean was found last time; cleared when a batch settles.
+    stuck: bool,
+    history: VecDeque<Eviction>,
+    mean_load_bytes: u64,
+}
+
+impl Evictor {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            pool: Pool::new(),
+            sampled: Vec::new(),
+            stuck: false,
+            history: VecDeque::with_capacity(HISTORY),
+            mean_load_bytes: 1024,
+        }
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    pub(super) fn keys_settled(&mut self) {
+        self.stuck = false;
+    }
+
+    pub(super) fn forget_candidates(&mut self) {
+        self.pool.clear();
+    }
+
+    /// Running mean over the last few dozen records, with what a key and its record cost.
+    pub(super) fn note_load(&mut self, payload_bytes: usize) {
+        let bytes = payload_bytes as u64 + 128;
+        self.mean_load_bytes = (self.mean_load_bytes * 31 + bytes) / 32;
+    }
+
+    pub(super) fn mean_load_bytes(&self) -> u64 {
+        self.mean_load_bytes
+    }
+
+    pub(super) fn last_eviction(&self, space: Space, hash: u64) -> Option<Eviction> {
+        self.history.iter().rev().find(|e| (e.space, e.hash) == (space, hash)).copied()
+    }
+
+    fn remember(&mut self, eviction: Eviction) {
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(eviction);
+    }
+}
+
+impl Cache {
+    /// Whether a write that adds about `need_bytes` may run now. Evicts a few keys if it must.
+    pub fn room<H: Home>(&mut self, home: &mut H, need_bytes: u64) -> Room {
+        self.refresh_ledger(home);
+        if self.fits(need_bytes) {
+            return Room::Now;
+        }
+        self.evict(home, self.options.evictions_max, need_bytes);
+        let journal_full = self.lane.unwritten_bytes() > self.options.unwritten_bytes();
+        if self.fits(need_bytes) && !journal_full { Room::Now } else { Room::Wait }
+    }
+
+    /// Waits for room for `need_bytes`; first come, first served.
+    pub fn begin_room(&mut self, need_bytes: u64, tag: u64) -> Token<op::Room> {
+        self.stats.throttled += 1;
+        let id = self.waiters.begin(tag);
+        self.waiters.wait_room(id, need_bytes);
+        self.waiters.token(id)
+    }
+
+    fn fits(&self, need_bytes: u64) -> bool {
+        // A write that can never fit may run alone: it is its own working set.
+        let need = need_bytes.min(self.ledger.limit() / 8);
+        self.reserved().saturating_add(need) <= self.ledger.limit() || self.ledger.limit() == 0
+    }
+
+    /// Bytes in use, with what batches and loads may come to take.
+    fn reserved(&self) -> u64 {
+        let ledger = &self.ledger;
+        let batch = self.options.batch_bytes().saturating_sub(ledger.get(Account::Batch));
+        let loads = self.options.load_bytes().saturating_sub(ledger.get(Account::Loads));
+        ledger.used() + batch + loads
+    }
+
+    /// Bytes above the limit, reserves included.
+    pub(super) fn ledger_excess(&self) -> u64 {
+        match self.ledger.limit() {
+            0 => 0,
+            limit => self.reserved().saturating_sub(limit),
+        }
+    }
+
+    fn refresh_ledger<H: Home>(&mut self, home: &H) {
+        self.ledger.set(Account::Home, home.memory_bytes());
+        self.ledger.set(Account::DirtyQueue, self.dirty.memory_bytes());
+        self.ledger.set(Account::Journal, self.lane.memory_bytes());
+        self.ledger.note_peak();
+    }
+
+    /// Forgets keys while above the limit, and wakes writers that found no room.
+    pub(super) fn evict_turn<H: Home>(&mut self, home: &mut H) {
+        self.refresh_ledger(home);
+        if self.ledger_excess() > 0 {
+            self.evict(home, self.options.evictions_max, 0);
+        } else {
+            self.evictor.stuck = false;
+        }
+        if self.lane.unwritten_bytes() > self.options.unwritten_bytes() {
+            return;
+        }
+        let mut granted = 0;
+        while let Some(need) = self.waiters.first_for_room() {
+            if !self.fits(granted + need) {
+                self.evict(home, self.options.evictions_max, granted + need);
+                if granted > 0 || !self.is_exhausted() {
+                    break;
+                }
+            }
+            granted += need;
+            self.waiters.grant_room();
+        }
+    }
+
+    /// Nothing is left to evict or to save: what is in use is in use. One writer may run, else
+    /// nobody ever would under a limit below what the structures themselves take.
+    fn is_exhausted(&self) -> bool {
+        self.evictor.stuck && self.dirty.len() == 0 && !self.checkpoint.is_under_way()
+    }
+
+    /// After a loaded value went in: makes up for it.
+    pub(super) fn evict_for_load<H: Home>(&mut self, home: &mut H) {
+        self.refresh_ledger(home);
+        if self.ledger_excess() > 0 {
+            self.evict(home, 2, 0);
+        }
+    }
+
+    /// Forgets up to `count` entries while `need_bytes` do not fit.
+    fn evict<H: Home>(&mut self, home: &mut H, count: usize, need_bytes: u64) {
+        let mut evicted = 0;
+        let mut dry = 0;
+        while evicted < count && dry < DRY_ROUNDS && !self.fits(need_bytes) {
+            self.sample(home);
+            let Some(candidate) = self.evictor.pool.take() else {
+                dry += 1;
+                continue;
+            };
+            if self.forget(candidate, home) {
+                evicted += 1;
+                dry = 0;
+            } else {
+                // Used, dirtied or pinned since it was sampled.
+                dry += 1;
+            }
+        }
+        let stuck = evicted == 0 && dry == DRY_ROUNDS;
+        self.stats.evictions_stuck += u64::from(stuck && !self.evictor.stuck);
+        self.evictor.stuck = stuck;
+    }
+
+    fn sample<H: Home>(&mut self, home: &mut H) {
+        let mut sampled = std::mem::take(&mut self.evictor.sampled);
+        sampled.clear();
+        home.sample(self.evictor.rng.next_u64(), self.options.samples, &mut sampled);
+        for candidate in &sampled {
+            if self.is_pinned(candidate.space, candidate.hash) {
+                continue;
+            }
+            let evictor = &mut self.evictor;
+            let random = evictor.rng.next_u64();
+            let (policy, unix_ms) = (self.options.policy, self.now.unix_ms);
+            let score = evict::score(policy, Tier::Disk, candidate, unix_ms, random);
+            if let Some(score) = score {
+                evictor.pool.offer(score, *candidate);
+            }
+        }
+        self.evictor.sampled = sampled;
+    }
+
+    fn forget<H: Home>(&mut self, candidate: Candidate, home: &mut H) -> bool {
+        let Candidate { space, hash, idle_ms, frequency, .. } = candidate;
+        if self.is_pinned(space, hash) {
+            return false;
+        }
+        let forgot = home.forget(space, hash);
+        if forgot.entries == 0 {
+            return false;
+        }
+        self.stats.evictions += u64::from(forgot.entries);
+        self.stats.evicted_bytes += forgot.bytes;
+        let excess_bytes = self.ledger_excess();
+        let at_ms = self.now.mono_ms;
+        self.evictor.remember(Eviction { space, hash, at_ms, idle_ms, frequency, excess_bytes });
+        self.ledger.set(Account::Home, home.memory_bytes());
+        true
+    }
+}

@@ -1,0 +1,251 @@
+//! Which space each database is, which spaces are dead, and how many keys each holds. Pure; main.
+//!
+//! FLUSHDB gives the database a fresh space number and FLUSHALL does so for all, SWAPDB exchanges
+//! two: one small record in the journal each, whatever the number of keys, and nothing queued or
+//! in flight can bring a flushed key back, because it names a space that no database has (C22 d,
+//! e). The engine reclaims dead spaces in its own time.
+//!
+//! **Counts.** `live` is what DBSIZE answers. A write to a resident key knows whether the key
+//! existed; a blind write to a key that is not in memory takes it for new and counts as
+//! *unknown*. The engine looks unknown keys up as it commits them and returns exact counts; the
+//! difference to what was expected corrects `live`. So the count is exact whenever no blind write
+//! is waiting for its commit, and it is never computed by counting keys.
+//!
+//! A space that is empty on disk answers for all its non-resident keys at once: they are absent,
+//! with no read and no negative entry.
+//!
+//! Source: anchors C22 d, C37, D-3, D-17; the model of KeyDB #627 (SWAPDB lost).
+
+use std::collections::BTreeMap;
+
+use crate::journal::SpaceMap;
+use crate::key::{Seq, Space};
+use crate::storage::Meta;
+
+/// Keys of one space.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(super) struct Count {
+    /// Records in the engine, as of the last settled batch.
+    disk: u64,
+    /// Keys that exist, right when `unknown` is 0.
+    live: i64,
+    /// Blind writes taken for new keys that no commit has resolved.
+    unknown: u64,
+}
+
+/// How many keys a space holds.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum KeyCount {
+    /// Exactly this many.
+    Exact(u64),
+    /// At most this many, and at most `unknown` fewer: blind writes wait for their commit.
+    AtMost {
+        /// The count if every blind write made a new key.
+        count: u64,
+        /// Blind writes in it.
+        unknown: u64,
+    },
+}
+
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+struct Dead {
+    space: Space,
+    /// The first batch whose keys were chosen after the death; none of its keys is in the space.
+    from_batch: u64,
+}
+
+/// The map from databases to spaces, with counts.
+#[derive(Debug)]
+pub(super) struct Spaces {
+    of_db: Vec<Space>,
+    next: u32,
+    dead: Vec<Dead>,
+    /// Sorted by space; living spaces only.
+    counts: Vec<(Space, Count)>,
+    /// Records of every space, dead ones too, as of the last settled batch.
+    on_disk: BTreeMap<Space, u64>,
+    /// The map changed since the last batch took it along.
+    pub(super) is_changed: bool,
+}
+
+impl Spaces {
+    /// The state after `meta`.
+    pub(super) fn new(meta: &Meta) -> Self {
+        let mut spaces = Self {
+            of_db: meta.spaces.clone(),
+            next: meta.next_space.max(1),
+            dead: meta.dead.iter().map(|s| Dead { space: *s, from_batch: 0 }).collect(),
+            counts: Vec::new(),
+            on_disk: meta.counts.clone(),
+            is_changed: false,
+        };
+        spaces.recount();
+        spaces
+    }
+
+    /// Adds databases up to `databases`; true when there were fewer.
+    pub(super) fn extend(&mut self, databases: usize) -> bool {
+        let missing = databases.saturating_sub(self.of_db.len());
+        for _ in 0..missing {
+            let space = self.fresh();
+            self.of_db.push(space);
+        }
+        self.is_changed |= missing > 0;
+        self.recount();
+        missing > 0
+    }
+
+    fn fresh(&mut self) -> Space {
+        let space = Space(self.next);
+        self.next = self.next.checked_add(1).expect("fewer than 2^32 flushes");
+        space
+    }
+
+    /// Keeps the counts of the spaces that live on, and starts the others from what is on disk.
+    fn recount(&mut self) {
+        let old = std::mem::take(&mut self.counts);
+        self.counts = self
+            .of_db
+            .iter()
+            .map(|space| {
+                let known = old.iter().find(|(s, _)| s == space).map(|(_, count)| *count);
+                let disk = self.on_disk.get(space).copied().unwrap_or(0);
+                let live = i64::try_from(disk).unwrap_or(i64::MAX);
+                (*space, known.unwrap_or(Count { disk, live, unknown: 0 }))
+            })
+            .collect();
+        self.counts.sort_unstable_by_key(|(space, _)| *space);
+    }
+
+    /// Takes the map over from the journal, in replay. It may be older than the engine's; then a
+    /// newer one follows. Returns the spaces that no database has any more.
+    pub(super) fn adopt(&mut self, map: &SpaceMap) -> Vec<Space> {
+        let gone = self.of_db.iter().filter(|s| !map.spaces.contains(s)).copied().collect();
+        self.of_db.clone_from(&map.spaces);
+        self.next = self.next.max(map.next_space);
+        self.dead = map.dead.iter().map(|s| Dead { space: *s, from_batch: 0 }).collect();
+        self.is_changed = true;
+        self.recount();
+        gone
+    }
+
+    /// The map as the journal keeps it.
+    pub(super) fn to_map(&self) -> SpaceMap {
+        SpaceMap {
+            spaces: self.of_db.clone(),
+            next_space: self.next,
+            dead: self.dead.iter().map(|dead| dead.space).collect(),
+        }
+    }
+
+    /// The state that a batch takes along.
+    pub(super) fn to_meta(&self, watermark: Seq, highest: Seq) -> Meta {
+        let SpaceMap { spaces, next_space, dead } = self.to_map();
+        Meta { watermark, highest, spaces, next_space, dead, counts: BTreeMap::new() }
+    }
+
+    /// Databases.
+    pub(super) fn len(&self) -> usize {
+        self.of_db.len()
+    }
+
+    /// The space of database `db`.
+    pub(super) fn of_db(&self, db: usize) -> Option<Space> {
+        self.of_db.get(db).copied()
+    }
+
+    /// Gives `db` a fresh space; returns the old one, dead now. `next_batch` is the number of the
+    /// first batch that is not begun yet.
+    pub(super) fn flush(&mut self, db: usize, next_batch: u64) -> Option<Space> {
+        let old = self.of_db(db)?;
+        self.of_db[db] = self.fresh();
+        self.dead.push(Dead { space: old, from_batch: next_batch });
+        self.is_changed = true;
+        self.recount();
+        Some(old)
+    }
+
+    /// Exchanges the spaces of two databases.
+    pub(super) fn swap(&mut self, a: usize, b: usize) -> Option<()> {
+        if a.max(b) >= self.of_db.len() {
+            return None;
+        }
+        self.of_db.swap(a, b);
+        self.is_changed = true;
+        Some(())
+    }
+
+    fn at(&self, space: Space) -> Option<usize> {
+        self.counts.binary_search_by_key(&space, |(s, _)| *s).ok()
+    }
+
+    /// Whether some database has this space.
+    pub(super) fn is_alive(&self, space: Space) -> bool {
+        self.at(space).is_some()
+    }
+
+    /// Whether the engine holds no key of the space, so that only resident keys exist.
+    pub(super) fn is_empty_on_disk(&self, space: Space) -> bool {
+        self.at(space).is_none_or(|at| self.counts[at].1.disk == 0)
+    }
+
+    /// A key came to be (`by` 1) or ceased to be (-1).
+    pub(super) fn count(&mut self, space: Space, by: i64) {
+        if let Some(at) = self.at(space) {
+            self.counts[at].1.live += by;
+        }
+    }
+
+    /// A key was written of which it is not known whether it existed; taken for new when it
+    /// `exists` now.
+    pub(super) fn count_blind(&mut self, space: Space, exists: bool) {
+        if let Some(at) = self.at(space) {
+            let count = &mut self.counts[at].1;
+            count.live += i64::from(exists);
+            count.unknown += 1;
+        }
+    }
+
+    /// A batch is durable: `expected` changes and unknown keys of each space against what the
+    /// engine returned.
+    pub(super) fn settle(
+        &mut self,
+        batch: u64,
+        expected: &BTreeMap<Space, Expected>,
+        returned: &BTreeMap<Space, u64>,
+    ) {
+        for (space, count) in &mut self.counts {
+            let now = returned.get(space).copied().unwrap_or(0);
+            let expected = expected.get(space).copied().unwrap_or_default();
+            let foreseen = signed(count.disk) + expected.change;
+            count.live += signed(now) - foreseen;
+            count.unknown -= expected.unknown;
+            count.disk = now;
+        }
+        self.on_disk.clone_from(returned);
+        self.dead.retain(|dead| {
+            batch < dead.from_batch || returned.get(&dead.space).is_some_and(|n| *n > 0)
+        });
+    }
+
+    /// Keys of a living space; 0 for a dead one.
+    pub(super) fn key_count(&self, space: Space) -> KeyCount {
+        let Some(at) = self.at(space) else { return KeyCount::Exact(0) };
+        let Count { live, unknown, .. } = self.counts[at].1;
+        let count = u64::try_from(live).unwrap_or(0);
+        if unknown == 0 { KeyCount::Exact(count) } else { KeyCount::AtMost { count, unknown } }
+    }
+}
+
+/// What a batch should do to the count of a space.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(super) struct Expected {
+    /// Records gained, blind writes taken for new keys.
+    pub(super) change: i64,
+    /// Blind writes.
+    pub(super) unknown: u64,
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

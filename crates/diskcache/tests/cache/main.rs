@@ -1,0 +1,5 @@
+//! The cache as a whole, against a model: on one thread, with everything driven by the test.
+
+mod scenarios;
+mod sim;
+mod simulation;

@@ -1,0 +1,177 @@
+//! An engine in memory with planned faults, that survives a crash as it was committed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use flintlock_diskcache::cache::rng::Rng;
+use flintlock_diskcache::key::{KeyBuf, Space};
+use flintlock_diskcache::storage::{
+    BackupProgress, Batch, Before, ErrorKind, Meta, Record, Scanned, Storage, StoreError,
+    StoreStats,
+};
+
+/// What may go wrong, in thousandths.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) read: u64,
+    pub(crate) commit: u64,
+    /// Of the failed commits, those of which it is not known whether they took effect.
+    pub(crate) unclear: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct SimStore(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    records: BTreeMap<KeyBuf, Record>,
+    meta: Meta,
+    faults: Faults,
+    rng: Rng,
+    reads: u64,
+    writes: u64,
+}
+
+fn failed(kind: ErrorKind) -> StoreError {
+    StoreError { kind, what: "a planned fault", source: None }
+}
+
+impl SimStore {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Mutex::new(State {
+            records: BTreeMap::new(),
+            meta: Meta { next_space: 1, ..Meta::default() },
+            faults: Faults::default(),
+            rng: Rng::new(seed),
+            reads: 0,
+            writes: 0,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test thread panicked with it")
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// Keys read so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
+    /// Keys written so far.
+    pub(crate) fn writes(&self) -> u64 {
+        self.lock().writes
+    }
+
+    pub(crate) fn record(&self, key: flintlock_diskcache::key::KeyRef<'_>) -> Option<Record> {
+        self.lock().records.get(&key.to_buf()).cloned()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().records.len()
+    }
+}
+
+impl State {
+    fn apply(&mut self, batch: Batch) {
+        for write in batch.writes {
+            let space = write.key.as_ref().space;
+            let held = match &write.record {
+                Some(record) => self.records.insert(write.key.clone(), record.clone()),
+                None => self.records.remove(&write.key),
+            };
+            match write.before {
+                Before::Absent => assert!(held.is_none(), "{:?} was not absent", write.key),
+                Before::Present => assert!(held.is_some(), "{:?} was not there", write.key),
+                Before::Unknown => {}
+            }
+            let count = self.meta.counts.entry(space).or_default();
+            *count = *count + u64::from(write.record.is_some()) - u64::from(held.is_some());
+            self.writes += 1;
+        }
+        let counts = std::mem::take(&mut self.meta.counts);
+        assert!(batch.meta.watermark >= self.meta.watermark, "the watermark never goes back");
+        assert!(batch.meta.highest >= self.meta.highest);
+        self.meta = Meta { counts, ..batch.meta };
+    }
+}
+
+impl Storage for SimStore {
+    fn get_many(&self, keys: &[KeyBuf], out: &mut Vec<Option<Record>>) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if state.rng.below(1000) < state.faults.read {
+            return Err(failed(ErrorKind::Io));
+        }
+        state.reads += keys.len() as u64;
+        out.extend(keys.iter().map(|key| state.records.get(key).cloned()));
+        Ok(())
+    }
+
+    fn commit(&self, batch: Batch) -> Result<BTreeMap<Space, u64>, StoreError> {
+        let mut state = self.lock();
+        if state.rng.below(1000) < state.faults.commit {
+            if state.rng.below(1000) >= state.faults.unclear {
+                return Err(failed(ErrorKind::NoSpace));
+            }
+            if state.rng.below(2) == 0 {
+                state.apply(batch);
+            }
+            return Err(failed(ErrorKind::Unclear));
+        }
+        state.apply(batch);
+        Ok(state.meta.counts.clone())
+    }
+
+    fn scan(
+        &self,
+        from: &KeyBuf,
+        limit: usize,
+        limit_bytes: usize,
+        out: &mut Vec<Scanned>,
+    ) -> Result<(), StoreError> {
+        let state = self.lock();
+        let space = from.as_ref().space;
+        let mut bytes = 0;
+        for (key, record) in state.records.range(from..) {
+            if key.as_ref().space != space || out.len() >= limit || bytes >= limit_bytes {
+                break;
+            }
+            bytes += record.payload.len();
+            out.push(Scanned { key: key.clone(), record: record.clone() });
+        }
+        Ok(())
+    }
+
+    fn meta(&self) -> Result<Meta, StoreError> {
+        let mut state = self.lock();
+        if state.rng.below(1000) < state.faults.read {
+            return Err(failed(ErrorKind::Io));
+        }
+        Ok(state.meta.clone())
+    }
+
+    /// Purges one dead space a call.
+    fn maintain(&self, _: Duration) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        let dead = state.meta.dead.clone();
+        let full = |s: &&Space| state.meta.counts.get(s).is_some_and(|n| *n > 0);
+        let Some(space) = dead.iter().find(full).copied() else { return Ok(false) };
+        state.records.retain(|key, _| key.as_ref().space != space);
+        state.meta.counts.remove(&space);
+        Ok(true)
+    }
+
+    fn backup(&self, _: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {
+        progress(BackupProgress { keys: self.len() as u64, bytes: 0, total_bytes: 0 });
+        Ok(())
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats { disk_bytes: 0, memory_bytes: 1000, runs: 1, written_bytes: 0 }
+    }
+}
