@@ -1,0 +1,206 @@
+//! Draining and waiting: everything on the way back from the workers.
+//!
+//! Main thread. Only [`Pool::wait`], [`Pool::quiesce`] and [`Pool::shutdown`] block, and only until
+//! a worker rings: no worker ever waits for main, so none of them can deadlock.
+//!
+//! Source: anchors section 2 (drain) and requirements 4, 6, 13.
+
+use std::time::Duration;
+
+use super::{Pool, StillBusy};
+use crate::clock::nanos;
+use crate::handler::{Context, Handler, Outcome, run_caught};
+use crate::sync::{Arc, Ordering, pause, wait_step};
+
+/// Pauses of the processor between two looks of a main thread that waits, about 100 ns.
+const PAUSES_PER_LOOK: u32 = 4;
+/// Looks between two readings of the clock while main waits.
+const LOOKS_PER_CLOCK: u32 = 16;
+/// How long to wait for a worker that stopped while it took a job out of a lane whose places it
+/// must mark (layouts other than `Words`).
+const LANE_RETRY: Duration = Duration::from_micros(50);
+
+impl<H: Handler> Pool<H> {
+    /// Hands up to `max` answers to `each`, fairly from all workers; returns how many. Afterwards
+    /// their credits are free again.
+    pub fn drain(&mut self, max: usize, mut each: impl FnMut(H::Answer)) -> usize {
+        let answered = &mut self.tally.answered;
+        let mut count = self.answers.pop_batch(max, |answer| {
+            *answered += 1;
+            each(answer);
+        });
+        if count > 0 {
+            self.note_answer_latency();
+        }
+        self.take_back();
+        if self.crew.len() == 0 && self.owed() > 0 {
+            count += self.finish_stranded(&mut each);
+        }
+        count
+    }
+
+    fn note_answer_latency(&mut self) {
+        let mut now_ns = None;
+        for noted in self.crew.take_answer_times() {
+            let now_ns = *now_ns.get_or_insert_with(|| nanos(self.shared.clock.now()));
+            self.tally.answer_latency.note(now_ns.saturating_sub(noted));
+        }
+    }
+
+    /// Puts jobs that used up their budget behind the others.
+    fn take_back(&mut self) {
+        while let Ok(job) = self.again.pop() {
+            self.unfinished.push_back(job);
+        }
+        self.resubmit();
+    }
+
+    /// Finishes jobs of the lanes on this thread: the workers they were for have ended.
+    #[cold]
+    fn finish_stranded(&mut self, each: &mut impl FnMut(H::Answer)) -> usize {
+        self.publish();
+        let before = self.tally.answered;
+        while let Some(job) = self.stranded() {
+            self.tally.stranded += 1;
+            let mut left = Some(job);
+            while let Some(job) = left.take() {
+                match self.run_here(job) {
+                    Outcome::Again(job) => left = Some(job),
+                    Outcome::Nothing => self.tally.stranded_silent += 1,
+                    Outcome::Done(answer) => {
+                        self.tally.answered += 1;
+                        each(answer);
+                    }
+                }
+            }
+        }
+        usize::try_from(self.tally.answered - before).unwrap_or(usize::MAX)
+    }
+
+    fn stranded(&mut self) -> Option<H::Job> {
+        let published = self.high_end.pop().or_else(|_| self.lane_end.pop()).ok();
+        published.or_else(|| self.unfinished.pop_front())
+    }
+
+    /// Runs `job` once on this thread, as a worker would.
+    fn run_here(&mut self, job: H::Job) -> Outcome<H::Job, H::Answer> {
+        let handler = &self.shared.handler;
+        let worker = self.crew.len();
+        let local = self.local.get_or_insert_with(|| handler.local(worker));
+        let clock = &*self.shared.clock;
+        let freed = &mut self.tally.stranded_bytes;
+        let now_ns = nanos(clock.now());
+        let mut context = Context::new(worker, local, freed, self.shared.budget, clock, now_ns);
+        let ran = run_caught(handler, job, &mut context);
+        if ran.panicked {
+            self.local = None;
+        }
+        ran.outcome
+    }
+
+    /// Whether draining would do anything.
+    fn has_answers(&self) -> bool {
+        !self.answers.is_empty() || !self.again.is_empty() || !self.unfinished.is_empty()
+    }
+
+    /// Commits, and announces that the event loop is about to sleep in its poller. Returns whether
+    /// it may: `false` means that answers are there, which must be drained first.
+    ///
+    /// With several pools on one bell, ask each; any `false` forbids the sleep.
+    #[must_use]
+    pub fn before_sleep(&mut self) -> bool {
+        self.commit();
+        self.shared.bell.announce();
+        if self.has_answers() {
+            self.shared.bell.rise();
+            return false;
+        }
+        true
+    }
+
+    /// The event loop has left its poller. With several pools on one bell, tell one of them.
+    pub fn after_sleep(&mut self) {
+        self.shared.bell.rise();
+    }
+
+    /// Waits for an answer, for at most `limit`; returns whether there is one. For an event loop
+    /// that cannot sleep in its poller because the poller is in a job ([`Pool::submit_poll`]).
+    /// Spins as long as a worker would, then parks; other pools on the same bell end the wait too,
+    /// and then it returns `false` before its time.
+    pub fn wait(&mut self, limit: Option<Duration>) -> bool {
+        self.commit();
+        if self.has_answers() || self.spin_for_answers() {
+            return true;
+        }
+        let shared = Arc::clone(&self.shared);
+        let until = limit.map(|limit| shared.clock.now() + limit);
+        shared.bell.park(until, &*shared.clock, || self.has_answers());
+        self.has_answers()
+    }
+
+    fn spin_for_answers(&mut self) -> bool {
+        let spin_ns = self.shared.orders.spin_ns.load(Ordering::Relaxed);
+        if spin_ns == 0 {
+            return false;
+        }
+        let from = self.shared.clock.now();
+        let found = loop {
+            if (0..LOOKS_PER_CLOCK).any(|_| {
+                pause(PAUSES_PER_LOOK);
+                wait_step();
+                self.has_answers()
+            }) {
+                break true;
+            }
+            if nanos(self.shared.clock.now().saturating_sub(from)) >= spin_ns {
+                break false;
+            }
+        };
+        self.tally.main_spun += self.shared.clock.now().saturating_sub(from);
+        found
+    }
+
+    /// Drains until nothing is in flight, for at most `limit`; returns how many answers came.
+    /// Parks meanwhile. Never refuses and cannot deadlock: workers wait for nothing.
+    ///
+    /// # Errors
+    /// [`StillBusy`] if jobs were in flight when the time was over; those answers that came were
+    /// handed over.
+    pub fn quiesce(
+        &mut self,
+        limit: Option<Duration>,
+        mut each: impl FnMut(H::Answer),
+    ) -> Result<usize, StillBusy> {
+        let shared = Arc::clone(&self.shared);
+        let until = limit.map(|limit| shared.clock.now() + limit);
+        let mut drained = 0;
+        loop {
+            drained += self.drain(usize::MAX, &mut each);
+            self.commit();
+            let in_flight = self.in_flight();
+            if in_flight == 0 {
+                return Ok(drained);
+            }
+            if until.is_some_and(|until| shared.clock.now() >= until) {
+                return Err(StillBusy { in_flight, drained });
+            }
+            if self.unfinished.is_empty() {
+                let silent = self.silent_seen;
+                shared.bell.park(until, &*shared.clock, || {
+                    self.has_answers() || self.crew.silent() != silent || self.crew.len() == 0
+                });
+            } else {
+                let soon = shared.clock.now() + LANE_RETRY;
+                shared.bell.park(Some(soon), &*shared.clock, || false);
+            }
+        }
+    }
+
+    /// Finishes everything in flight, handing the answers to `each`, and joins all threads.
+    /// Blocks for as long as the jobs take. Dropping a pool instead ends its workers after the jobs
+    /// they run, and drops the other jobs.
+    pub fn shutdown(mut self, each: impl FnMut(H::Answer)) {
+        let quiet = self.quiesce(None, each);
+        debug_assert!(quiet.is_ok(), "without a limit it waits until nothing is in flight");
+    }
+}

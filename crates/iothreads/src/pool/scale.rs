@@ -1,0 +1,158 @@
+//! Sampling, activating, resizing: how many workers there are and how many take part.
+//!
+//! Main thread. What is decided comes from the governor; this file carries it out. Blocks only
+//! where [`Pool::resize`] says so.
+//!
+//! Source: seed 004; anchors requirements 14, 20, 24.
+
+use std::time::Duration;
+
+use flintlock_queues::spsc;
+
+use super::{Pool, SpawnError};
+use crate::clock::nanos;
+use crate::governor::{Change, Totals, Turn, wanted};
+use crate::handler::Handler;
+use crate::options::{Scaling, WORKERS_MAX};
+use crate::policy::{Reason, Sample};
+use crate::stats::Refusal;
+use crate::sync::{Ordering, PlainArc};
+use crate::worker::Ends;
+
+impl<H: Handler> Pool<H> {
+    /// The start of a loop turn: takes a sample if one is due, lets the policy decide, and settles
+    /// whether this turn hands jobs over. Call it at least every few milliseconds while busy, and
+    /// after [`Pool::timeout`] while asleep. Reads the clock; the rest happens once per period.
+    ///
+    /// Returns the change, if there was one.
+    pub fn tick(&mut self, turn: &Turn) -> Option<Change> {
+        let clock = PlainArc::clone(&self.shared.clock);
+        self.now = clock.now();
+        if self.active > 0 {
+            let depth = self.depth();
+            self.tally.depth.note(depth as u64);
+            self.governor.look(self.tally.published, depth, turn.jobs, self.now);
+        } else {
+            self.governor.look(0, 0, turn.jobs, self.now);
+        }
+        let mut change = None;
+        if matches!(self.options.scaling, Scaling::Adaptive(_)) && self.governor.is_due(self.now) {
+            let totals = Totals {
+                main_spun: self.tally.main_spun,
+                ..self.crew.done(nanos(self.now)).totals
+            };
+            let workers_max = self.options.scaling.workers_max();
+            let (decision, sample) =
+                self.governor.decide(&*clock, turn, &totals, self.active, workers_max);
+            self.shared.orders.spin_ns.store(nanos(decision.spin), Ordering::Relaxed);
+            if let Some(to) = wanted(decision.verdict) {
+                change = self.activate(to, decision.reason, sample);
+            }
+            self.crew.reap(nanos(self.now), |_| false);
+        }
+        self.settle(turn.jobs);
+        change
+    }
+
+    /// Settles whether the jobs of a turn are taken.
+    fn settle(&mut self, jobs: usize) {
+        let fixed = matches!(self.options.scaling, Scaling::Fixed(_));
+        let owed = usize::try_from(self.owed()).unwrap_or(usize::MAX);
+        self.refusing = if self.active == 0 {
+            Some(Refusal::Inactive)
+        } else if !fixed && jobs.saturating_add(owed) < self.governor.jobs_that_pay() {
+            Some(Refusal::FewJobs)
+        } else {
+            None
+        };
+    }
+
+    /// Makes `to` workers active, or as many as can be started.
+    fn activate(&mut self, to: usize, reason: Reason, sample: Sample) -> Option<Change> {
+        // What could not be started is counted; the policy sees how many there are.
+        let _ = self.start_up_to(to);
+        let (from, to) = (self.active, to.min(self.crew.len()));
+        if from == to {
+            return None;
+        }
+        self.active = to;
+        self.shared.orders.active.store(to, Ordering::Relaxed);
+        let change = Change { at: self.now, from, to, reason, sample };
+        self.governor.changed(change);
+        Some(change)
+    }
+
+    fn start_up_to(&mut self, count: usize) -> Result<(), SpawnError> {
+        while self.crew.len() < count {
+            let (inbox, inbox_end) = spsc::ring_in(self.options.inbox);
+            let ends = Ends {
+                inbox: inbox_end,
+                high: self.high_end.clone(),
+                lane: self.lane_end.clone(),
+                answers: self.answers.add_producer(),
+                again: self.again.add_producer(),
+            };
+            let now_ns = nanos(self.shared.clock.now());
+            if let Err(source) = self.crew.start(inbox, ends, now_ns) {
+                self.tally.spawn_failures += 1;
+                return Err(SpawnError { wanted: count, running: self.crew.len(), source });
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the most workers, or of a fixed pool the number of workers, while jobs run. Nothing
+    /// in flight is lost and nothing is refused: workers too many finish what they hold and end by
+    /// themselves; they are joined later. Growing again right away waits for the jobs of those
+    /// still leaving.
+    ///
+    /// # Errors
+    /// [`SpawnError`] if a fixed pool could not start all threads; those that run are kept.
+    ///
+    /// # Panics
+    /// If more than [`WORKERS_MAX`] workers are asked for.
+    pub fn resize(&mut self, workers_max: usize) -> Result<(), SpawnError> {
+        self.rescale(self.options.scaling.with(workers_max))
+    }
+
+    /// As [`Pool::resize`], also from fixed to adaptive or back.
+    ///
+    /// # Errors
+    /// As [`Pool::resize`].
+    ///
+    /// # Panics
+    /// As [`Pool::resize`].
+    pub fn rescale(&mut self, scaling: Scaling) -> Result<(), SpawnError> {
+        let count = scaling.workers_max();
+        assert!(count <= WORKERS_MAX, "at most {WORKERS_MAX} workers");
+        self.options.scaling = scaling;
+        self.now = self.shared.clock.now();
+        // What the leaving ones should still do must be visible to them before they leave.
+        self.commit();
+        self.crew.close_from(count);
+        self.crew.reap(nanos(self.now), |_| false);
+        self.governor.reset();
+        let started = match scaling {
+            Scaling::Adaptive(_) => {
+                self.activate(self.active.min(count), Reason::Cap, Sample::default());
+                Ok(())
+            }
+            Scaling::Fixed(_) => {
+                self.shared.orders.spin_ns.store(nanos(self.options.spin), Ordering::Relaxed);
+                let started = self.start_up_to(count);
+                self.activate(count.min(self.crew.len()), Reason::AlwaysActive, Sample::default());
+                started
+            }
+        };
+        self.settle(usize::MAX);
+        started
+    }
+
+    /// How long the event loop may sleep before the policy wants a [`Pool::tick`]; `None` for as
+    /// long as it likes: with no worker active there is no timer at all.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        let wake_by = self.governor.wake_by().filter(|_| self.active > 0)?;
+        Some(wake_by.saturating_sub(self.shared.clock.now()))
+    }
+}
