@@ -76,7 +76,12 @@ fn journal_decode() {
 }
 
 #[test]
+fn resp_parse() {
+    replay("resp_parse");
+}
+
+#[test]
 fn every_target_has_a_corpus_and_a_test() {
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["journal_decode"]);
+    assert_eq!(names, ["journal_decode", "resp_parse"]);
 }

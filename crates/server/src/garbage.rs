@@ -3,6 +3,7 @@
 //! Main thread. What waits here counts as used memory until it is gone.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::keyspace::table::Table;
@@ -35,8 +36,11 @@ impl Garbage {
     }
 
     /// Frees a value, now or in slices.
-    pub(crate) fn push_object(&mut self, object: Box<Object>) {
-        if object.memory_bytes() > AT_ONCE_BYTES {
+    pub(crate) fn push_object(&mut self, object: Arc<Object>) {
+        // A value that a save still holds is freed there.
+        if let Some(object) = Arc::into_inner(object)
+            && object.memory_bytes() > AT_ONCE_BYTES
+        {
             self.parts.push_back(object.into_parts());
         }
     }

@@ -3,6 +3,7 @@
 //! Main thread; one owner, no locks. Does no IO: sockets are the event loop's, storage the tier's.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::client::{Blocked, Client, ClientKey, Clients, Closing};
 use crate::command::{self, Command, Error, Flags, Request};
@@ -199,7 +200,7 @@ impl Server {
     }
 
     /// Frees a value that was taken out, in slices if it is big.
-    pub(crate) fn free_later(&mut self, object: Option<Box<Object>>) {
+    pub(crate) fn free_later(&mut self, object: Option<Arc<Object>>) {
         if let Some(object) = object {
             self.garbage.push_object(object);
         }

@@ -177,7 +177,7 @@ fn the_command_table_is_redis_s() {
     let listed = other.ok("COMMAND").value.items().len();
     assert_eq!(usize::try_from(count), Ok(listed), "COMMAND lists what COMMAND COUNT counts");
     let docs = other.ok("COMMAND DOCS get set");
-    for word in ["summary", "since", "group", "arguments"] {
+    for word in ["summary", "since", "group", "complexity"] {
         let found = docs.raw.windows(word.len()).any(|window| window == word.as_bytes());
         assert!(found, "COMMAND DOCS has no {word}: {}", words::show(&docs.raw));
     }

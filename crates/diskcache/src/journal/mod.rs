@@ -1,14 +1,14 @@
 //! The only log: operations in order, framed, checksummed and synced in groups.
 //!
 //! ```text
-//! main    Group::push_put/delta/delete/meta      memcpy into one buffer; no checksum, no syscall
+//! main    Group::push_put/delta/delete/meta   copies into one buffer; no checksum, no syscall
 //!           | the whole group moves to a worker
-//! worker  Writer::append(group)                  frames, checksums, writes; not durable yet
-//!         Writer::sync()                         fdatasync, then the watermark slot: durable
-//!         Writer::trim(upto)                     drops segments that the engine has taken over
-//! open    scan() -> verdict                      clean | torn tail, cut | refused, saying what is gone
-//!         Writer::open() -> writer, replay       repairs; all that is whole is durable from here on
-//!         Replay::next_group()                   operations in order, to the last valid frame
+//! worker  Writer::append(group)               frames, checksums, writes; not durable yet
+//!         Writer::sync()                      fdatasync, then the watermark slot: durable
+//!         Writer::trim(upto)                  drops segments that the engine has taken over
+//! open    scan() -> verdict                   clean | torn tail, cut | refused: what is gone
+//!         Writer::open() -> writer, replay    repairs; all that is whole is durable from here on
+//!         Replay::next_group()                operations in order, to the last valid frame
 //! ```
 //!
 //! One group is one frame, and a frame is taken whole or not at all: operations that must appear

@@ -3,8 +3,8 @@
 //! For tests, of this crate and of others. Any thread. Two worlds are kept: what a process sees,
 //! and what a crash would leave. A crash image is built from the durable world plus a seeded
 //! choice of what the disk happened to write by itself: any subset of the 512-byte sectors written
-//! since the last sync, any prefix of the names changed since the directory's last sync. Faults are planned by
-//! operation count, so that a run can be repeated with the fault at every boundary.
+//! since the last sync, any prefix of the names changed since the directory's last sync. Faults are
+//! planned by operation count, so that a run can be repeated with the fault at every boundary.
 //!
 //! A failed sync behaves as on Linux: the pages are marked clean although they never reached the
 //! disk, so the process still sees them, the next sync succeeds, and a crash loses them

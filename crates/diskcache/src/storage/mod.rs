@@ -2,10 +2,25 @@
 //!
 //! Every method may block for as long as the disk does, so none is called on the event loop: the
 //! cache wraps each call into a token (see [`crate::token`]) and runs it on the storage pool.
+//! [`conformance`] holds any engine to this contract.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`fjall`] | the default engine: fjall's LSM tree, fed with sorted batches |
+//! | [`memory`] | the model: a map; for tests and for the simulator |
+//! | [`fault`] | another engine with errors and delays, by seed or by plan |
+//! | [`codec`] | bytes of a record on disk, with its checksum |
+//!
 //! An engine keeps the last committed state only; the journal in front of it is the log, so an
 //! engine needs no write-ahead log of its own. An error is never an absent key.
 //!
 //! Source: seed 002 (IStorage in two phases), anchors D-2, D-12, D-13, D-31.
+
+pub mod codec;
+pub mod conformance;
+pub mod fault;
+pub mod fjall;
+pub mod memory;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -133,7 +148,8 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// A failed or corrupt read.
     fn meta(&self) -> Result<Meta, StoreError>;
 
-    /// Merges and reclaims for about `budget`; returns whether more is worth doing now.
+    /// Merges and reclaims for about `budget`; returns whether more is worth doing now. May run
+    /// beside a commit. A step that has begun is finished, whatever the budget.
     ///
     /// # Errors
     /// A failed read or write; the data is as before.
@@ -144,6 +160,10 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// The copy is incomplete and must be removed; the store is as before.
     fn backup(&self, dir: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError>;
+
+    /// Makes a running and every later [`Storage::maintain`] return at once, before the store is
+    /// closed; nothing else is affected.
+    fn interrupt(&self) {}
 
     /// Figures for INFO; cheap.
     fn stats(&self) -> StoreStats;
@@ -176,6 +196,8 @@ pub enum ErrorKind {
     Cancelled,
     /// It is not known whether the write took effect: reopen before going on (D-14).
     Unclear,
+    /// The record is larger than the engine can hold; trying again cannot help.
+    TooLarge,
 }
 
 /// A failed storage call: the kind to act on, the source to show.
@@ -190,6 +212,18 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// An error without another one behind it.
+    #[must_use]
+    pub const fn new(kind: ErrorKind, what: &'static str) -> Self {
+        Self { kind, what, source: None }
+    }
+
+    /// What was read is not what was written.
+    #[must_use]
+    pub const fn corrupt(what: &'static str) -> Self {
+        Self::new(ErrorKind::Corrupt, what)
+    }
+
     /// The error of a system call, classified: a full disk, quota or file limit is
     /// [`ErrorKind::NoSpace`].
     #[must_use]

@@ -3,6 +3,8 @@
 //! A key that holds another type is an error before anything is changed. A collection that a
 //! command creates is put in empty and filled by the same change that is journalled.
 
+use std::sync::Arc;
+
 use crate::keyspace::Key;
 use crate::keyspace::entry::{NewValue, ValueRef};
 use crate::keyspace::table::Loc;
@@ -77,7 +79,7 @@ impl Ctx<'_> {
     pub(super) fn find_or_create<T: Collection>(&mut self, key: Key<'_>) -> Result<Loc, Error> {
         match self.find_as::<T>(key)? {
             Some(loc) => Ok(loc),
-            None => Ok(self.create(key, NewValue::Object(Box::new(T::default().wrap())))),
+            None => Ok(self.create(key, NewValue::Object(Arc::new(T::default().wrap())))),
         }
     }
 

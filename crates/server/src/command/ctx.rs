@@ -4,6 +4,8 @@
 //! that hold for all of them are written once: a key whose time is over is deleted when met, a
 //! change is counted, journalled and breaks the WATCH of others, and values are charged to memory.
 
+use std::sync::Arc;
+
 use crate::client::{ClientKey, Session};
 use crate::keyspace::entry::{Entry, EntryRef, NewValue, ValueRef};
 use crate::keyspace::table::{Loc, Table};

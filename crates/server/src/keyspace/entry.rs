@@ -8,7 +8,7 @@
 //! ```text
 //! slot   | tag 15 | overflow 1 | address 48 |                      8 bytes, null address = empty
 //! entry  | header 8 | expiry 8 ? | long key length 8 ? | word 8 ? | key | short string |
-//! header | access 24 | kind 3 | expiry 1 | io 2 | before 2 | key length 16 | string length 16 |
+//! header | access 24 | kind 3 | expiry 1 | state 5 | key length 16 | string length 15 |
 //! ```
 //! `expiry` is there when its flag is set, the long key length when the 16 bits hold `LONG_KEY`,
 //! the word when the kind is an integer (the number itself) or a big string or object (a pointer).
@@ -31,12 +31,14 @@ const ACCESS_MASK: u64 = 0xff_ffff;
 const KIND_SHIFT: u32 = 24;
 const KIND_MASK: u64 = 0b111;
 const EXPIRY_BIT: u64 = 1 << 27;
-const IO_SHIFT: u32 = 28;
-const BEFORE_SHIFT: u32 = 30;
-const KEY_SHIFT: u32 = 32;
-const STR_SHIFT: u32 = 48;
+const STATE_SHIFT: u32 = 28;
+const STATE_MASK: u64 = 0b1_1111;
+const KEY_SHIFT: u32 = 33;
+const STR_SHIFT: u32 = 49;
 const LONG_KEY: u64 = 0xffff;
 const LEN_MASK: u64 = 0xffff;
+
+const _: () = assert!(INLINE_MAX < 1 << (64 - STR_SHIFT), "an inline length fits its bits");
 
 const KIND_ABSENT: u64 = 0;
 const KIND_INT: u64 = 1;
@@ -55,8 +57,8 @@ pub(crate) enum Value {
     Str(Vec<u8>),
     /// A longer string; immutable while shared.
     Big(Arc<Vec<u8>>),
-    /// A list, hash, set or sorted set.
-    Object(Box<Object>),
+    /// A list, hash, set or sorted set; copied on write while a save holds it.
+    Object(Arc<Object>),
 }
 
 /// A borrowed view of what a key holds.
@@ -71,7 +73,7 @@ pub(crate) enum ValueRef<'a> {
     /// See [`Value::Big`].
     Big(&'a Arc<Vec<u8>>),
     /// See [`Value::Object`].
-    Object(&'a Object),
+    Object(&'a Arc<Object>),
 }
 
 /// The value of a new entry, borrowed where copying into the entry is all that happens to it.
@@ -86,7 +88,7 @@ pub(crate) enum NewValue<'a> {
     /// See [`Value::Big`].
     Big(Arc<Vec<u8>>),
     /// See [`Value::Object`].
-    Object(Box<Object>),
+    Object(Arc<Object>),
 }
 
 impl Value {
@@ -105,20 +107,17 @@ impl Value {
     }
 }
 
-/// Two bits of pending IO of an entry, kept by the disk cache: save queued, save in flight.
-pub(crate) type IoBits = u8;
-
 /// One key with its value. Owns the allocation.
 ///
 /// Invariants:
 /// [entry-live] the pointer is a live allocation laid out as the module doc says, owned by exactly
 /// one `Entry` or [`Slot`].
 /// [entry-word] the word of a `KIND_BIG` entry is an `Arc<Vec<u8>>`, of a `KIND_OBJECT` entry a
-/// `Box<Object>`; both are one pointer wide and owned by the entry.
+/// `Arc<Object>`; both are one pointer wide and owned by the entry.
 pub(crate) struct Entry(NonNull<u8>);
 
 // SAFETY: [entry-live] an Entry owns its allocation and what its word points to; `Arc<Vec<u8>>`
-// and `Box<Object>` are Send.
+// and `Arc<Object>` are Send.
 unsafe impl Send for Entry {}
 
 /// A shared view of a live entry.
@@ -154,7 +153,7 @@ pub(crate) const fn allocated(len: usize) -> usize {
 }
 
 impl Entry {
-    /// Allocates an entry with access 0, no IO bits and `before` 0.
+    /// Allocates an entry with access and state 0.
     pub(crate) fn new(key: &[u8], value: NewValue<'_>, expires_at_ms: Option<u64>) -> Self {
         let value = match value {
             NewValue::Str(s) if s.len() > INLINE_MAX => NewValue::Big(Arc::new(s.to_vec())),
@@ -198,7 +197,7 @@ impl Entry {
                 NewValue::Absent | NewValue::Str(_) => {}
                 NewValue::Int(n) => word.cast::<i64>().write(n),
                 NewValue::Big(big) => word.cast::<Arc<Vec<u8>>>().write(big),
-                NewValue::Object(object) => word.cast::<Box<Object>>().write(object),
+                NewValue::Object(object) => word.cast::<Arc<Object>>().write(object),
             }
             let text = at.add(fixed).as_ptr();
             ptr::copy_nonoverlapping(key.as_ptr(), text, key.len());
@@ -229,28 +228,22 @@ impl Entry {
         *header = *header & !ACCESS_MASK | u64::from(access) & ACCESS_MASK;
     }
 
-    /// Sets the two IO bits.
-    pub(crate) fn set_io(&mut self, bits: IoBits) {
-        debug_assert!(bits < 4, "there are two IO bits");
+    /// Sets the five bits that the disk tier keeps with each key.
+    pub(crate) fn set_state(&mut self, state: u8) {
+        debug_assert!(u64::from(state) <= STATE_MASK, "there are five bits of state");
         let header = self.header_mut();
-        *header = *header & !(0b11 << IO_SHIFT) | u64::from(bits & 0b11) << IO_SHIFT;
+        *header =
+            *header & !(STATE_MASK << STATE_SHIFT) | (u64::from(state) & STATE_MASK) << STATE_SHIFT;
     }
 
-    /// Sets what the disk held before: 0 absent, 1 present, 2 unknown.
-    pub(crate) fn set_before(&mut self, before: u8) {
-        debug_assert!(before < 3, "three states of before");
-        let header = self.header_mut();
-        *header = *header & !(0b11 << BEFORE_SHIFT) | u64::from(before & 0b11) << BEFORE_SHIFT;
-    }
-
-    /// The object, for changing it in place.
+    /// The object, for changing it in place; copied first if a save holds it.
     pub(crate) fn object_mut(&mut self) -> Option<&mut Object> {
         if self.get().kind() != KIND_OBJECT {
             return None;
         }
-        // SAFETY: [entry-word] the word is the Box, and `self` is borrowed uniquely for as long as
+        // SAFETY: [entry-word] the word is the Arc, and `self` is borrowed uniquely for as long as
         // the result lives.
-        unsafe { Some(self.word().cast::<Box<Object>>().as_mut()) }
+        unsafe { Some(Arc::make_mut(self.word().cast::<Arc<Object>>().as_mut())) }
     }
 
     /// The number, for changing it in place.
@@ -302,8 +295,7 @@ impl Entry {
         let old = self.get();
         let mut new = Self::new(old.key(), value, expires_at_ms);
         new.set_access(old.access());
-        new.set_io(old.io());
-        new.set_before(old.before());
+        new.set_state(old.state());
         *self = new;
     }
 
@@ -317,7 +309,7 @@ impl Entry {
     }
 
     /// Moves a collection out, so that it can be freed elsewhere; `None` for anything else.
-    pub(crate) fn take_object(&mut self) -> Option<Box<Object>> {
+    pub(crate) fn take_object(&mut self) -> Option<Arc<Object>> {
         if self.get().kind() != KIND_OBJECT {
             return None;
         }
@@ -339,8 +331,8 @@ impl Entry {
             // SAFETY: [entry-word] the Arc moves to the result; the kind changes below, so the word
             // is never taken for one again.
             KIND_BIG => unsafe { Value::Big(self.word().cast::<Arc<Vec<u8>>>().read()) },
-            // SAFETY: [entry-word] as above, for the Box.
-            KIND_OBJECT => unsafe { Value::Object(self.word().cast::<Box<Object>>().read()) },
+            // SAFETY: [entry-word] as above, for the other Arc.
+            KIND_OBJECT => unsafe { Value::Object(self.word().cast::<Arc<Object>>().read()) },
             _ => return Value::Absent,
         };
         // An integer owns nothing, so the word may stay: the layout must not change under the key.
@@ -357,8 +349,8 @@ impl Drop for Entry {
         match view.kind() {
             // SAFETY: [entry-word] the entry owns the Arc and dies here.
             KIND_BIG => unsafe { self.word().cast::<Arc<Vec<u8>>>().drop_in_place() },
-            // SAFETY: [entry-word] the entry owns the Box and dies here.
-            KIND_OBJECT => unsafe { self.word().cast::<Box<Object>>().drop_in_place() },
+            // SAFETY: [entry-word] the entry owns the Arc and dies here.
+            KIND_OBJECT => unsafe { self.word().cast::<Arc<Object>>().drop_in_place() },
             _ => {}
         }
         // SAFETY: [entry-live] allocated in `new` with this very layout: no operation changes a
@@ -439,9 +431,9 @@ impl<'a> EntryRef<'a> {
             KIND_BIG => unsafe {
                 ValueRef::Big(self.at.cast::<u64>().add(word).cast::<Arc<Vec<u8>>>().as_ref())
             },
-            // SAFETY: [entry-word] as above, for the Box.
+            // SAFETY: [entry-word] as above, for the other Arc.
             KIND_OBJECT => unsafe {
-                ValueRef::Object(self.at.cast::<u64>().add(word).cast::<Box<Object>>().as_ref())
+                ValueRef::Object(self.at.cast::<u64>().add(word).cast::<Arc<Object>>().as_ref())
             },
             _ => ValueRef::Absent,
         }
@@ -462,14 +454,9 @@ impl<'a> EntryRef<'a> {
         (self.header() & ACCESS_MASK) as u32
     }
 
-    /// The two IO bits.
-    pub(crate) fn io(self) -> IoBits {
-        (self.header() >> IO_SHIFT & 0b11) as u8
-    }
-
-    /// What the disk held before: 0 absent, 1 present, 2 unknown.
-    pub(crate) fn before(self) -> u8 {
-        (self.header() >> BEFORE_SHIFT & 0b11) as u8
+    /// The five bits that the disk tier keeps with each key.
+    pub(crate) fn state(self) -> u8 {
+        (self.header() >> STATE_SHIFT & STATE_MASK) as u8
     }
 
     /// Bytes of memory the key takes, its slot not counted.

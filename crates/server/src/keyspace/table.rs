@@ -8,6 +8,8 @@
 //!
 //! Source: Fagin et al., Extendible Hashing, 1979; DESIGN, "Keyspace".
 
+use std::sync::Arc;
+
 use super::entry::{Entry, EntryRef, NewValue};
 use super::segment::{Place, Segment, prefix_of};
 use super::{Hasher, Key};
@@ -310,7 +312,7 @@ impl Table {
 
     /// Frees one segment of a table that is not used any more; collections go to `f`. Returns
     /// whether anything is left.
-    pub(crate) fn drop_slice(&mut self, mut f: impl FnMut(Box<Object>)) -> bool {
+    pub(crate) fn drop_slice(&mut self, mut f: impl FnMut(Arc<Object>)) -> bool {
         self.directory = Vec::new();
         while self.pages.last().is_some_and(Vec::is_empty) {
             self.pages.pop();

@@ -9,6 +9,7 @@
 //! | SADD, SINTER, SPOP, ... | [`set`]: `intset`, a packed buffer, then `table`; `algebra` |
 //! | ZADD, ZRANGE, ZRANK, ... | [`zset`]: `small`, then `tree` (with `leaf`, `node`) and `index` |
 //! | any of them as one type | [`Object`]; freeing a huge one: [`Parts`] |
+//! | bytes for the store and back | [`codec`] |
 //! | integers and doubles as text | [`number`] |
 //! | when an encoding gives way to the next | [`Rules`], one field a directive |
 //!
@@ -32,6 +33,7 @@
 //! - *A new encoding* is one more variant of the type's private `Form`; the compiler then lists
 //!   what is missing, and the type's proptest against std runs over it once a strategy makes it.
 
+pub mod codec;
 pub mod hash;
 mod hashing;
 mod length;

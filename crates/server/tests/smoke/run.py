@@ -1,6 +1,6 @@
 """Real clients against a real server: the smoke tests.
 
-usage: run.py --tools FOLDER [--server COMMAND] [--only NAMES] [--rounds N] [--seed N]
+usage: run.py --tools FOLDER [--server COMMAND] [--only NAMES] [--stores NAMES] [--rounds N]
 
 Parts: redis-py, ioredis, node-redis, redis-cli, redis-benchmark, crash (kill -9 and restart).
 `--server redis-server` runs the parts against Debian's redis-server, which shows that they are sound.
@@ -133,9 +133,10 @@ PARTS = {
 
 def stores(server):
     """Name and arguments of each store that is tested."""
+    debug = ["--enable-debug-command", "yes"]
     if "redis-server" in server[0]:
-        return [("memory", ["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])]
-    return [("memory", ["--store", "memory"]), ("disk", ["--appendfsync", "everysec"])]
+        return [("memory", ["--save", "", "--appendonly", "no", *debug])]
+    return [("memory", ["--store", "memory", *debug]), ("disk", debug)]
 
 
 def main():
@@ -143,6 +144,7 @@ def main():
     parser.add_argument("--tools", required=True, help="folder of the installed clients")
     parser.add_argument("--server", default=os.path.join(ROOT, "target/release/flintlock"))
     parser.add_argument("--only", default=",".join([*PARTS, "crash"]), help="parts, by name")
+    parser.add_argument("--stores", default="memory,disk", help="stores, by name")
     parser.add_argument("--rounds", type=int, default=20, help="rounds of kill -9 and restart")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the kill moments")
     parser.add_argument("--scratch", default=os.path.join(ROOT, "target/smoke"))
@@ -150,6 +152,8 @@ def main():
     command, tools = shlex.split(args.server), os.path.abspath(args.tools)
     wanted = args.only.split(",")
     for store, options in stores(command):
+        if store not in args.stores.split(","):
+            continue
         for name, part in PARTS.items():
             if name not in wanted:
                 continue

@@ -31,13 +31,11 @@ fn every_shape_keeps_key_value_and_expiry() {
 fn words_of_the_header_do_not_disturb_each_other() {
     let mut entry = Entry::new(b"key", NewValue::Int(-5), Some(77));
     entry.set_access(0xff_ffff);
-    entry.set_io(0b10);
-    entry.set_before(2);
-    assert_eq!((entry.get().access(), entry.get().io(), entry.get().before()), (0xff_ffff, 2, 2));
+    entry.set_state(0b1_1111);
+    assert_eq!((entry.get().access(), entry.get().state()), (0xff_ffff, 31));
     entry.set_access(1);
-    entry.set_io(0b01);
-    entry.set_before(0);
-    assert_eq!((entry.get().access(), entry.get().io(), entry.get().before()), (1, 1, 0));
+    entry.set_state(0b0_1010);
+    assert_eq!((entry.get().access(), entry.get().state()), (1, 10));
     assert!(matches!(entry.get().value(), ValueRef::Int(-5)));
     assert!(entry.overwrite_expiry(78));
     *entry.int_mut().unwrap() = i64::MIN;
@@ -74,8 +72,7 @@ fn another_expiry_keeps_everything_else() {
     for value in [&b"short"[..], &[b'z'; INLINE_MAX + 9]] {
         let mut entry = Entry::new(b"key", NewValue::Str(value), None);
         entry.set_access(9);
-        entry.set_io(3);
-        entry.set_before(1);
+        entry.set_state(19);
         entry.set_expiry(Some(5));
         entry.set_expiry(Some(6));
         assert_eq!(entry.get().expires_at_ms(), Some(6));
@@ -83,7 +80,7 @@ fn another_expiry_keeps_everything_else() {
         assert_eq!(entry.get().expires_at_ms(), None);
         assert_eq!(str_of(&entry), value);
         let view = entry.get();
-        assert_eq!((view.key(), view.access(), view.io(), view.before()), (&b"key"[..], 9, 3, 1));
+        assert_eq!((view.key(), view.access(), view.state()), (&b"key"[..], 9, 19));
     }
 }
 

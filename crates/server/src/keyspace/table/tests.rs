@@ -205,3 +205,37 @@ fn small_keys_cost_what_the_design_says() {
     // 16 + 8 bytes of payload; Valkey needs 63 to 66 (peers 3).
     assert!(per_key < 66.0, "{per_key} bytes a key");
 }
+
+/// Growing to ten million keys, with a histogram of the CPU time of single inserts (wall time on
+/// a shared machine shows the other programs). Prints; fails only if an insert took long enough
+/// to have moved more than a segment. Run with `--release -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes ten seconds and a gigabyte"]
+fn stress_growth_to_ten_million_keys() {
+    let cpu_ns = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    };
+    let mut table = Table::new(hasher());
+    let mut histogram = [0u32; 64];
+    let (mut key, mut worst, mut sum) = (*b"key:000000000000", 0, 0);
+    for i in 0..10_000_000u64 {
+        let mut digits = i;
+        for byte in key.iter_mut().rev().take_while(|b| b.is_ascii_digit()) {
+            *byte = b'0' + (digits % 10) as u8;
+            digits /= 10;
+        }
+        let start = cpu_ns();
+        table.insert(hasher().key(&key), NewValue::Str(b"8 bytes."), None);
+        let ns = cpu_ns() - start;
+        worst = worst.max(ns);
+        sum += ns;
+        histogram[ns.max(1).ilog2() as usize] += 1;
+    }
+    println!("inserts by CPU time, mean {} ns, worst {worst} ns", sum / 10_000_000);
+    for (log, count) in histogram.iter().enumerate().filter(|(_, count)| **count > 0) {
+        println!("{:>9} ns and more: {count:>8}", 1u64 << log);
+    }
+    println!("{:.1} bytes a key", table.memory_bytes() as f64 / 1e7);
+    assert!(worst < 10_000_000, "ten times what a segment costs");
+}

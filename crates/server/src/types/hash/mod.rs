@@ -69,6 +69,12 @@ fn find<'a>(packed: &'a Packed, field: &[u8]) -> Option<(Found, &'a [u8])> {
     None
 }
 
+/// Whether a packed hash may have `count` fields, this one among them.
+fn fits(count: usize, field: &[u8], value: &[u8], rules: &Rules) -> bool {
+    count <= rules.hash_max_listpack_entries.min(RECORDS_MAX)
+        && field.len().max(value.len()) <= rules.hash_max_listpack_value
+}
+
 impl Hash {
     /// An empty hash, which owns no memory.
     #[must_use]
@@ -109,20 +115,19 @@ impl Hash {
     /// Sets `field` to `value`, both of any length up to 512 MiB and copied; true when the field
     /// is new. May turn the hash into a table.
     pub fn set(&mut self, field: &[u8], value: &[u8], rules: &Rules) -> bool {
-        let longest = field.len().max(value.len());
-        if longest > rules.hash_max_listpack_value {
-            return self.become_table(rules).set(field, value);
-        }
         let packed = match &mut self.form {
             Form::Table(table) => return table.set(field, value),
             Form::Packed(packed) => packed,
         };
+        if !fits(0, field, value, rules) {
+            return self.become_table(rules).set(field, value);
+        }
         let code = Code::of(value);
         if let Some((found, _)) = find(packed, field) {
             packed.splice(found.value_at, found.value_size, &[code.bytes(), value], 0);
             return false;
         }
-        if packed.count() >= rules.hash_max_listpack_entries.min(RECORDS_MAX) {
+        if !fits(packed.count() + 1, field, value, rules) {
             return self.become_table(rules).set(field, value);
         }
         packed.push(&[Code::of(field).bytes(), field, code.bytes(), value]);
@@ -139,6 +144,27 @@ impl Hash {
                 true
             }
             Form::Table(table) => table.remove(field),
+        }
+    }
+
+    /// An empty hash that is a table already, with room for about `expected` fields.
+    pub(super) fn new_table(rules: &Rules, expected: usize) -> Self {
+        Self { form: Form::Table(Box::new(Table::new(rules.hash_key, expected))) }
+    }
+
+    /// Whether this is the packed form.
+    pub(super) const fn is_small(&self) -> bool {
+        matches!(self.form, Form::Packed(_))
+    }
+
+    /// As [`Hash::set`] for a field that the caller knows, or will check, to be new: without the
+    /// walk over a packed form.
+    pub(super) fn append(&mut self, field: &[u8], value: &[u8], rules: &Rules) {
+        match &mut self.form {
+            Form::Packed(packed) if fits(packed.count() + 1, field, value, rules) => {
+                packed.push(&[Code::of(field).bytes(), field, Code::of(value).bytes(), value]);
+            }
+            _ => _ = self.become_table(rules).set(field, value),
         }
     }
 

@@ -52,6 +52,15 @@ enum Form {
     Table(Box<Table<false>>),
 }
 
+/// What the codec has to know of a set's form.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SetForm<'a> {
+    /// Width and integers; see [`intset`].
+    Ints(&'a [u8]),
+    Small,
+    Table,
+}
+
 impl Default for Set {
     fn default() -> Self {
         Self::new()
@@ -234,6 +243,53 @@ impl Set {
             self.form = Form::Packed(packed);
         } else {
             self.become_table(rules);
+        }
+    }
+
+    /// An empty set in the packed form.
+    pub(super) const fn new_small() -> Self {
+        Self { form: Form::Packed(Packed::new()) }
+    }
+
+    /// An empty set that is a table already, with room for about `expected` members.
+    pub(super) fn new_table(rules: &Rules, expected: usize) -> Self {
+        Self { form: Form::Table(Box::new(Table::new(rules.hash_key, expected))) }
+    }
+
+    /// The set of integers that [`SetForm::Ints`] shows; `None` when they are not in ascending
+    /// order. The caller has checked width and length.
+    pub(super) fn from_int_bytes(bytes: &[u8], rules: &Rules) -> Option<Self> {
+        let ints = IntSet::from_bytes(bytes)?;
+        let too_many = ints.count() > rules.set_max_intset_entries.min(INTS_MAX);
+        let mut set = Self { form: Form::Ints(ints) };
+        if too_many {
+            set.leave_ints(0, rules);
+        }
+        Some(set)
+    }
+
+    /// The form, for the codec.
+    pub(super) fn form(&self) -> SetForm<'_> {
+        match &self.form {
+            Form::Ints(ints) => SetForm::Ints(ints.as_bytes()),
+            Form::Packed(_) => SetForm::Small,
+            Form::Table(_) => SetForm::Table,
+        }
+    }
+
+    /// As [`Set::add`], in a set that is not of integers, for a member that the caller knows, or
+    /// will check, to be new: without the walk over a packed form.
+    pub(super) fn append(&mut self, member: &[u8], rules: &Rules) {
+        match &mut self.form {
+            Form::Packed(packed) if fits(packed.count() + 1, member.len(), rules) => {
+                packed.push(&[Code::of(member).bytes(), member]);
+            }
+            _ => {
+                if !matches!(self.form, Form::Table(_)) {
+                    self.become_table(rules);
+                }
+                self.add(member, rules);
+            }
         }
     }
 

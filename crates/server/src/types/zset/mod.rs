@@ -68,7 +68,8 @@ impl Upsert {
 ///     assert!(board.insert(name, score(points), &rules).is_added());
 /// }
 /// assert_eq!(board.rank(b"cid"), Some((1, score(2.0))));
-/// let range = ScoreRange { min: ScoreBound::Excluded(score(1.0)), max: ScoreBound::parse(b"+inf").unwrap() };
+/// let (min, max) = (ScoreBound::parse(b"(1").unwrap(), ScoreBound::parse(b"+inf").unwrap());
+/// let range = ScoreRange { min, max };
 /// let ranks = board.ranks_by_score(&range);
 /// let names: Vec<&[u8]> = board.range(ranks).rev().map(|(name, _)| name).collect();
 /// assert_eq!(names, [b"ann", b"cid"]);
@@ -88,6 +89,12 @@ impl Default for ZSet {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Whether a packed sorted set may have `count` members, this one among them.
+fn fits(count: usize, member: &[u8], rules: &Rules) -> bool {
+    count <= rules.zset_max_listpack_entries.min(RECORDS_MAX)
+        && member.len() <= rules.zset_max_listpack_value
 }
 
 impl ZSet {
@@ -145,9 +152,7 @@ impl ZSet {
         }
         if old.is_some() {
             small.rescore(member, new);
-        } else if small.count() < rules.zset_max_listpack_entries.min(RECORDS_MAX)
-            && member.len() <= rules.zset_max_listpack_value
-        {
+        } else if fits(small.count() + 1, member, rules) {
             small.insert(member, new);
         } else {
             self.become_big(rules).insert_new(member, new);
@@ -314,6 +319,27 @@ impl ZSet {
         match &self.form {
             Form::Small(small) => small.packed.heap_bytes(),
             Form::Big(big) => big.heap_bytes(),
+        }
+    }
+
+    /// An empty sorted set in the big form, which expects about so many members.
+    pub(super) fn new_big(rules: &Rules, expected: usize) -> Self {
+        Self { form: Form::Big(Box::new(Big::new(rules.hash_key, expected))) }
+    }
+
+    /// Whether this is the packed form.
+    pub(super) const fn is_small(&self) -> bool {
+        matches!(self.form, Form::Small(_))
+    }
+
+    /// As [`ZSet::insert`] for a member that the caller knows, or will check, to be new and the
+    /// last in order: without the walk over a packed form.
+    pub(super) fn append(&mut self, member: &[u8], score: Score, rules: &Rules) {
+        match &mut self.form {
+            Form::Small(small) if fits(small.count() + 1, member, rules) => {
+                small.append(member, score);
+            }
+            _ => _ = self.become_big(rules).upsert(member, |_| Some(score)),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::types::number::{parse_f64, parse_f64_bound};
 use std::cmp::Ordering;
 
 /// A double that is a number: infinities are scores, NaN is not, so scores have a total order.
-/// Minus zero equals zero but is shown with its sign, as Redis does in the big form.
+/// Minus zero equals zero; a big sorted set keeps its sign, a small one does not, as in Redis.
 #[derive(Clone, Copy, Debug)]
 pub struct Score(f64);
 

@@ -1,6 +1,7 @@
 //! The small form of a sorted set: packed records in order. Pure; any thread.
 //!
-//! A record is the member, a string with its code, and eight bytes of score.
+//! A record is the member, a string with its code, and eight bytes of score. Minus zero becomes
+//! zero here and only here, because a Redis listpack keeps whole scores as integers.
 
 use super::score::Score;
 use crate::types::packed::{Code, Packed, read_string};
@@ -24,6 +25,11 @@ fn first(records: &[u8]) -> Record<'_> {
     let score = records[size..].first_chunk().map(|bytes| f64::from_le_bytes(*bytes));
     let score = score.and_then(Score::new).expect("only scores are written");
     Record { member, score, size: size + SCORE }
+}
+
+/// The bytes of a score, that of minus zero being zero's.
+fn bytes_of(score: Score) -> [u8; SCORE] {
+    (score.get() + 0.0).to_le_bytes()
 }
 
 /// The records from front to back.
@@ -79,9 +85,12 @@ impl Small {
         let before = |record: &Record<'_>| (record.score, record.member) < (score, member);
         let at = self.records().take_while(before).map(|record| record.size).sum();
         let code = Code::of(member);
-        // Redis keeps whole numbers as integers here, so this form forgets the sign of a zero.
-        let score = score.get() + 0.0;
-        self.packed.splice(at, 0, &[code.bytes(), member, &score.to_le_bytes()], 1);
+        self.packed.splice(at, 0, &[code.bytes(), member, &bytes_of(score)], 1);
+    }
+
+    /// Adds a member that comes after all others.
+    pub(super) fn append(&mut self, member: &[u8], score: Score) {
+        self.packed.push(&[Code::of(member).bytes(), member, &bytes_of(score)]);
     }
 
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<Score> {

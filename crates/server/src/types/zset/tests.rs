@@ -218,7 +218,11 @@ proptest! {
             for _ in 0..churn {
                 let n = rng.below(3_000);
                 let s = score(rng.below(50) as f64);
-                if n < 400 || n.is_multiple_of(2) { set.insert(&name(n), s, &rules); } else { set.remove(&name(n)); }
+                if n < 400 || n.is_multiple_of(2) {
+                    set.insert(&name(n), s, &rules);
+                } else {
+                    set.remove(&name(n));
+                }
             }
         }
         set.check();
@@ -327,8 +331,8 @@ fn unchanged_scores_change_nothing() {
         set.insert(b"a", score(-0.0), &rules);
         let same = set.insert(b"a", score(0.0), &rules);
         assert!(!same.is_added() && !same.is_updated());
-        let negative = set.score(b"a").unwrap().get().is_sign_negative();
-        assert_eq!(negative, entries == 0, "the big form keeps the sign of zero, as in Redis");
+        let sign = set.score(b"a").unwrap().get().is_sign_negative();
+        assert_eq!(sign, entries == 0, "only the big form keeps the sign of zero");
         let refused = set.upsert(b"b", &rules, |old| old);
         assert_eq!((refused, set.len()), (Upsert { old: None, new: None }, 1));
     }

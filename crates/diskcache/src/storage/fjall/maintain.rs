@@ -1,0 +1,147 @@
+//! Merging, giving space back after deletes, and purging dead spaces, one step at a time.
+//!
+//! Worker. A step is one merge or move that levelled compaction picks, usually of a few tables, so
+//! a budget is exceeded by at most one step. Tombstones are too small to make a merge due, and yet
+//! each may keep a large record on disk: when they are many, everything is pushed towards the last
+//! level, where they end, in the same small steps ("squeezing").
+
+use std::collections::BTreeSet;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::key::Space;
+use crate::storage::StoreError;
+use crate::storage::codec::space_end;
+use crate::storage::fjall::FjallStore;
+use crate::storage::fjall::tree::{Figures, Levels, Shared, Tree};
+
+/// Tombstones are squeezed out when they are this many, and this share (one in n) of the live
+/// records: that much is rewritten for what is gained.
+const SQUEEZE_MIN: u64 = 1_000;
+const SQUEEZE_SHARE: u64 = 5;
+/// Records of a dead space that are deleted in one step.
+const PURGE_MAX: usize = 10_000;
+/// Bytes of memory of an open table beside its pinned blocks: its structures and file handle.
+const TABLE_BYTES: u64 = 2 << 10;
+
+/// What maintenance remembers between steps.
+#[derive(Debug, Default)]
+pub(super) struct Maintainer {
+    /// Dead spaces whose own tables were dropped; what is left shares tables with others.
+    dropped: BTreeSet<Space>,
+    /// The version in which nothing more can be squeezed out.
+    squeezed: Option<u64>,
+}
+
+impl Shared {
+    pub(super) fn memory_bytes(&self, figures: &Figures) -> u64 {
+        self.cached_bytes() + figures.pinned_bytes + figures.tables * TABLE_BYTES
+    }
+}
+
+impl FjallStore {
+    pub(super) fn maintainer(&self) -> MutexGuard<'_, Maintainer> {
+        // A panic in a merge leaves nothing behind in here that matters.
+        self.maintainer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn maintain_for(&self, budget: Duration) -> Result<bool, StoreError> {
+        let start = Instant::now();
+        if self.suspect() {
+            self.reopen(&mut self.committer())?;
+        }
+        while self.step()? {
+            if start.elapsed() >= budget {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// One merge that is due, before the first level gets too many runs.
+    pub(super) fn merge_one(&self) -> Result<bool, StoreError> {
+        self.step_with(|_, tree| tree.compact(self.levels(tree)))
+    }
+
+    fn step(&self) -> Result<bool, StoreError> {
+        self.step_with(|maintainer, tree| {
+            Ok(self.purge(maintainer, tree)?
+                || tree.compact(self.levels(tree))?
+                || self.squeeze(maintainer, tree)?)
+        })
+    }
+
+    fn step_with(
+        &self,
+        step: impl FnOnce(&mut Maintainer, &Tree) -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        let mut maintainer = self.maintainer();
+        if self.shared.rules.stopped() {
+            return Ok(false);
+        }
+        let tree = self.tree();
+        let done = step(&mut maintainer, &tree);
+        self.note_written(&tree);
+        let done = done.and_then(|more| tree.collect().map(|()| more));
+        if done.is_err() {
+            // Tables may be orphaned, or the version on disk another one than in memory.
+            self.set_suspect();
+            if self.shared.rules.stopped() {
+                return Ok(false);
+            }
+        }
+        done
+    }
+
+    /// Batches that make a merge due: each merge rewrites the level below, so small batches wait
+    /// for more of their kind.
+    fn levels(&self, tree: &Tree) -> Levels {
+        let options = &self.shared.options;
+        let (runs, bytes) = tree.first_level();
+        let each = (bytes / (runs.max(1) as u64)).max(1);
+        let due = (options.merge_bytes / each).clamp(4, 20);
+        let runs_due = u8::try_from(due).expect("at most 20");
+        Levels { runs_due, table_bytes: options.table_bytes }
+    }
+
+    /// Moves everything towards the last level, where tombstones end.
+    fn squeeze(&self, maintainer: &mut Maintainer, tree: &Tree) -> Result<bool, StoreError> {
+        let (live, tombstones) = (self.ledger().live, tree.figures(0).tombstones);
+        let worth = tombstones > SQUEEZE_MIN && tombstones * SQUEEZE_SHARE > live;
+        if !worth || maintainer.squeezed == Some(tree.version()) {
+            return Ok(false);
+        }
+        let table_bytes = self.shared.options.table_bytes;
+        if tree.compact(Levels { runs_due: 0, table_bytes })? {
+            return Ok(true);
+        }
+        // Levelled compaction gives up on a table that spans more than 50 tables below it.
+        tree.compact_all(table_bytes)?;
+        maintainer.squeezed = Some(tree.version());
+        Ok(true)
+    }
+
+    /// Empties dead spaces: drops the tables that hold nothing else, once, then deletes what is
+    /// left in tables shared with others. Merges leave the records of dead spaces out meanwhile.
+    fn purge(&self, maintainer: &mut Maintainer, tree: &Tree) -> Result<bool, StoreError> {
+        let dead = self.shared.rules.dead();
+        maintainer.dropped.retain(|space| dead.contains(space));
+        for &space in dead.iter() {
+            if self.purged().contains(&space) {
+                continue;
+            }
+            if maintainer.dropped.insert(space) {
+                tree.drop_space(space)?;
+            }
+            let left = tree.range(&space.0.to_be_bytes(), space_end(space)).take(PURGE_MAX);
+            let keys: Vec<_> = left.map(|item| Ok(item?.0)).collect::<Result<_, StoreError>>()?;
+            if keys.is_empty() {
+                self.purged().insert(space);
+                continue;
+            }
+            tree.ingest(keys.iter().map(|key| Ok((&**key, None))))?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
