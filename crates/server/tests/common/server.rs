@@ -194,9 +194,14 @@ impl Server {
     /// Starts again in the same directory, after [`kill_9`](Self::kill_9) or
     /// [`terminate`](Self::terminate).
     pub(crate) fn restart(&mut self) {
+        self.try_restart().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// As [`restart`](Self::restart); the text is what the server said instead of being ready.
+    pub(crate) fn try_restart(&mut self) -> Result<(), String> {
         assert!(self.process.is_none(), "stop it first");
-        let process = Process::start(self.kind, self.dir.path(), &self.args);
-        self.process = Some(process.unwrap_or_else(|why| panic!("{why}")));
+        self.process = Some(Process::start(self.kind, self.dir.path(), &self.args)?);
+        Ok(())
     }
 
     fn process(&self) -> &Process {

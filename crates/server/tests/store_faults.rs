@@ -1,0 +1,234 @@
+//! A store that cannot be used, is used already, was damaged, or runs out of space: a clear message
+//! and an exit code, or recovery; never a silent empty start, never a lost acknowledged write.
+
+#[expect(dead_code, reason = "each test binary uses its own part of the harness")]
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::client::Client;
+use common::server::{Kind, Scratch, Server, run_to_end};
+use common::words;
+
+/// The store's folder below `--dir`.
+const STORE: &str = "flintlock-data";
+const DEADLINE: Duration = Duration::from_secs(30);
+const KEYS: usize = 500;
+
+/// These tests are about our own files; redis-server has none of them.
+fn ours() -> Option<Server> {
+    let always = ["--appendfsync", "always"];
+    (Kind::subject() == Kind::Flintlock).then(|| Server::start(Kind::Flintlock, &always))
+}
+
+fn value(number: usize) -> String {
+    format!("{number}.").repeat(60)
+}
+
+fn write(client: &mut Client, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        client.ok(&format!("SET key:{number} {}", value(number)));
+    }
+}
+
+/// How many of the first `KEYS` keys are there, from the first on; what is there must be right.
+fn survivors(client: &mut Client) -> usize {
+    let mut there = Vec::new();
+    for number in 0..KEYS {
+        let reply = client.ok(&format!("GET key:{number}"));
+        if !reply.is_null() {
+            assert_eq!(reply.text(), Ok(value(number).as_bytes()), "key:{number}");
+        }
+        there.push(!reply.is_null());
+    }
+    let first_gone = there.iter().position(|there| !there).unwrap_or(KEYS);
+    assert!(!there[first_gone..].contains(&true), "what is gone is the end, not the middle");
+    first_gone
+}
+
+/// Journal segments, oldest first.
+fn segments(server: &Server) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    collect(&server.dir().join(STORE), &mut found);
+    found.sort();
+    assert!(!found.is_empty(), "the store has a journal");
+    found
+}
+
+fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if name.starts_with("journal-") && name.ends_with(".log") {
+            found.push(path);
+        }
+    }
+}
+
+/// The segment that holds most: the one the writes went to.
+fn busiest(server: &Server) -> PathBuf {
+    let length = |path: &PathBuf| fs::metadata(path).expect("it was listed").len();
+    segments(server).into_iter().max_by_key(length).expect("there is one")
+}
+
+/// Starts on the same folder; what it printed and its exit code if it refuses, `None` if it serves.
+fn refusal(server: &mut Server) -> Option<(i32, String)> {
+    match server.try_restart() {
+        Ok(()) => None,
+        Err(said) => {
+            let dir = server.dir().to_string_lossy().into_owned();
+            let done = run_to_end(&["--port", "0", "--dir", &dir, "--appendfsync", "always"]);
+            let code = done.status.code().unwrap_or_else(|| panic!("killed by a signal: {said}"));
+            Some((code, said))
+        }
+    }
+}
+
+fn assert_refused(server: &mut Server, words: &[&str]) {
+    let (code, said) = refusal(server).expect("it must not start on this store");
+    assert_ne!(code, 0, "{said}");
+    let said = said.to_lowercase();
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(words.iter().any(|word| said.contains(word)), "none of {words:?} in:\n{said}");
+}
+
+#[test]
+fn a_store_that_is_no_folder_is_named() {
+    if ours().is_none() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::write(scratch.path().join(STORE), "not a store").expect("a scratch folder");
+    let dir = scratch.path().to_string_lossy().into_owned();
+    let done = run_to_end(&["--port", "0", "--dir", &dir]);
+    let said = [done.stdout, done.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains(STORE) && !said.contains("panicked"), "{said}");
+    let kept = fs::read(scratch.path().join(STORE)).expect("still there");
+    assert_eq!(kept, b"not a store", "a foreign file is left alone");
+}
+
+#[test]
+fn a_store_in_use_is_refused() {
+    let Some(server) = ours() else { return };
+    server.connect().ok("SET k v");
+    let dir = server.dir().to_string_lossy().into_owned();
+    let done = run_to_end(&["--port", "0", "--dir", &dir]);
+    let said = [done.stdout, done.stderr].concat();
+    let said = String::from_utf8_lossy(&said).to_lowercase();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("lock") || said.contains("in use"), "{said}");
+    assert_eq!(server.connect().ok("GET k").text(), Ok(&b"v"[..]), "the first goes on");
+}
+
+#[test]
+fn bytes_behind_the_end_of_the_journal_are_cut_off() {
+    for garbage in [&b"garbage that no sync covers"[..], &[0; 5_000]] {
+        let Some(mut server) = ours() else { return };
+        write(&mut server.connect(), 0..KEYS);
+        server.kill_9();
+        let path = busiest(&server);
+        let whole = [fs::read(&path).expect("a journal"), garbage.to_vec()].concat();
+        fs::write(&path, whole).expect("a journal");
+        server.restart();
+        assert_eq!(survivors(&mut server.connect()), KEYS, "all of it had been acknowledged");
+    }
+}
+
+#[test]
+fn a_journal_that_lost_acknowledged_data_is_refused() {
+    let Some(mut server) = ours() else { return };
+    write(&mut server.connect(), 0..KEYS);
+    server.kill_9();
+    let path = busiest(&server);
+    let whole = fs::read(&path).expect("a journal");
+    fs::write(&path, &whole[..whole.len() / 2]).expect("a journal");
+    assert_refused(&mut server, &["journal", "missing", "lost"]);
+    fs::write(&path, &whole).expect("a journal");
+    server.restart();
+    assert_eq!(survivors(&mut server.connect()), KEYS, "the refusal changed nothing");
+}
+
+#[test]
+fn a_journal_with_a_damaged_middle_is_refused() {
+    let Some(mut server) = ours() else { return };
+    write(&mut server.connect(), 0..KEYS);
+    server.kill_9();
+    let path = busiest(&server);
+    let whole = fs::read(&path).expect("a journal");
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 0xff;
+    fs::write(&path, &damaged).expect("a journal");
+    assert_refused(&mut server, &["journal", "corrupt", "damaged"]);
+    fs::write(&path, &whole).expect("a journal");
+    server.restart();
+    assert_eq!(survivors(&mut server.connect()), KEYS, "the refusal changed nothing");
+}
+
+#[test]
+fn a_journal_that_is_gone_is_no_empty_start() {
+    let Some(mut server) = ours() else { return };
+    write(&mut server.connect(), 0..KEYS);
+    server.kill_9();
+    for path in segments(&server) {
+        fs::remove_file(path).expect("a journal");
+    }
+    match server.try_restart() {
+        // Everything had reached the engine, so nothing is missing.
+        Ok(()) => assert_eq!(survivors(&mut server.connect()), KEYS),
+        Err(said) => assert!(said.to_lowercase().contains("journal"), "{said}"),
+    }
+}
+
+/// Limits the size of any file the running server writes; what it has stays.
+fn limit_file_size(server: &Server, limit: &str) {
+    let pid = server.pid().to_string();
+    let limit = format!("--fsize={limit}:unlimited");
+    let done = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    assert!(done.expect("prlimit can be run").success(), "prlimit {limit}");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_no_end() {
+    let Some(mut server) = ours() else { return };
+    let mut client = server.connect();
+    write(&mut client, 0..KEYS);
+    limit_file_size(&server, "1");
+    // Some writes may still find room; before long each is refused, and none of them kills.
+    let until = Instant::now() + DEADLINE;
+    let mut accepted = 0;
+    let refused = loop {
+        assert!(Instant::now() < until, "a write that cannot be made durable is refused");
+        let reply = client
+            .try_command(&["SET".to_owned(), format!("late:{accepted}"), value(accepted)])
+            .unwrap_or_else(|missing| panic!("late:{accepted}: {missing}"));
+        if reply.is_error() {
+            break reply;
+        }
+        accepted += 1;
+    };
+    assert!(refused.raw.ends_with(b"\r\n"), "{}", words::show(&refused.raw));
+    assert_eq!(survivors(&mut client), KEYS, "reads go on");
+    client.ok("PING");
+    limit_file_size(&server, "unlimited");
+    let until = Instant::now() + DEADLINE;
+    while client.run("SET after room").is_error() {
+        assert!(Instant::now() < until, "writes go on once there is room, without a restart");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.kill_9();
+    server.restart();
+    let mut client = server.connect();
+    assert_eq!(survivors(&mut client), KEYS, "nothing acknowledged was lost");
+    assert_eq!(client.ok("GET after").text(), Ok(&b"room"[..]));
+    for number in 0..accepted {
+        let reply = client.ok(&format!("GET late:{number}"));
+        assert_eq!(reply.text(), Ok(value(number).as_bytes()), "late:{number} was acknowledged");
+    }
+}
