@@ -1,10 +1,9 @@
 # Everything a developer or CI runs, callable stage by stage; `make test` is what must be green.
 #
 #   make test        all stages below, in order; stops at the first red one, prints the time of each
-#   make STAGE       one of them: setup fmt tidy clippy clippy-loom unit doc rustdoc loom corpus stress
+#   make STAGE       one of them: setup fmt tidy clippy clippy-loom package unit doc rustdoc loom
+#                    corpus smoke stress
 #   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
-#   make smoke       real clients (redis-py, ioredis, node-redis, redis-cli, redis-benchmark) and
-#                    rounds of kill -9 against the release binary
 #   make crash       500 rounds of kill -9 and restart
 #   make loom-3      the loom models with three preemptions: thorough and slow
 #
@@ -16,12 +15,16 @@ CARGO ?= cargo
 BENCH ?=
 ROUNDS ?= 20
 
-STAGES := setup fmt tidy clippy clippy-loom unit doc rustdoc loom corpus stress
+STAGES := setup fmt tidy clippy clippy-loom package unit doc rustdoc loom corpus smoke stress
 
 # Crates with loom models: their tests/loom_*.rs and whatever their unit tests hold under cfg(loom).
 LOOM_CRATES := queues iothreads
 LOOM_PREEMPTIONS ?= 2
 STRESS_CRATES := queues iothreads
+
+PUBLISHED := queues iothreads diskcache server
+# What a package may hold; anything else got in by accident.
+PACKED := ^(src|tests|docs|examples)/.*\.(rs|md|py|mjs|txt|json)$$|^(README\.md|LICENSE-[A-Z]+)$$|^(Cargo\..*|\.cargo_vcs_info\.json)$$
 LOOM_ENV = RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_PREEMPTIONS) \
 	CARGO_TARGET_DIR=target/loom
 
@@ -33,7 +36,7 @@ TOOLS := target/tools
 PYTHON := $(TOOLS)/venv/bin/python
 SMOKE := crates/server/tests/smoke
 
-.PHONY: all test $(STAGES) bench crash loom-3 release smoke
+.PHONY: all test $(STAGES) bench crash loom-3 release
 all: release
 
 release:
@@ -67,6 +70,15 @@ clippy:
 clippy-loom:
 	@for crate in $(LOOM_CRATES); do \
 		$(LOOM_ENV) $(CARGO) clippy -p flintlock-$$crate --all-targets -- -D warnings || exit 1; \
+	done
+
+# The crates package cleanly: cargo lists what it would publish, and nothing strange is in it.
+package:
+	@for crate in $(PUBLISHED); do \
+		list=$$($(CARGO) package --list --allow-dirty -p flintlock-$$crate 2>/dev/null) || exit 1; \
+		if echo "$$list" | grep -vE '$(PACKED)'; then \
+			echo "package: the files above do not belong into flintlock-$$crate"; exit 1; \
+		fi; \
 	done
 
 # Unit, model, fault and black-box tests. nextest gives each test a process and a time limit; where
@@ -106,7 +118,8 @@ stress:
 	$(CARGO) test --profile loom $(STRESS_CRATES:%=-p flintlock-%) --lib --tests -- --ignored \
 		--test-threads=1 stress_
 
-# Real clients against the release binary.
+# Real clients (redis-py, ioredis, node-redis, redis-cli, redis-benchmark) and rounds of kill -9
+# against the release binary.
 smoke: release setup
 	$(PYTHON) $(SMOKE)/run.py --tools $(TOOLS) --rounds $(ROUNDS)
 
