@@ -5,11 +5,17 @@
 //! | [`key`] | what a key is on disk | any |
 //! | [`cache`] | the only public door: lookups, writes, loads, saves, evictions, waiters, tokens | main |
 //! | [`journal`] | the only log: frames, group commit, watermark slots, replay | one worker |
+//! | [`layout`] | the store's directory: identity, lock, parts | any |
+//! | [`recovery`] | opening it all, and refusing when something acknowledged is missing | any |
+//! | [`backup`] | a copy while the store is used, and a store made of a copy | workers |
 //! | [`storage`] | the blocking engine trait, the engine, the model and the fault store | workers |
 
+pub mod backup;
 pub mod cache;
 pub mod journal;
 pub mod key;
+pub mod layout;
+pub mod recovery;
 pub mod storage;
 mod token;
 

@@ -112,6 +112,30 @@ pub(crate) fn read_full_at(file: &dyn File, offset: u64, out: &mut [u8]) -> io::
     Ok(done)
 }
 
+/// Copies the first `len` bytes of a file, or all there are, durably, name included.
+pub(crate) fn copy_file(
+    from: &dyn Dir,
+    source: &str,
+    to: &dyn Dir,
+    target: &str,
+    len: u64,
+) -> io::Result<()> {
+    let (source, target) = (from.open(source)?, to.create(target)?);
+    let mut buf = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let want = usize::try_from(len - at).map_or(buf.len(), |left| left.min(buf.len()));
+        let got = read_full_at(&*source, at, &mut buf[..want])?;
+        if got == 0 {
+            break;
+        }
+        write_all_at(&*target, at, &buf[..got])?;
+        at += got as u64;
+    }
+    target.sync()?;
+    to.sync()
+}
+
 /// A directory of the file system.
 #[derive(Clone, Debug)]
 pub struct DiskDir {

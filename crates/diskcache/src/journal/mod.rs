@@ -45,7 +45,7 @@ pub use record::{Op, OpKind, SpaceMap};
 pub use replay::{Accepted, Ops, Replay};
 pub use scan::{Damage, Depth, EngineAt, ProvenBy, Refusal, Report, Segment, Verdict, What, scan};
 pub use search::Later;
-pub use writer::{JournalStats, Writer, WriterOptions};
+pub use writer::{Export, JournalStats, Writer, WriterOptions};
 
 /// Random identity of one store: files of another store are refused, never mixed in.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::journal::StoreId;
-use crate::journal::files::{Dir, read_full_at, write_all_at};
+use crate::journal::files::{Dir, copy_file};
 use crate::journal::group::Group;
 use crate::journal::record::{FrameHeader, Op, take_op};
 use crate::journal::scan::{Report, Segment};
@@ -78,7 +78,8 @@ impl Accepted {
         let behind = self.report.segments.iter().skip_while(|s| s.name != damage.segment);
         for segment in behind {
             if self.keep {
-                copy(dir, &segment.name, &format!("lost-{}", segment.name))?;
+                let aside = format!("lost-{}", segment.name);
+                copy_file(dir, &segment.name, dir, &aside, u64::MAX)?;
             }
             if segment.frames > 0 && segment.name == damage.segment {
                 let file = dir.open(&segment.name)?;
@@ -227,20 +228,4 @@ impl<'a> Iterator for Ops<'a> {
         }
         None
     }
-}
-
-fn copy(dir: &dyn Dir, from: &str, to: &str) -> io::Result<()> {
-    let (source, target) = (dir.open(from)?, dir.create(to)?);
-    let mut buf = vec![0; 1 << 20];
-    let mut at = 0;
-    loop {
-        let got = read_full_at(&*source, at, &mut buf)?;
-        if got == 0 {
-            break;
-        }
-        write_all_at(&*target, at, &buf[..got])?;
-        at += got as u64;
-    }
-    target.sync()?;
-    dir.sync()
 }

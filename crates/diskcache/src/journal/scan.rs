@@ -477,6 +477,14 @@ impl Report {
         }
     }
 
+    /// Refuses a journal without a watermark file. (Without this, a journal that has never been
+    /// written passes, as that of a store that is being created.)
+    pub(crate) fn require_watermark(&mut self) {
+        if self.mark == Found::Absent && !matches!(self.verdict, Verdict::Refused(_)) {
+            self.verdict = Verdict::Refused(Refusal::NoWatermark);
+        }
+    }
+
     /// The position to give out next: behind everything that was ever given out.
     #[must_use]
     pub fn next(&self) -> Seq {

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::journal::StoreId;
-use crate::journal::files::{Dir, File, write_all_at};
+use crate::journal::files::{Dir, File, copy_file, write_all_at};
 use crate::journal::group::Group;
 use crate::journal::record::{FrameHeader, SEGMENT_HEADER_LEN, SegmentHeader, segment_name};
 use crate::journal::replay::{Accepted, Part, Replay};
@@ -80,6 +80,8 @@ pub struct Writer {
     next: Seq,
     mark: Option<WatermarkFile>,
     turn: u64,
+    /// Backups under way that need the segments there are.
+    holds: usize,
     stats: JournalStats,
 }
 
@@ -137,6 +139,7 @@ impl Writer {
             next: report.next(),
             mark: None,
             turn: report.turn(),
+            holds: 0,
             stats: JournalStats::default(),
         };
         for segment in accepted.kept() {
@@ -244,7 +247,7 @@ impl Writer {
     }
 
     /// Drops the segments in which every operation is at or below `upto`, which the engine has
-    /// made durable. Returns the bytes freed.
+    /// made durable. Returns the bytes freed: none while a backup holds the segments.
     ///
     /// # Errors
     /// Segments that are still there are dropped by the next call.
@@ -254,7 +257,7 @@ impl Writer {
     pub fn trim(&mut self, upto: Seq) -> Result<u64, StoreError> {
         assert!(upto <= self.durable, "the engine never gets ahead of a synced journal (D-10)");
         let mut freed = 0;
-        while let Some(oldest) = self.closed.front() {
+        while let Some(oldest) = self.closed.front().filter(|_| self.holds == 0) {
             let next = self.closed.get(1).map(|s| s.follows);
             let follows = next.or(self.active.as_ref().map(|a| a.follows)).unwrap_or(self.durable);
             if follows > upto {
@@ -275,6 +278,36 @@ impl Writer {
             self.sync_mark();
         }
         Ok(freed)
+    }
+
+    /// Keeps the segments there are until [`Writer::release`]; see [`crate::backup`].
+    pub fn hold(&mut self) {
+        self.holds += 1;
+    }
+
+    /// Takes one [`Writer::hold`] back.
+    ///
+    /// # Panics
+    /// Without one.
+    pub fn release(&mut self) {
+        self.holds = self.holds.checked_sub(1).expect("each release takes a hold back");
+    }
+
+    /// Makes everything durable and says which bytes hold it; they do not change any more. Call it
+    /// between [`Writer::hold`] and [`Writer::release`].
+    ///
+    /// # Errors
+    /// As [`Writer::sync`].
+    ///
+    /// # Panics
+    /// Without a hold, under which the segments may be dropped at any time.
+    pub fn export(&mut self) -> Result<Export, StoreError> {
+        assert!(self.holds > 0, "an export is of segments that are held");
+        let cut = self.sync()?;
+        let closed = self.closed.iter().map(|s| (s.name.clone(), s.len));
+        let active = self.active.as_ref().map(|a| (segment_name(a.first), a.synced_len));
+        let segments = closed.chain(active).collect();
+        Ok(Export { store: self.store, segments, mark: self.mark_now(), cut })
     }
 
     /// Makes everything durable, the watermark included; for a clean end. The writer stays usable.
@@ -405,13 +438,17 @@ impl Writer {
         self.close_active();
     }
 
-    /// States the durable position in the next slot.
-    fn write_mark(&mut self) -> io::Result<()> {
+    fn mark_now(&self) -> Mark {
         let (segment, offset) = match &self.active {
             Some(active) => (active.first, active.synced_len),
             None => (Seq(0), 0),
         };
-        let mark = Mark { turn: self.turn, durable: self.durable, segment, offset };
+        Mark { turn: self.turn, durable: self.durable, segment, offset }
+    }
+
+    /// States the durable position in the next slot.
+    fn write_mark(&mut self) -> io::Result<()> {
+        let mark = self.mark_now();
         let file = match self.mark.take() {
             Some(mut file) => {
                 file.write(&self.store, mark)?;
@@ -439,6 +476,37 @@ impl Writer {
                 Err(_) => self.stats.watermark_failures += 1,
             }
         }
+    }
+}
+
+/// Which bytes of which segments make up the journal at one position.
+#[derive(Debug)]
+pub struct Export {
+    store: StoreId,
+    segments: Vec<(String, u64)>,
+    mark: Mark,
+    cut: Seq,
+}
+
+impl Export {
+    /// The position: everything up to here is in it, and nothing behind.
+    #[must_use]
+    pub const fn cut(&self) -> Seq {
+        self.cut
+    }
+
+    /// Copies the journal into the empty directory `to`, durably; any worker.
+    ///
+    /// # Errors
+    /// The copy is incomplete.
+    pub fn copy(&self, from: &dyn Dir, to: &dyn Dir) -> Result<(), StoreError> {
+        let copied = || {
+            for (name, len) in &self.segments {
+                copy_file(from, name, to, name, *len)?;
+            }
+            WatermarkFile::create(to, &self.store, self.mark).map(|_| ())
+        };
+        copied().map_err(|e| StoreError::from_io("copying the journal", e))
     }
 }
 

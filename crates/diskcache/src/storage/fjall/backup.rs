@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::backup::link_or_copy;
 use crate::storage::fjall::FjallStore;
 use crate::storage::{BackupProgress, StoreError};
 
@@ -37,18 +38,6 @@ impl FjallStore {
             }
             sync_dir(dir).map_err(failed)
         })
-    }
-}
-
-fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::hard_link(from, to) {
-        Ok(()) => Ok(()),
-        // Another file system, one without links, or one that forbids them: a copy will do, and
-        // if not, its error is the one that counts.
-        Err(_) => {
-            fs::copy(from, to)?;
-            fs::File::open(to)?.sync_all()
-        }
     }
 }
 

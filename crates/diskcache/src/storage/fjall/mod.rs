@@ -129,6 +129,12 @@ impl FjallStore {
         })
     }
 
+    /// Whether an engine has been created in `path`.
+    #[must_use]
+    pub fn exists(path: &Path) -> bool {
+        path.join("current").is_file()
+    }
+
     fn tree(&self) -> Arc<Tree> {
         Arc::clone(&self.tree.read().expect("nothing panics while it holds the lock"))
     }

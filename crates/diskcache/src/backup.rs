@@ -1,0 +1,145 @@
+//! A copy of a store while it is used, and a store made of a copy (D-22).
+//!
+//! Worker threads. A backup is itself a store: the engine as some batch left it, and the journal
+//! from that batch's watermark to a position behind everything the batch held. Opening it replays
+//! the journal and arrives at exactly that position: a consistent cut, although nobody stops.
+//!
+//! ```text
+//! journal worker   Writer::hold()         segments are not dropped from here on
+//! any worker       engine.backup()        hard links where possible: a matter of milliseconds
+//! journal worker   Writer::export()       syncs; which bytes of which segments; the cut
+//! any worker       Export::copy()         copies them
+//! journal worker   Writer::release()
+//! any worker       seal()                 the identity, last: without it the copy is no store
+//! ```
+//!
+//! The order matters: the engine is copied before the cut is made, since it is never ahead of a
+//! synced journal, and segments are held before the engine is copied.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::journal::{DiskDir, Writer};
+use crate::key::Seq;
+use crate::layout::{self, Identity, LayoutError, StoreDir};
+use crate::recovery::OpenError;
+use crate::storage::{BackupProgress, Storage, StoreError};
+
+/// Makes the directories of a backup in `target`, which is missing or empty.
+///
+/// # Errors
+/// When there is something in it, or the disk refuses.
+pub fn prepare(target: &Path) -> Result<(), LayoutError> {
+    let made = || -> io::Result<()> {
+        fs::create_dir_all(target)?;
+        if fs::read_dir(target)?.next().is_some() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let (journal, engine) = layout::part_dirs(target);
+        fs::create_dir(journal)?;
+        fs::create_dir(engine)
+    };
+    let path = target.to_owned();
+    made().map_err(|source| LayoutError::Io { what: "preparing the backup", path, source })
+}
+
+/// Makes the copy a store, when all its parts are there and durable.
+///
+/// # Errors
+/// The disk refuses; the copy is then no store.
+pub fn seal(target: &Path, identity: &Identity) -> Result<(), LayoutError> {
+    layout::write_identity(target, &Identity { complete: true, ..*identity })?;
+    match target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => layout::sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// All the steps in turn, for a caller that has engine and journal at hand. Returns the cut.
+///
+/// # Errors
+/// The copy is incomplete and should be removed; the store is as before.
+pub fn run(
+    dir: &StoreDir,
+    engine: &dyn Storage,
+    writer: &mut Writer,
+    target: &Path,
+    progress: &dyn Fn(BackupProgress),
+) -> Result<Seq, OpenError> {
+    prepare(target)?;
+    let (journal_dir, engine_dir) = layout::part_dirs(target);
+    writer.hold();
+    let copied = engine.backup(&engine_dir, progress).and_then(|()| {
+        let export = writer.export()?;
+        export.copy(&DiskDir::new(&dir.journal_dir()), &DiskDir::new(&journal_dir))?;
+        Ok(export.cut())
+    });
+    writer.release();
+    let cut = copied?;
+    seal(target, dir.identity())?;
+    Ok(cut)
+}
+
+/// Makes `root`, which is missing or empty, a store with the content of `backup`. The backup is
+/// only read, and shares unchanging files with the new store where the file system can.
+///
+/// # Errors
+/// `backup` is no complete store, `root` is not empty, or the disk refuses; `root` is then no
+/// store.
+pub fn restore(backup: &Path, root: &Path) -> Result<(), OpenError> {
+    // A backup that was never opened has no lock, may be on a medium that cannot be written, and
+    // does not change; one that was opened as a store must not be in use.
+    let used = layout::has_lock(backup).then(|| StoreDir::open(backup)).transpose()?;
+    let identity = match &used {
+        Some(dir) => Some(*dir.identity()),
+        None => layout::read_identity(backup)?,
+    };
+    let identity = identity.ok_or_else(|| LayoutError::Absent { path: backup.to_owned() })?;
+    let (journal_from, engine_from) = layout::part_dirs(backup);
+    if !identity.complete {
+        return Err(LayoutError::PartMissing { path: engine_from }.into());
+    }
+    prepare(root)?;
+    let (journal, engine) = layout::part_dirs(root);
+    // The journal is written to, so it is copied; the engine's files never change.
+    let failed = |e| StoreError::from_io("restoring a backup", e);
+    copy_tree(&journal_from, &journal, &|from, to| {
+        fs::copy(from, to)?;
+        fs::File::open(to)?.sync_all()
+    })
+    .and_then(|()| copy_tree(&engine_from, &engine, &link_or_copy))
+    .map_err(failed)?;
+    Ok(seal(root, &identity)?)
+}
+
+/// Copies the files of a directory by `copy`, and those of directories in it, durably.
+fn copy_tree(
+    from: &Path,
+    to: &Path,
+    copy: &dyn Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_tree(&source, &target, copy)?;
+        } else {
+            copy(&source, &target)?;
+        }
+    }
+    fs::File::open(to)?.sync_all()
+}
+
+/// A second name for a file that never changes; a copy where that cannot be had: on another file
+/// system, on one without links, or on one that forbids them.
+pub(crate) fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            fs::copy(from, to)?;
+            fs::File::open(to)?.sync_all()
+        }
+    }
+}
