@@ -21,15 +21,15 @@ STAGES := setup fmt tidy clippy clippy-loom package unit doc rustdoc loom corpus
 LOOM_CRATES := queues iothreads
 LOOM_PREEMPTIONS ?= 2
 STRESS_CRATES := queues iothreads
-
-PUBLISHED := queues iothreads diskcache server
-# What a package may hold; anything else got in by accident.
-PACKED := ^(src|tests|docs|examples)/.*\.(rs|md|py|mjs|txt|json)$$|^(README\.md|LICENSE-[A-Z]+)$$|^(Cargo\..*|\.cargo_vcs_info\.json)$$
 LOOM_ENV = RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_PREEMPTIONS) \
 	CARGO_TARGET_DIR=target/loom
 
 # fuzz/ is a workspace of its own.
 FUZZ = CARGO_TARGET_DIR=target/fuzz $(CARGO)
+
+PUBLISHED := queues iothreads diskcache server
+# What a package may hold; anything else got in by accident.
+PACKED := ^(src|tests|docs|examples)/.*\.(rs|md|py|mjs|txt|json|conf)$$|^(README\.md|LICENSE-[A-Z]+)$$|^(Cargo\..*|\.cargo_vcs_info\.json)$$
 
 # Where pinned clients of other languages are installed; see .ci/setup.
 TOOLS := target/tools
