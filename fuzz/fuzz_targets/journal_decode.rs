@@ -1,5 +1,5 @@
-//! Fuzz target: `cargo +nightly fuzz run journal_decode`; without cargo-fuzz it runs the files named as
-//! arguments through the body once.
+//! Fuzz target: `cargo +nightly fuzz run journal_decode`; without cargo-fuzz it runs the files
+//! named as arguments through the body once.
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]

@@ -1,5 +1,5 @@
-//! Clients that stop reading, send one byte at a time, promise what they never send, or vanish: they
-//! cost bounded memory, and nobody else notices.
+//! Clients that stop reading, send one byte at a time, promise what they never send, or vanish:
+//! they cost bounded memory, and nobody else notices.
 
 #[expect(dead_code, reason = "each test binary uses its own part of the harness")]
 mod common;

@@ -14,12 +14,12 @@ use common::server::{Kind, Server};
 use common::words;
 
 /// The commands of the first release.
-const COMMANDS: &str = "ping echo hello auth select quit reset get set mget mset setnx getdel getex \
-    append strlen incr decr incrby decrby del unlink exists type expire pexpire expireat pexpireat \
-    ttl pttl persist keys scan randomkey rename dbsize flushdb flushall multi exec discard watch \
-    unwatch lpush rpush lpop rpop llen lrange hset hget hdel hgetall hlen sadd srem smembers scard \
-    spop zadd zscore zrange zrem zcard zpopmin info config client command save bgsave lastsave \
-    shutdown debug";
+const COMMANDS: &str = "ping echo hello auth select quit reset get set mget mset setnx getdel \
+    getex append strlen incr decr incrby decrby del unlink exists type expire pexpire expireat \
+    pexpireat ttl pttl persist keys scan randomkey rename dbsize flushdb flushall multi exec \
+    discard watch unwatch lpush rpush lpop rpop llen lrange hset hget hdel hgetall hlen sadd \
+    srem smembers scard spop zadd zscore zrange zrem zcard zpopmin info config client command \
+    save bgsave lastsave shutdown debug";
 
 /// Fields of INFO that redis_exporter, the dashboards and the clients read, and whose value must be
 /// a number.

@@ -81,7 +81,8 @@ macro_rules! integer_codec {
             }
 
             fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-                let bytes = bytes.try_into().map_err(|_| DecodeError("an integer of another size"))?;
+                let bytes =
+                    bytes.try_into().map_err(|_| DecodeError("an integer of another size"))?;
                 Ok(Self::from_be_bytes(bytes))
             }
         }

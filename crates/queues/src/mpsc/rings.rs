@@ -18,8 +18,8 @@
 //! unless it is set; the consumer clears it when it finds the ring empty, and looks once more. A
 //! bit is set all the while a ring is busy, so in steady state nobody writes the word. A plain
 //! push sets no bit and costs no more than in `spsc`; such items are found by looking: at every
-//! ring when no bit is set, and at one more ring in turn with each change of ring, so a producer that never
-//! commits is served, at the latest after as many changes as there are rings.
+//! ring when no bit is set, and at one more ring in turn with each change of ring, so a producer
+//! that never commits is served, at the latest after as many changes as there are rings.
 //!
 //! Fairness: at most [`BURST`] items in a row from one ring while others have some.
 //!

@@ -574,10 +574,11 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// Asks the processor to fetch the line at `at`; any address is allowed, none is read.
+/// Asks the processor to fetch the line at `at`; any address is allowed, none is read
+/// ([entry-prefetch]).
 pub(crate) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing architecturally, whatever the address.
+    // SAFETY: [entry-prefetch] a prefetch reads nothing architecturally, whatever the address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(at.cast());

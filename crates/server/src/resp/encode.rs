@@ -337,7 +337,10 @@ mod tests {
     proptest! {
         #[test]
         fn shared_strings_come_out_in_order_whatever_the_writes(
-            sizes in prop::collection::vec(prop_oneof![0usize..50, SHARE_MIN..SHARE_MIN + 50], 0..8),
+            sizes in prop::collection::vec(
+                prop_oneof![0usize..50, SHARE_MIN..SHARE_MIN + 50],
+                0..8,
+            ),
             writes in prop::collection::vec(1usize..40_000, 0..20),
         ) {
             let (mut out, mut expected) = (Output::default(), Vec::new());

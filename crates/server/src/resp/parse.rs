@@ -2,9 +2,9 @@
 //!
 //! Pure; runs on the main thread or on a worker, wherever the connection half is. The caller owns
 //! the buffer and appends to it; the parser remembers how far it came and yields arguments as
-//! ranges of that buffer, so that nothing is copied (inline words are unescaped in place). Sizes that a peer names are checked before
-//! anything is reserved for them, and nothing is reserved here: the buffer grows with the bytes
-//! that arrive.
+//! ranges of that buffer, so that nothing is copied (inline words are unescaped in place). Sizes
+//! that a peer names are checked before anything is reserved for them, and nothing is reserved
+//! here: the buffer grows with the bytes that arrive.
 //!
 //! Source: the RESP specification; limits and texts as redis-server 7.0.15 answers them.
 

@@ -144,8 +144,8 @@ impl Generator {
         (self.now.ms() + (10 + hours) * 3_600_000).to_string().into_bytes()
     }
 
-    /// As [`moment_ms`](Self::moment_ms), or now and then one that is over. Not for SET: Redis keeps
-    /// such a key, and counts it, until it happens to look at it.
+    /// As [`moment_ms`](Self::moment_ms), or now and then one that is over. Not for SET: Redis
+    /// keeps such a key, and counts it, until it happens to look at it.
     fn moment_or_past_ms(&mut self) -> Vec<u8> {
         if self.rng.one_in(6) {
             return (self.now.ms() - 1_000).to_string().into_bytes();

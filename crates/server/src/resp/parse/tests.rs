@@ -120,7 +120,10 @@ fn a_named_size_reserves_nothing_and_is_told_to_the_caller() {
 proptest! {
     #[test]
     fn any_split_gives_the_same_commands(
-        commands in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6), 1..8),
+        commands in prop::collection::vec(
+            prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6),
+            1..8,
+        ),
         sizes in prop::collection::vec(1usize..30, 0..200),
     ) {
         let mut input = Vec::new();
