@@ -36,7 +36,7 @@ TOOLS := target/tools
 PYTHON := $(TOOLS)/venv/bin/python
 SMOKE := crates/server/tests/smoke
 
-.PHONY: all test $(STAGES) bench crash loom-3 release
+.PHONY: all test $(STAGES) bench crash loom-3 release store-crash
 all: release
 
 release:
@@ -125,6 +125,12 @@ smoke: release setup
 
 crash: release setup
 	$(PYTHON) $(SMOKE)/run.py --tools $(TOOLS) --only crash --rounds 500
+
+# The same for the store alone: 500 rounds of kill -9, then every system call failing in turn (with
+# strace, where it is installed).
+store-crash:
+	FLINTLOCK_KILL_ROUNDS=500 $(CARGO) test --release -p flintlock-diskcache --test process \
+		-- --test-threads=1
 
 bench: release
 	python3 benches/side_by_side $(BENCH)

@@ -5,17 +5,22 @@
 //! [`TARGETS`], a file in fuzz_targets and a folder in corpora.
 
 mod journal;
+mod record;
 mod resp;
 
 pub use journal::journal_decode;
+pub use record::record_decode;
 pub use resp::resp_parse;
 
 /// A target's body.
 pub type Body = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: &[(&str, Body)] =
-    &[("journal_decode", journal_decode), ("resp_parse", resp_parse)];
+pub const TARGETS: &[(&str, Body)] = &[
+    ("journal_decode", journal_decode),
+    ("record_decode", record_decode),
+    ("resp_parse", resp_parse),
+];
 
 /// Runs `body` over the files named on the command line: how a crash of cargo-fuzz is looked at
 /// with a stable compiler.

@@ -76,6 +76,11 @@ fn journal_decode() {
 }
 
 #[test]
+fn record_decode() {
+    replay("record_decode");
+}
+
+#[test]
 fn resp_parse() {
     replay("resp_parse");
 }

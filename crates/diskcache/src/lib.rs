@@ -7,11 +7,13 @@
 //! | [`journal`] | the only log: frames, group commit, watermark slots, replay | one worker |
 //! | [`layout`] | the store's directory: identity, lock, parts | any |
 //! | [`recovery`] | opening it all, and refusing when something acknowledged is missing | any |
+//! | [`check`] | looking a closed store over, and repairing it | any |
 //! | [`backup`] | a copy while the store is used, and a store made of a copy | workers |
 //! | [`storage`] | the blocking engine trait, the engine, the model and the fault store | workers |
 
 pub mod backup;
 pub mod cache;
+pub mod check;
 pub mod journal;
 pub mod key;
 pub mod layout;

@@ -88,7 +88,7 @@ pub fn decode(engine_key: &[u8], bytes: &[u8]) -> Result<(KeyBuf, Record), Store
 fn decode_parts(engine_key: &[u8], bytes: &[u8]) -> Option<(KeyBuf, Record)> {
     let (sum, body) = bytes.split_first_chunk::<4>()?;
     let (flags, tail) = body.split_first()?;
-    if flags & 0xf0 != VERSION {
+    if flags & !(EXPIRING | LONG_KEY) != VERSION {
         return None;
     }
     let (seq, mut tail) = tail.split_first_chunk::<8>()?;

@@ -194,12 +194,24 @@ impl Driver {
         let (want, space, seq) = expected(self.groups);
         assert_eq!(space, self.space, "the space after {} groups", self.groups);
         let state = self.state().expect("a good store");
-        let keys = |s: &State| s.keys().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(keys(&state), keys(&want), "keys after {} groups ({seq:?})", self.groups);
-        assert!(state == want, "values after {} groups", self.groups);
+        let keys: BTreeSet<&KeyBuf> = state.keys().chain(want.keys()).collect();
+        for key in keys {
+            let (got, want) = (state.get(key), want.get(key));
+            let groups = self.groups;
+            let brief = |s: Option<&(Seq, Option<Vec<u8>>)>| {
+                let (seq, value) = s?;
+                Some((seq.0, value.as_ref().map(|v| (v.len(), v.first().copied()))))
+            };
+            let (brief_got, brief_want) = (brief(got), brief(want));
+            assert!(
+                got == want,
+                "{key:?} after {groups} groups ({seq:?}): {brief_got:?}, not {brief_want:?}"
+            );
+        }
     }
 
-    /// Hands the next group to the journal.
+    /// Hands the next group to the journal, which has it even when this fails. What has to be read
+    /// first is read again until it can be.
     pub(crate) fn write(&mut self) -> Result<(), StoreError> {
         self.groups += 1;
         let mut group = Group::new(self.store.writer.next_seq());
@@ -214,7 +226,9 @@ impl Driver {
                 }
                 Step::Append(n, bytes) => {
                     let key = key(self.space, *n);
-                    let mut value = self.value(&key)?.unwrap_or_default();
+                    let mut tries = (0..5).map(|_| self.value(&key));
+                    let value = tries.find_map(Result::ok).expect("a disk that answers in the end");
+                    let mut value = value.unwrap_or_default();
                     value.extend_from_slice(bytes);
                     self.dirty.insert(key.clone(), (seq, Some(value)));
                     group.push_delta(key.as_ref(), |out| out.extend_from_slice(bytes))

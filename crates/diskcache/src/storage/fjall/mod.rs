@@ -16,6 +16,9 @@
 mod backup;
 mod maintain;
 mod tree;
+mod verify;
+
+pub use verify::{Stretch, Verified};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -133,6 +136,15 @@ impl FjallStore {
     #[must_use]
     pub fn exists(path: &Path) -> bool {
         path.join("current").is_file()
+    }
+
+    fn stored_meta(&self) -> Result<Meta, StoreError> {
+        self.reading(|tree| read_meta(tree).map(|(meta, _)| meta))
+    }
+
+    /// Replaces the counts that the next commit starts from.
+    fn set_counts(&self, counts: BTreeMap<Space, u64>) {
+        self.committer().meta.counts = counts;
     }
 
     fn tree(&self) -> Arc<Tree> {
@@ -384,7 +396,7 @@ impl Storage for FjallStore {
     }
 
     fn meta(&self) -> Result<Meta, StoreError> {
-        self.reading(|tree| read_meta(tree).map(|(meta, _)| meta))
+        self.stored_meta()
     }
 
     fn maintain(&self, budget: Duration) -> Result<bool, StoreError> {

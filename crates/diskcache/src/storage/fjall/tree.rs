@@ -38,6 +38,9 @@ use crate::storage::{ErrorKind, StoreError};
 
 /// More sorted runs than this in the first level are merged before another batch is taken.
 pub(super) const RUNS_MAX: usize = 48;
+/// Keys of the first and the last record of a tree; see [`Tree::fence`].
+pub(super) const FENCES: [&[u8; KEY_PREFIX_LEN]; 2] =
+    [&[0; KEY_PREFIX_LEN], &[u8::MAX; KEY_PREFIX_LEN]];
 /// Levels of a tree, the first included.
 const LEVELS: usize = 7;
 /// Sees everything that was committed.
@@ -221,8 +224,7 @@ impl Tree {
     /// Puts a first and a last record into the last level of a new tree. Levelled compaction pushes
     /// a table down only into tables whose keys enclose its own: between these two, all are.
     pub(super) fn fence(&self) -> Result<(), StoreError> {
-        let ends = [&[0; KEY_PREFIX_LEN], &[u8::MAX; KEY_PREFIX_LEN]];
-        self.ingest(ends.iter().map(|end| Ok((&end[..], Some(Slice::empty())))))?;
+        self.ingest(FENCES.iter().map(|end| Ok((&end[..], Some(Slice::empty())))))?;
         self.compact_all(u64::MAX)
     }
 
