@@ -5,6 +5,7 @@
 //! | [`key`] | what a key is on disk | any |
 //! | [`cache`] | the only public door: lookups, writes, loads, saves, evictions, waiters, tokens | main |
 //! | [`journal`] | the only log: frames, group commit, watermark slots, replay | one worker |
+//! | [`token`] | the right and the duty to complete an operation | main |
 //! | [`layout`] | the store's directory: identity, lock, parts | any |
 //! | [`recovery`] | opening it all, and refusing when something acknowledged is missing | any |
 //! | [`check`] | looking a closed store over, and repairing it | any |
@@ -19,7 +20,8 @@ pub mod key;
 pub mod layout;
 pub mod recovery;
 pub mod storage;
-mod token;
+pub mod token;
 
-pub use cache::op;
+pub use cache::job::{Done, Job, Lane, Worker};
+pub use cache::{Cache, op};
 pub use token::{Token, TokenId};

@@ -190,7 +190,7 @@ impl Checkpoint {
 }
 
 fn age_ms(node: &Node, now: Now) -> u64 {
-    u64::from(super::wrapped_ms(now).wrapping_sub(node.since_ms))
+    u64::from(super::options::wrapped_ms(now).wrapping_sub(node.since_ms))
 }
 
 impl Cache {

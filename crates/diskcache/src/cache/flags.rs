@@ -6,7 +6,7 @@
 //! key keeps its entry (an *absent* entry) until the delete is durable. So the bits outlive every
 //! value, as the seeds ask (C1), at one byte for each resident key instead of a second hash table.
 //! The two load bits exist only for keys that are not resident, so they live in the load table
-//! ([`super::loads`]), and `LOAD` beside `SAVE` cannot be written down at all: a dirty key is
+//! (`loads.rs`), and `LOAD` beside `SAVE` cannot be written down at all: a dirty key is
 //! resident, and a resident key is never loaded.
 //!
 //! | bits | meaning |

@@ -1,6 +1,6 @@
 //! Where values live, as the cache sees it. Main thread.
 //!
-//! The cache owns no value. Whoever uses it (a server's keyspace, [`crate::DiskCache`]) keeps the
+//! The cache owns no value. Whoever uses it (a server's keyspace, `DiskCache`) keeps the
 //! values in a structure of its own choice and shows it to the cache as a [`Home`]: one probe of
 //! the home answers *value*, *known absent* or *unknown*, and the save bits of a key live in its
 //! entry ([`KeyState`]). That makes a key cost one look-up instead of three (value, side table,
@@ -127,7 +127,7 @@ pub struct Loaded<V> {
 
 /// Where values live. Main thread; no call may block.
 pub trait Home {
-    /// What [`Decode`] makes of a record on a worker and [`Home::insert`] puts in.
+    /// What [`Decode`](super::job::Decode) makes of a record on a worker and [`Home::insert`] puts in.
     type Value: Send + 'static;
 
     /// What is known of `key`. Does not count as a use.

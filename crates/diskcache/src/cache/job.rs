@@ -158,11 +158,12 @@ impl Job {
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self.0 {
-            Work::Load(_) | Work::Scan { .. } => Lane::Any,
-            Work::Journal(_) => Lane::Journal,
-            Work::Commit(_) | Work::Examine | Work::Maintain(_) | Work::Backup { .. } => {
-                Lane::Engine
+            // One merge at a time is out, and it may run beside a commit: it must not hold one up.
+            Work::Load(_) | Work::Scan { .. } | Work::Maintain(_) | Work::Backup { .. } => {
+                Lane::Any
             }
+            Work::Journal(_) => Lane::Journal,
+            Work::Commit(_) | Work::Examine => Lane::Engine,
         }
     }
 

@@ -1,6 +1,6 @@
 //! A home for typed values: a hash table that grows one small segment at a time. Main thread.
 //!
-//! The values of [`crate::DiskCache`] and of the tests live here. One big table would copy
+//! The values of `DiskCache` and of the tests live here. One big table would copy
 //! millions of entries at once when it doubles; here the table is many small ones, and growth
 //! splits one of them (linear hashing: segment `p` into `p` and `p + 2^level`), so no call ever
 //! moves more than about a thousand entries.
@@ -192,7 +192,7 @@ impl<V: Codec> MapHome<V> {
 
     /// The value of `key`; counts as a use.
     pub fn value(&mut self, key: KeyRef<'_>) -> Option<&V> {
-        let used_ms = super::wrapped_ms(self.now);
+        let used_ms = super::options::wrapped_ms(self.now);
         let random = (self.rng.next_u64() >> 32) as u32;
         let slot = self.find_mut(key)?;
         let minutes = used_ms.wrapping_sub(slot.used_ms) / 60_000;
@@ -222,7 +222,7 @@ impl<V: Codec> MapHome<V> {
         state: KeyState,
     ) -> (Option<V>, &mut KeyState) {
         let added = value.as_ref().map_or(0, Codec::heap_bytes) as u64;
-        let used_ms = super::wrapped_ms(self.now);
+        let used_ms = super::options::wrapped_ms(self.now);
         let expires_at_ms = expires_at_ms.unwrap_or(0);
         if self.find(key).is_none() {
             let slot = Slot {
@@ -381,7 +381,7 @@ impl<V: Codec> Home for MapHome<V> {
 
     fn sample(&mut self, random: u64, want: usize, out: &mut Vec<Candidate>) {
         let mut rng = Rng::new(random);
-        let now_ms = super::wrapped_ms(self.now);
+        let now_ms = super::options::wrapped_ms(self.now);
         // A few segments, a few dozen buckets in each.
         for _ in 0..4 {
             let table = &self.segments[rng.below(self.segments.len() as u64) as usize];

@@ -3,7 +3,7 @@
 //! It stands between a [`Home`] (where values live, in memory) and a [`Storage`] (where all of
 //! them are, on disk), and decides what is read, written and forgotten, and when. Methods take
 //! the home and the time and leave [`Job`]s in an outbox; whoever drives the cache runs them on
-//! workers ([`Worker`]) and hands each [`Done`] back. The same code therefore runs under a seeded
+//! workers ([`Worker`](job::Worker)) and hands each [`Done`] back. The same code therefore runs under a seeded
 //! simulator in the tests and on the storage pool in the product.
 //!
 //! ```text
@@ -24,7 +24,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `mod` | the door: options, writes, spaces, one turn |
+//! | `mod` | the door: writes, spaces, operations, one turn |
+//! | `options`, `inspect` | what the caller decides; figures, and what is known of one key |
 //! | [`flags`] | the save bits of a key and their moves |
 //! | [`home`] | the contract with whoever holds the values; [`conformance`] checks it |
 //! | `dirty`, `checkpoint` | the queue of dirty keys; building, sending and settling batches |
@@ -51,12 +52,14 @@ mod dirty;
 pub mod evict;
 pub mod flags;
 pub mod home;
+mod inspect;
 pub mod job;
 mod lane;
 mod loads;
 pub mod map;
 pub mod memory;
 pub mod op;
+mod options;
 mod reading;
 pub mod recover;
 pub mod rng;
@@ -71,7 +74,6 @@ use std::time::Duration;
 
 use checkpoint::Checkpoint;
 use dirty::{DirtyQueue, Node};
-use evict::Policy;
 use flags::KeyState;
 use home::{Home, Known};
 use job::{Done, Failure, Job, Outcome, Work};
@@ -89,108 +91,13 @@ use crate::key::{KeyBuf, KeyRef, Seq, Space};
 use crate::storage::{Before, Meta};
 use crate::token::Token;
 
+pub use inspect::Explained;
 pub use lane::Durability;
 pub use loads::LoadPhase;
+pub use options::{Now, Options};
 pub use room::Room;
 pub use spaces::KeyCount;
 pub use waiters::Completion;
-
-/// The two clocks, both in milliseconds.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
-pub struct Now {
-    /// A clock that never goes back, for intervals.
-    pub mono_ms: u64,
-    /// Since the Unix epoch, for expiries.
-    pub unix_ms: u64,
-}
-
-/// How a cache behaves. Times in milliseconds, sizes in bytes.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Limit over all accounts of [`memory::Ledger`]; 0 for none.
-    pub limit_bytes: u64,
-    /// When an operation is durable.
-    pub durability: Durability,
-    /// Who is forgotten first.
-    pub policy: Policy,
-    /// Entries looked at for each eviction.
-    pub samples: usize,
-    /// A key is saved when it has been dirty for this long.
-    pub flush_delay_ms: u64,
-    /// A checkpoint starts when the operations it would free take more than this.
-    pub journal_bytes_max: u64,
-    /// A checkpoint starts when dirty keys take more than this share of the limit.
-    pub dirty_permille_max: u64,
-    /// Keys in one batch.
-    pub batch_keys_max: usize,
-    /// Bytes in one batch; never above a tenth of the limit.
-    pub batch_bytes_max: u64,
-    /// Keys being read at once.
-    pub loads_max: usize,
-    /// Bytes being read at once, by the running average; never above a twentieth of the limit.
-    pub load_bytes_max: u64,
-    /// Workers that reads are spread over.
-    pub load_workers: usize,
-    /// Bytes logged and not written before writes have to wait; never above a tenth of the limit.
-    pub unwritten_bytes_max: u64,
-    /// Keys handed over or settled in one turn: bounds the time a turn takes.
-    pub slice_keys: usize,
-    /// Bytes encoded in one turn.
-    pub slice_bytes: u64,
-    /// Keys forgotten in one turn.
-    pub evictions_max: usize,
-    /// How long one maintenance job may hold the engine.
-    pub maintain_ms: u64,
-    /// Databases.
-    pub databases: usize,
-    /// Seed of the sampling.
-    pub seed: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            limit_bytes: 64 << 20,
-            durability: Durability::EveryMs(1000),
-            policy: Policy::AllKeysLru,
-            samples: 5,
-            flush_delay_ms: 10_000,
-            journal_bytes_max: 256 << 20,
-            dirty_permille_max: 300,
-            batch_keys_max: 50_000,
-            batch_bytes_max: 32 << 20,
-            loads_max: 256,
-            load_bytes_max: 4 << 20,
-            load_workers: 4,
-            unwritten_bytes_max: 32 << 20,
-            slice_keys: 256,
-            slice_bytes: 256 << 10,
-            evictions_max: 16,
-            maintain_ms: 20,
-            databases: 16,
-            seed: 0x5eed,
-        }
-    }
-}
-
-impl Options {
-    fn batch_bytes(&self) -> u64 {
-        cap(self.batch_bytes_max, self.limit_bytes, 10)
-    }
-
-    fn load_bytes(&self) -> u64 {
-        cap(self.load_bytes_max, self.limit_bytes, 20)
-    }
-
-    fn unwritten_bytes(&self) -> u64 {
-        cap(self.unwritten_bytes_max, self.limit_bytes, 10)
-    }
-}
-
-/// `bytes`, but at most one `part`th of a limit.
-fn cap(bytes: u64, limit: u64, part: u64) -> u64 {
-    if limit == 0 { bytes } else { bytes.min(limit / part) }
-}
 
 /// What a turn leaves to do.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -208,21 +115,6 @@ pub enum Refusal {
     Journal(Failure),
     /// The engine cannot take batches, and dirty keys have used up their share of the memory.
     Engine(Failure),
-}
-
-/// Where a key stands, for `FLINT.EXPLAIN`.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub struct Explained {
-    /// What is known of it without a read.
-    pub known: Known,
-    /// Its save bits, when resident.
-    pub state: Option<KeyState>,
-    /// Its load, if one is under way: the phase and for how many milliseconds.
-    pub load: Option<(LoadPhase, u64)>,
-    /// A waiting or woken command keeps it in memory.
-    pub is_pinned: bool,
-    /// The last eviction of a key with its hash, if it is among the latest.
-    pub evicted: Option<stats::Eviction>,
 }
 
 /// The cache. See the module's head for the flow.
@@ -335,7 +227,7 @@ impl Cache {
             self.recount(key.space, was, exists, *state);
         }
         if state.mark_dirty() {
-            let since_ms = wrapped_ms(self.now);
+            let since_ms = options::wrapped_ms(self.now);
             let node = Node { space: key.space, hash: key.hash, first_seq: seq, since_ms };
             self.dirty.push(node);
         } else {
@@ -552,7 +444,7 @@ impl Cache {
     }
 
     fn maintain_turn(&mut self) {
-        if self.maintenance == Maintenance::Wanted && !self.checkpoint.is_committing() {
+        if self.maintenance == Maintenance::Wanted && !self.closed {
             self.maintenance = Maintenance::Running;
             let budget = Duration::from_millis(self.options.maintain_ms);
             self.outbox.push_back(Job(Work::Maintain(budget)));
@@ -612,80 +504,4 @@ impl Cache {
         self.closed = true;
         self.waiters.fail_all(Failure::CLOSED);
     }
-
-    // ---- Figures ------------------------------------------------------------------------
-
-    /// Counters and histograms.
-    #[must_use]
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// Bytes by account, as of the last turn or write.
-    #[must_use]
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// What is behind now; with [`Cache::stats`] all of what INFO shows.
-    #[must_use]
-    pub fn gauges(&self) -> stats::Gauges {
-        let oldest = self.dirty.front().map(|node| self.age_ms(node));
-        stats::Gauges {
-            loads_queued: self.loads.queued() as u64,
-            loads_in_flight: self.loads.loading() as u64,
-            saves_queued: self.dirty.len() as u64,
-            saves_in_flight: self.checkpoint.in_flight() as u64,
-            waiting: self.waiters.blocked() as u64,
-            oldest_dirty_ms: oldest.unwrap_or(0),
-            unwritten_bytes: self.lane.unwritten_bytes(),
-            journal_bytes: self.lane.stats().disk_bytes,
-            last_seq: self.lane.last_seq().0,
-            durable_seq: self.lane.durable().0,
-            watermark_seq: self.checkpoint.watermark().0,
-            tokens_leaked: self.waiters.leaks(),
-        }
-    }
-
-    fn age_ms(&self, node: &Node) -> u64 {
-        u64::from(wrapped_ms(self.now).wrapping_sub(node.since_ms))
-    }
-
-    /// Everything known about a key.
-    pub fn explain<H: Home>(&self, home: &mut H, key: KeyRef<'_>) -> Explained {
-        let mut state = None;
-        home.visit(key.space, key.hash, &mut |entry| {
-            if entry.key() == key.key {
-                state = Some(entry.state());
-            }
-        });
-        let load = self.loads.find(key).and_then(|id| self.loads.get(id));
-        Explained {
-            known: self.known(home, key),
-            state,
-            load: load.map(|l| (l.phase, self.now.mono_ms.saturating_sub(l.queued_ms))),
-            is_pinned: self.is_pinned(key.space, key.hash),
-            evicted: self.evictor.last_eviction(key.space, key.hash),
-        }
-    }
-
-    /// Changes limits, policy and delays while running; databases and seed stay.
-    pub fn set_options(&mut self, options: Options) {
-        let (databases, seed) = (self.options.databases, self.options.seed);
-        self.options = Options { databases, seed, ..options };
-        self.ledger.set_limit(self.options.limit_bytes);
-        self.lane.mode = self.options.durability;
-        self.evictor.forget_candidates();
-    }
-
-    /// The options in force.
-    #[must_use]
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-}
-
-/// The clock of intervals in 32 bits: ages are far below the 49 days after which it wraps.
-fn wrapped_ms(now: Now) -> u32 {
-    (now.mono_ms & u64::from(u32::MAX)) as u32
 }

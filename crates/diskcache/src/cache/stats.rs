@@ -226,6 +226,10 @@ pub struct Gauges {
     pub watermark_seq: u64,
     /// Tokens dropped without being completed; a fault of the caller.
     pub tokens_leaked: u64,
+    /// Bytes of the engine on disk, as of the last job.
+    pub engine_disk_bytes: u64,
+    /// Sorted runs that a read of the engine may have to look into.
+    pub engine_runs: u64,
 }
 
 impl Gauges {
@@ -239,11 +243,13 @@ impl Gauges {
             ("waiting", self.waiting),
             ("oldest_dirty_ms", self.oldest_dirty_ms),
             ("unwritten_bytes", self.unwritten_bytes),
-            ("journal_bytes", self.journal_bytes),
+            ("journal_disk_bytes", self.journal_bytes),
             ("last_seq", self.last_seq),
             ("durable_seq", self.durable_seq),
             ("watermark_seq", self.watermark_seq),
             ("tokens_leaked", self.tokens_leaked),
+            ("engine_disk_bytes", self.engine_disk_bytes),
+            ("engine_runs", self.engine_runs),
         ]
         .into_iter()
     }

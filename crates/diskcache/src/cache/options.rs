@@ -1,0 +1,108 @@
+//! What the caller decides: clocks, limits, delays. Pure; any thread.
+//!
+//! Source: anchors C8, C11, D-11, D-18 to D-21.
+
+use super::evict::Policy;
+use super::lane::Durability;
+
+/// The two clocks, both in milliseconds.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Now {
+    /// A clock that never goes back, for intervals.
+    pub mono_ms: u64,
+    /// Since the Unix epoch, for expiries.
+    pub unix_ms: u64,
+}
+
+/// How a cache behaves. Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Limit over all accounts of [`Ledger`](super::memory::Ledger); 0 for none.
+    pub limit_bytes: u64,
+    /// When an operation is durable.
+    pub durability: Durability,
+    /// Who is forgotten first.
+    pub policy: Policy,
+    /// Entries looked at for each eviction.
+    pub samples: usize,
+    /// A key is saved when it has been dirty for this long.
+    pub flush_delay_ms: u64,
+    /// A checkpoint starts when the operations it would free take more than this.
+    pub journal_bytes_max: u64,
+    /// A checkpoint starts when dirty keys take more than this share of the limit.
+    pub dirty_permille_max: u64,
+    /// Keys in one batch.
+    pub batch_keys_max: usize,
+    /// Bytes in one batch; never above a tenth of the limit.
+    pub batch_bytes_max: u64,
+    /// Keys being read at once.
+    pub loads_max: usize,
+    /// Bytes being read at once, by the running average; never above a twentieth of the limit.
+    pub load_bytes_max: u64,
+    /// Workers that reads are spread over.
+    pub load_workers: usize,
+    /// Bytes logged and not written before writes have to wait; never above a tenth of the limit.
+    pub unwritten_bytes_max: u64,
+    /// Keys handed over or settled in one turn: bounds the time a turn takes.
+    pub slice_keys: usize,
+    /// Bytes encoded in one turn.
+    pub slice_bytes: u64,
+    /// Keys forgotten in one turn.
+    pub evictions_max: usize,
+    /// How long one maintenance job may hold the engine.
+    pub maintain_ms: u64,
+    /// Databases.
+    pub databases: usize,
+    /// Seed of the sampling.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limit_bytes: 64 << 20,
+            durability: Durability::EveryMs(1000),
+            policy: Policy::AllKeysLru,
+            samples: 5,
+            flush_delay_ms: 10_000,
+            journal_bytes_max: 256 << 20,
+            dirty_permille_max: 300,
+            batch_keys_max: 50_000,
+            batch_bytes_max: 32 << 20,
+            loads_max: 256,
+            load_bytes_max: 4 << 20,
+            load_workers: 4,
+            unwritten_bytes_max: 32 << 20,
+            slice_keys: 256,
+            slice_bytes: 256 << 10,
+            evictions_max: 16,
+            maintain_ms: 20,
+            databases: 16,
+            seed: 0x5eed,
+        }
+    }
+}
+
+impl Options {
+    pub(super) fn batch_bytes(&self) -> u64 {
+        cap(self.batch_bytes_max, self.limit_bytes, 10)
+    }
+
+    pub(super) fn load_bytes(&self) -> u64 {
+        cap(self.load_bytes_max, self.limit_bytes, 20)
+    }
+
+    pub(super) fn unwritten_bytes(&self) -> u64 {
+        cap(self.unwritten_bytes_max, self.limit_bytes, 10)
+    }
+}
+
+/// `bytes`, but at most one `part`th of a limit.
+fn cap(bytes: u64, limit: u64, part: u64) -> u64 {
+    if limit == 0 { bytes } else { bytes.min(limit / part) }
+}
+
+/// The clock of intervals in 32 bits: ages are far below the 49 days after which it wraps.
+pub(super) fn wrapped_ms(now: Now) -> u32 {
+    (now.mono_ms & u64::from(u32::MAX)) as u32
+}
