@@ -34,7 +34,7 @@ use super::lane::Backoff;
 use super::memory::Account;
 use super::spaces::Expected;
 use super::stats::Reason;
-use super::{Cache, Maintenance, Now, Options};
+use super::{Cache, Now, Options};
 use crate::key::{KEY_PREFIX_LEN, KeyRef, Seq, Space};
 use crate::storage::{Before, ErrorKind, Meta};
 
@@ -45,6 +45,9 @@ pub(super) struct Checkpoint {
     /// Number of the batch being built, or of the next.
     number: u64,
     watermark: Seq,
+    /// The watermark that the engine shows; ahead of `watermark` after a batch of which it could
+    /// not say that it is durable. The next batch that succeeds makes both durable.
+    engine_at: Seq,
     /// The highest number that any record in the engine has.
     highest: Seq,
     /// Every key first dirtied at or below this is due.
@@ -66,7 +69,18 @@ enum Phase {
     Waiting(Build),
     Committing(Sent),
     Examining(Sent),
-    Settling { sent: Sent, at: usize, saved: bool },
+    Settling { sent: Sent, at: usize, fate: Fate },
+}
+
+/// What became of a batch.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Fate {
+    /// Durable.
+    Saved,
+    /// It had no effect.
+    Failed,
+    /// The engine shows it, but could not say that it is durable: written once more.
+    Shown,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +112,7 @@ impl Checkpoint {
             phase: Phase::Idle,
             number: 1,
             watermark: meta.watermark,
+            engine_at: meta.watermark,
             highest: meta.highest,
             upto: Seq(0),
             aged: false,
@@ -203,7 +218,7 @@ impl Cache {
         match std::mem::replace(&mut self.checkpoint.phase, Phase::Idle) {
             Phase::Building(build) => self.build_slice(build, home),
             Phase::Waiting(build) => self.send_when_durable(build),
-            Phase::Settling { sent, at, saved } => self.settle_slice(sent, at, saved, home),
+            Phase::Settling { sent, at, fate } => self.settle_slice(sent, at, fate, home),
             other => {
                 self.checkpoint.phase = other;
                 false
@@ -324,6 +339,7 @@ impl Cache {
         // In replay, records in the engine may be ahead of the place it has come to.
         let highest = last.max(self.checkpoint.highest);
         let watermark = self.dirty.front().map_or(last, |node| Seq(node.first_seq.0 - 1));
+        let watermark = watermark.max(self.checkpoint.engine_at);
         let useless = build.nodes.is_empty()
             && !self.spaces.is_changed
             && self.unsaved_journal_bytes() < self.options.journal_bytes_max / 4;
@@ -368,7 +384,7 @@ impl Cache {
                 self.checkpoint.failure = Some(failure);
                 self.examine(sent);
             }
-            Err(failure) => self.batch_failed(sent, failure),
+            Err(failure) => self.batch_failed(sent, failure, Fate::Failed),
         }
     }
 
@@ -384,13 +400,16 @@ impl Cache {
             unreachable!("an answer comes while one is awaited");
         };
         match result {
-            // No two batches with a write share both numbers: each takes nodes off the queue.
-            Ok(meta) if (meta.highest, meta.watermark) == (sent.highest, sent.watermark) => {
-                self.batch_saved(sent, &meta.counts);
-            }
-            Ok(_) => {
+            Ok(meta) => {
+                // No two batches with a write share both numbers: each takes nodes off the queue.
+                let is_shown = (meta.highest, meta.watermark) == (sent.highest, sent.watermark);
+                self.checkpoint.engine_at = self.checkpoint.engine_at.max(meta.watermark);
+                self.checkpoint.highest = self.checkpoint.highest.max(meta.highest);
+                if is_shown {
+                    self.spaces.settle(self.checkpoint.number, &sent.expected, &meta.counts);
+                }
                 let failure = self.checkpoint.failure.unwrap_or(Failure::CLOSED);
-                self.batch_failed(sent, failure);
+                self.batch_failed(sent, failure, if is_shown { Fate::Shown } else { Fate::Failed });
             }
             Err(failure) => {
                 self.stats.batch_failures += 1;
@@ -407,18 +426,17 @@ impl Cache {
         self.checkpoint.failure = None;
         self.checkpoint.backoff.succeeded();
         self.checkpoint.watermark = self.checkpoint.watermark.max(sent.watermark);
+        self.checkpoint.engine_at = self.checkpoint.engine_at.max(sent.watermark);
         self.checkpoint.highest = self.checkpoint.highest.max(sent.highest);
         self.lane.trim(sent.watermark);
         // Before any key becomes clean and could be evicted: an evicted key must not find its
         // space still taken for empty.
         self.spaces.settle(self.checkpoint.number, &sent.expected, counts);
-        if self.maintenance == Maintenance::Idle {
-            self.maintenance = Maintenance::Wanted;
-        }
-        self.start_settling(sent, true);
+        self.maintenance.wanted = true;
+        self.start_settling(sent, Fate::Saved);
     }
 
-    fn batch_failed(&mut self, sent: Sent, failure: Failure) {
+    fn batch_failed(&mut self, sent: Sent, failure: Failure, fate: Fate) {
         self.stats.batch_failures += 1;
         self.stats.saves_failed += sent.writes;
         self.checkpoint.failure = Some(failure);
@@ -426,34 +444,37 @@ impl Cache {
         // The map went with the batch.
         self.spaces.is_changed = true;
         self.checkpoint.note_spaces(self.now.mono_ms);
-        self.start_settling(sent, false);
+        self.start_settling(sent, fate);
     }
 
-    fn start_settling(&mut self, sent: Sent, saved: bool) {
+    fn start_settling(&mut self, sent: Sent, fate: Fate) {
         let nodes = (sent.nodes.capacity() * size_of::<Node>()) as u64;
         self.ledger.set(Account::Batch, nodes);
-        self.checkpoint.phase = Phase::Settling { sent, at: 0, saved };
+        self.checkpoint.phase = Phase::Settling { sent, at: 0, fate };
     }
 
-    fn settle_slice<H: Home>(&mut self, sent: Sent, at: usize, saved: bool, home: &mut H) -> bool {
+    fn settle_slice<H: Home>(&mut self, sent: Sent, at: usize, fate: Fate, home: &mut H) -> bool {
         let end = sent.nodes.len().min(at + self.options.slice_keys);
         for node in &sent.nodes[at..end] {
             home.visit(node.space, node.hash, &mut |entry| {
                 let mut state: KeyState = entry.state();
                 if state.is_saving() {
-                    state.settle(saved);
+                    state.settle(fate != Fate::Failed);
+                    if fate == Fate::Shown {
+                        state.mark_dirty();
+                    }
                     entry.set_state(state);
                 }
             });
         }
         if end < sent.nodes.len() {
-            self.checkpoint.phase = Phase::Settling { sent, at: end, saved };
+            self.checkpoint.phase = Phase::Settling { sent, at: end, fate };
             return true;
         }
         self.ledger.set(Account::Batch, 0);
         self.checkpoint.number += 1;
         self.evictor.keys_settled();
-        if !saved {
+        if fate != Fate::Saved {
             self.dirty.put_back(sent.nodes);
         }
         true

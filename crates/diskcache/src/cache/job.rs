@@ -10,16 +10,15 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::backup::{BackupPlan, Progress};
 use super::home::{Loaded, Payload};
-use crate::journal::{Group, Writer};
+use crate::journal::{Export, Group, Writer};
 use crate::key::{KeyBuf, KeyRef, Seq};
 use crate::storage::{
-    BackupProgress, Batch, Before, ErrorKind, Meta, Record, Scanned, Storage, StoreError,
-    StoreStats, Write,
+    Batch, Before, ErrorKind, Meta, Record, Scanned, Storage, StoreError, StoreStats, Write,
 };
 use crate::token::TokenId;
 
@@ -104,10 +103,10 @@ pub(super) enum Work {
         limit: usize,
         limit_bytes: usize,
     },
-    Backup {
-        token: TokenId,
-        dir: PathBuf,
-    },
+    /// Makes the directories of a backup and copies the engine.
+    BackupEngine(BackupPlan, Arc<Progress>),
+    /// Copies the journal and makes the copy a store.
+    BackupJournal(BackupPlan, Export),
 }
 
 /// A batch with values that may still have to be encoded.
@@ -151,6 +150,18 @@ pub(super) struct JournalJob {
     pub(super) group: Option<Group>,
     pub(super) sync: bool,
     pub(super) trim: Option<Seq>,
+    pub(super) errand: Option<Errand>,
+}
+
+/// Something else for the journal's writer.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Errand {
+    /// Keeps the segments.
+    Hold,
+    /// Says which bytes of them hold everything.
+    Export,
+    /// Segments may go again.
+    Release,
 }
 
 impl Job {
@@ -159,9 +170,11 @@ impl Job {
     pub fn lane(&self) -> Lane {
         match self.0 {
             // One merge at a time is out, and it may run beside a commit: it must not hold one up.
-            Work::Load(_) | Work::Scan { .. } | Work::Maintain(_) | Work::Backup { .. } => {
-                Lane::Any
-            }
+            Work::Load(_)
+            | Work::Scan { .. }
+            | Work::Maintain(_)
+            | Work::BackupEngine(..)
+            | Work::BackupJournal(..) => Lane::Any,
             Work::Journal(_) => Lane::Journal,
             Work::Commit(_) | Work::Examine => Lane::Engine,
         }
@@ -176,7 +189,7 @@ impl Job {
             Work::Journal(_) => JobKind::Journal,
             Work::Maintain(_) => JobKind::Maintain,
             Work::Scan { .. } => JobKind::Scan,
-            Work::Backup { .. } => JobKind::Backup,
+            Work::BackupEngine(..) | Work::BackupJournal(..) => JobKind::Backup,
         }
     }
 }
@@ -242,7 +255,8 @@ pub(super) enum Outcome<V> {
     Journal(JournalOutcome),
     Maintain(Result<bool, Failure>),
     Scan { token: TokenId, result: Result<Vec<Scanned>, Failure> },
-    Backup { token: TokenId, result: Result<BackupProgress, Failure> },
+    BackupEngine(Result<(), Failure>),
+    BackupJournal(Result<(), Failure>),
 }
 
 #[derive(Debug)]
@@ -261,6 +275,7 @@ pub(super) struct JournalOutcome {
     /// The append and the sync.
     pub(super) result: Result<(), Failure>,
     pub(super) trim: Option<Result<(), Failure>>,
+    pub(super) errand: Option<(Errand, Result<Option<Export>, Failure>)>,
 }
 
 /// Runs jobs against one engine. Any thread; blocks.
@@ -309,11 +324,10 @@ impl<D: Decode> Worker<D> {
                 });
                 Outcome::Scan { token, result }
             }
-            Work::Backup { token, dir } => {
-                let last = std::cell::Cell::new(BackupProgress::default());
-                let result = guard(|| self.storage.backup(&dir, &|p| last.set(p)));
-                Outcome::Backup { token, result: result.map(|()| last.get()) }
+            Work::BackupEngine(plan, progress) => {
+                Outcome::BackupEngine(plan.copy_engine(&*self.storage, &progress))
             }
+            Work::BackupJournal(plan, export) => Outcome::BackupJournal(plan.copy_journal(&export)),
         };
         Done { outcome, kind, took_us: 0, stats: self.storage.stats() }
     }
@@ -381,7 +395,7 @@ impl<D: Decode> Worker<D> {
     }
 }
 
-fn guard<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Failure> {
+pub(super) fn guard<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Failure> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|e| Failure::from(&e)),
         Err(_) => Err(PANICKED),
@@ -389,7 +403,7 @@ fn guard<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, Failure> {
 }
 
 fn journal(job: JournalJob) -> JournalOutcome {
-    let JournalJob { mut writer, group, sync, trim } = job;
+    let JournalJob { mut writer, group, sync, trim, errand } = job;
     let result = guard(|| {
         if let Some(group) = group {
             writer.append(group)?;
@@ -397,6 +411,20 @@ fn journal(job: JournalJob) -> JournalOutcome {
         if sync { writer.sync().map(drop) } else { Ok(()) }
     });
     let trim = trim.map(|upto| guard(|| writer.trim(upto).map(drop)));
+    let errand = errand.map(|errand| {
+        let done = match errand {
+            Errand::Hold => {
+                writer.hold();
+                Ok(None)
+            }
+            Errand::Export => guard(|| writer.export().map(Some)),
+            Errand::Release => {
+                writer.release();
+                Ok(None)
+            }
+        };
+        (errand, done)
+    });
     let spare = writer.take_spare();
-    JournalOutcome { writer, spare, result, trim }
+    JournalOutcome { writer, spare, result, trim, errand }
 }

@@ -17,7 +17,7 @@
 //!
 //! Source: anchors D-10 to D-15, C34, C35.
 
-use super::job::{Failure, JournalJob, JournalOutcome};
+use super::job::{Errand, Failure, JournalJob, JournalOutcome};
 use crate::journal::{Group, JournalStats, Writer};
 use crate::key::Seq;
 
@@ -83,8 +83,8 @@ pub(super) struct Lane {
     trimmed: Seq,
     /// What the job in flight trims.
     trimming: Seq,
-    /// Trims wait: a backup copies segments.
-    pub(super) hold_trims: bool,
+    /// Goes with the next job.
+    errand: Option<Errand>,
     stats: JournalStats,
     backoff: Backoff,
     failure: Option<Failure>,
@@ -108,7 +108,7 @@ impl Lane {
             trim_to: Seq(0),
             trimmed: Seq(0),
             trimming: Seq(0),
-            hold_trims: false,
+            errand: None,
             backoff: Backoff::default(),
             failure: None,
         }
@@ -144,25 +144,34 @@ impl Lane {
         self.trim_to = self.trim_to.max(upto);
     }
 
+    /// Sends `errand` with the next job.
+    pub(super) fn send(&mut self, errand: Errand) {
+        assert_eq!(self.errand, None, "one errand at a time");
+        self.errand = Some(errand);
+    }
+
     /// The next thing to do, if the lane is free and anything is due.
     pub(super) fn next_job(&mut self, now_ms: u64) -> Option<JournalJob> {
-        if self.writer.is_none() || !self.backoff.is_over(now_ms) {
+        let errand = self.errand;
+        if self.writer.is_none() || !(errand.is_some() || self.backoff.is_over(now_ms)) {
             return None;
         }
-        let sync = self.is_sync_due(now_ms);
+        // An export is of everything logged before it.
+        let sync = self.is_sync_due(now_ms) || errand == Some(Errand::Export);
         let append = !self.group.is_empty() && (sync || self.is_append_due(now_ms));
         let trim = self.is_trim_due().then_some(self.trim_to);
-        if !append && !sync && trim.is_none() {
+        if !append && !sync && trim.is_none() && errand.is_none() {
             return None;
         }
+        self.errand = None;
         let group = append.then(|| self.swap_group());
         self.trimming = self.trim_to;
         self.in_flight_bytes = group.as_ref().map_or(0, |g| g.memory_bytes() as u64);
-        Some(JournalJob { writer: self.writer.take()?, group, sync, trim })
+        Some(JournalJob { writer: self.writer.take()?, group, sync, trim, errand })
     }
 
     fn is_trim_due(&self) -> bool {
-        self.trim_to > self.trimmed && !self.hold_trims
+        self.trim_to > self.trimmed
     }
 
     fn is_append_due(&self, now_ms: u64) -> bool {
@@ -202,7 +211,7 @@ impl Lane {
 
     /// A job came back; true when more is durable than before.
     pub(super) fn complete(&mut self, outcome: JournalOutcome, now_ms: u64) -> bool {
-        let JournalOutcome { writer, spare, result, trim } = outcome;
+        let JournalOutcome { writer, spare, result, trim, errand: _ } = outcome;
         self.in_flight_bytes = 0;
         self.spare = self.spare.take().or(spare);
         let before = self.durable;
@@ -262,6 +271,9 @@ impl Lane {
     pub(super) fn wake_ms(&self) -> Option<u64> {
         if self.is_busy() {
             return None;
+        }
+        if self.errand.is_some() {
+            return Some(0);
         }
         let at_once = self.is_trim_due() || self.is_sync_due(0);
         let filling = (!self.group.is_empty()).then_some(self.group_since_ms + HAND_OVER_MS);

@@ -36,6 +36,7 @@
 //! | [`memory`], [`evict`], `room` | the byte ledger; the choice; eviction and back-pressure |
 //! | `spaces` | databases, flushes, key counts |
 //! | [`recover`] | from the journal to the state before the stop |
+//! | [`backup`] | the steps of a copy while the store is used |
 //! | [`job`] | work for other threads, as values |
 //! | [`stats`] | figures |
 //!
@@ -46,6 +47,7 @@
 //!
 //! [`Storage`]: crate::storage::Storage
 
+pub mod backup;
 mod checkpoint;
 pub mod conformance;
 mod dirty;
@@ -69,9 +71,9 @@ pub mod stats;
 mod waiters;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use backup::BackupRun;
 use checkpoint::Checkpoint;
 use dirty::{DirtyQueue, Node};
 use flags::KeyState;
@@ -133,16 +135,18 @@ pub struct Cache {
     stats: Stats,
     outbox: VecDeque<Job>,
     maintenance: Maintenance,
+    backup: Option<BackupRun>,
     /// During replay: the last operation of the group replayed last.
     replaying_at: Option<Seq>,
     closed: bool,
 }
 
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-enum Maintenance {
-    Idle,
-    Wanted,
-    Running,
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+struct Maintenance {
+    /// A batch was committed, or the last job said that there is more.
+    wanted: bool,
+    /// A job is out; one at a time.
+    running: bool,
 }
 
 impl Cache {
@@ -160,7 +164,8 @@ impl Cache {
             evictor: Evictor::new(options.seed),
             stats: Stats::default(),
             outbox: VecDeque::new(),
-            maintenance: Maintenance::Idle,
+            maintenance: Maintenance::default(),
+            backup: None,
             replaying_at: None,
             closed: false,
             options,
@@ -376,17 +381,6 @@ impl Cache {
         self.waiters.token(id)
     }
 
-    /// Copies the engine into the empty directory `dir`, as of some moment after the call.
-    ///
-    /// Journal segments are kept until it completes: the copy and the journal from its watermark
-    /// on are a consistent state. Writes and checkpoints go on meanwhile (D-22).
-    pub fn begin_backup(&mut self, dir: PathBuf, tag: u64) -> Token<op::Backup> {
-        let id = self.waiters.begin(tag);
-        self.lane.hold_trims = true;
-        self.outbox.push_back(Job(Work::Backup { token: id, dir }));
-        self.waiters.token(id)
-    }
-
     /// Moves the completions that came since the last call to `out`, oldest first.
     pub fn poll_completions(&mut self, out: &mut Vec<Completion>) {
         self.waiters.poll(out);
@@ -444,8 +438,8 @@ impl Cache {
     }
 
     fn maintain_turn(&mut self) {
-        if self.maintenance == Maintenance::Wanted && !self.closed {
-            self.maintenance = Maintenance::Running;
+        if self.maintenance.wanted && !self.maintenance.running && !self.closed {
+            self.maintenance = Maintenance { wanted: false, running: true };
             let budget = Duration::from_millis(self.options.maintain_ms);
             self.outbox.push_back(Job(Work::Maintain(budget)));
         }
@@ -466,25 +460,26 @@ impl Cache {
             Outcome::Load(results) => self.load_done(results, home),
             Outcome::Commit(result) => self.commit_done(result),
             Outcome::Examine(result) => self.examine_done(result),
-            Outcome::Journal(outcome) => {
+            Outcome::Journal(mut outcome) => {
                 self.stats.journal_done(&outcome);
+                if let Some((errand, result)) = outcome.errand.take() {
+                    self.errand_done(errand, result);
+                }
                 if self.lane.complete(outcome, now.mono_ms) {
                     self.waiters.wake_sync(self.lane.durable());
                 }
             }
             Outcome::Maintain(result) => {
                 self.stats.maintain_failures += u64::from(result.is_err());
-                let more = matches!(result, Ok(true));
-                self.maintenance = if more { Maintenance::Wanted } else { Maintenance::Idle };
+                self.maintenance.running = false;
+                self.maintenance.wanted |= matches!(result, Ok(true));
             }
             Outcome::Scan { token, result } => {
                 self.stats.read_failures += u64::from(result.is_err());
                 self.waiters.finish(token, result.map(Output::Scanned));
             }
-            Outcome::Backup { token, result } => {
-                self.lane.hold_trims = false;
-                self.waiters.finish(token, result.map(Output::Backup));
-            }
+            Outcome::BackupEngine(result) => self.backup_engine_done(result),
+            Outcome::BackupJournal(result) => self.backup_journal_done(result),
         }
     }
 
@@ -495,7 +490,7 @@ impl Cache {
             && !self.lane.is_busy()
             && !self.checkpoint.is_committing()
             && self.loads.loading() == 0
-            && self.maintenance != Maintenance::Running
+            && !self.maintenance.running
     }
 
     /// Ends every operation that waits with [`crate::storage::ErrorKind::Closed`], and takes no

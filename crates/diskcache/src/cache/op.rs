@@ -31,7 +31,7 @@ pub enum Drain {}
 #[derive(Debug)]
 pub enum Scan {}
 
-/// A backup of the engine into a directory.
+/// A copy of the store in another directory.
 #[derive(Debug)]
 pub enum Backup {}
 

@@ -120,10 +120,19 @@ impl Spaces {
     /// Takes the map over from the journal, in replay. It may be older than the engine's; then a
     /// newer one follows. Returns the spaces that no database has any more.
     pub(super) fn adopt(&mut self, map: &SpaceMap) -> Vec<Space> {
-        let gone = self.of_db.iter().filter(|s| !map.spaces.contains(s)).copied().collect();
+        let gone: Vec<Space> =
+            self.of_db.iter().filter(|s| !map.spaces.contains(s)).copied().collect();
+        // What replay wrote into a space that was dead and purged in the life before is there
+        // again, whatever the map of that life says of it: every space that ever died is kept,
+        // until the engine has nothing of it.
+        let known: Vec<Space> = self.dead.iter().map(|dead| dead.space).collect();
+        let mut dead = [&known[..], &gone[..], &map.dead[..]].concat();
+        dead.retain(|space| !map.spaces.contains(space));
+        dead.sort_unstable();
+        dead.dedup();
+        self.dead = dead.into_iter().map(|space| Dead { space, from_batch: 0 }).collect();
         self.of_db.clone_from(&map.spaces);
         self.next = self.next.max(map.next_space);
-        self.dead = map.dead.iter().map(|s| Dead { space: *s, from_batch: 0 }).collect();
         self.is_changed = true;
         self.recount();
         gone

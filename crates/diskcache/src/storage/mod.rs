@@ -142,10 +142,11 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
         out: &mut Vec<Scanned>,
     ) -> Result<(), StoreError>;
 
-    /// The state committed last.
+    /// The state committed last. After a commit of [`ErrorKind::Unclear`] outcome: the state that
+    /// the next commit builds on and, if it succeeds, makes durable.
     ///
     /// # Errors
-    /// A failed or corrupt read.
+    /// A failed or corrupt read; that state is still unknown.
     fn meta(&self) -> Result<Meta, StoreError>;
 
     /// Merges and reclaims for about `budget`; returns whether more is worth doing now. May run

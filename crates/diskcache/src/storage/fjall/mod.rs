@@ -396,6 +396,14 @@ impl Storage for FjallStore {
     }
 
     fn meta(&self) -> Result<Meta, StoreError> {
+        if self.suspect() {
+            // Only a tree opened anew shows whether the batch before is in.
+            let committer = &mut *self.committer();
+            if self.suspect() {
+                self.reopen(committer)?;
+            }
+            return Ok(committer.meta.clone());
+        }
         self.stored_meta()
     }
 
