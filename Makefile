@@ -20,12 +20,13 @@ STAGES := setup fmt tidy clippy clippy-loom package unit doc rustdoc loom corpus
 # Crates with loom models: their tests/loom_*.rs and whatever their unit tests hold under cfg(loom).
 LOOM_CRATES := queues iothreads
 LOOM_PREEMPTIONS ?= 2
-STRESS_CRATES := queues iothreads
+STRESS_CRATES := queues iothreads server
 LOOM_ENV = RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_PREEMPTIONS) \
 	CARGO_TARGET_DIR=target/loom
 
-# fuzz/ is a workspace of its own.
-FUZZ = CARGO_TARGET_DIR=target/fuzz $(CARGO)
+# fuzz/ is a workspace of its own, but what it is built from need not be built twice: its lock file
+# and profiles follow the main ones.
+FUZZ = CARGO_TARGET_DIR=target $(CARGO)
 
 PUBLISHED := queues iothreads diskcache server
 # What a package may hold; anything else got in by accident.
@@ -112,11 +113,15 @@ loom-3: loom
 corpus:
 	$(FUZZ) test --manifest-path fuzz/Cargo.toml
 
-# The long tests that are marked #[ignore] because real threads take their time: optimised, with
-# the assertions kept.
+# The long tests that are marked #[ignore] because real threads take their time, in tests/stress.rs
+# or beside the code: optimised, with the assertions kept. That none is found is no success.
 stress:
-	$(CARGO) test --profile loom $(STRESS_CRATES:%=-p flintlock-%) --lib --tests -- --ignored \
-		--test-threads=1 stress_
+	@set -o pipefail; for crate in $(STRESS_CRATES); do \
+		more=$$([ -e crates/$$crate/tests/stress.rs ] && echo --test stress); \
+		$(CARGO) test --profile loom -p flintlock-$$crate --lib $$more -- --ignored \
+			--test-threads=1 stress_ || exit 1; \
+	done | tee target/stress.log; \
+	grep -q 'stress_.* ok$$' target/stress.log
 
 # Real clients (redis-py, ioredis, node-redis, redis-cli, redis-benchmark) and rounds of kill -9
 # against the release binary.
