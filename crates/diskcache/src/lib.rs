@@ -14,6 +14,7 @@
 
 pub mod backup;
 pub mod cache;
+pub mod exec;
 pub mod check;
 pub mod journal;
 pub mod key;

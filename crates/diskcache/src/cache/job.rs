@@ -83,6 +83,9 @@ pub enum Lane {
     Journal,
     /// In the order of the outbox, one at a time: writes of the engine.
     Engine,
+    /// Merges and backups, in any order, for up to seconds: where neither the journal nor a commit
+    /// waits behind them.
+    Background,
 }
 
 /// Work that blocks.
@@ -169,12 +172,10 @@ impl Job {
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self.0 {
-            // One merge at a time is out, and it may run beside a commit: it must not hold one up.
-            Work::Load(_)
-            | Work::Scan { .. }
-            | Work::Maintain(_)
-            | Work::BackupEngine(..)
-            | Work::BackupJournal(..) => Lane::Any,
+            Work::Load(_) | Work::Scan { .. } => Lane::Any,
+            Work::Maintain(_) | Work::BackupEngine(..) | Work::BackupJournal(..) => {
+                Lane::Background
+            }
             Work::Journal(_) => Lane::Journal,
             Work::Commit(_) | Work::Examine => Lane::Engine,
         }
