@@ -1,7 +1,7 @@
 //! The two-phase storage seam: what an engine must offer. Worker threads only.
 //!
 //! Every method may block for as long as the disk does, so none is called on the event loop: the
-//! cache wraps each call into a token (see [`crate::token`]) and runs it on the storage pool.
+//! cache wraps each call into a token (see [`crate::Token`]) and runs it on the storage pool.
 //! [`conformance`] holds any engine to this contract.
 //!
 //! | file | what it is |

@@ -2,7 +2,8 @@
 //!
 //! Worker threads. One batch is one ingestion: sorted, with the store's own record first, so that
 //! counts and watermark are exactly as old as the records beside them. There is no log, memtable
-//! or thread of the engine's own: our journal is the log, and merging is a job ([`maintain`]).
+//! or thread of the engine's own: our journal is the log, and merging is a job
+//! ([`Storage::maintain`]).
 //!
 //! Locks, in this order: `committer` (one batch at a time), `maintainer` (one merge at a time; a
 //! batch and a merge may run together), `tree` (held only to take or swap the handle).
@@ -17,6 +18,7 @@ mod backup;
 mod maintain;
 mod tree;
 mod verify;
+mod view;
 
 pub use verify::{Stretch, Verified};
 

@@ -21,19 +21,20 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use lsm_tree::compaction::filter::Context;
 use lsm_tree::compaction::{CompactionFilter, Factory, ItemAccessor, Leveled, MoveDown, Verdict};
 use lsm_tree::config::{BlockSizePolicy, CompressionPolicy, PinningPolicy};
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Guard,
-    SequenceNumberCounter, Slice,
+    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, SequenceNumberCounter,
+    Slice,
 };
 
 use crate::key::{KEY_PREFIX_LEN, Space};
 use crate::storage::codec::{space_end, space_of};
 use crate::storage::fjall::FjallOptions;
+use crate::storage::fjall::view::View;
 use crate::storage::{ErrorKind, StoreError};
 
 /// More sorted runs than this in the first level are merged before another batch is taken.
@@ -44,7 +45,7 @@ pub(super) const FENCES: [&[u8; KEY_PREFIX_LEN]; 2] =
 /// Levels of a tree, the first included.
 const LEVELS: usize = 7;
 /// Sees everything that was committed.
-const LATEST: u64 = i64::MAX as u64;
+pub(super) const LATEST: u64 = i64::MAX as u64;
 
 /// What outlives one opening of the tree.
 pub(super) struct Shared {
@@ -137,6 +138,11 @@ impl CompactionFilter for PurgeOne {
 /// The tree, opened once.
 pub(super) struct Tree {
     tree: AnyTree,
+    /// What reads see; replaced by everything that makes a version.
+    view: RwLock<Arc<View>>,
+    /// Views that readers may still use. Whoever lets the last one of a view go deletes its tables,
+    /// which takes long: that must not be a reader.
+    retired: Mutex<Vec<Arc<View>>>,
     seqno: SequenceNumberCounter,
     path: PathBuf,
 }
@@ -195,12 +201,32 @@ impl Tree {
             let next = tree.get_highest_persisted_seqno().map_or(0, |highest| highest + 1);
             seqno.fetch_max(next);
             visible.fetch_max(next);
-            Ok(Self { tree, seqno, path: path.to_owned() })
+            let view = RwLock::new(Arc::new(View::of(&tree)));
+            Ok(Self { tree, view, retired: Mutex::default(), seqno, path: path.to_owned() })
         })
     }
 
     pub(super) fn get(&self, engine_key: &[u8]) -> Result<Option<Slice>, StoreError> {
-        guarded("reading the engine", || self.tree.get(engine_key, LATEST))
+        let view = self.view();
+        guarded("reading the engine", || view.get(engine_key))
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().expect("nothing panics while it holds the lock"))
+    }
+
+    /// Lets reads see the newest version.
+    fn renew(&self) -> Result<(), StoreError> {
+        let view = guarded("taking up a new version", || Ok(Arc::new(View::of(&self.tree))))?;
+        let mut current = self.view.write().expect("nothing panics while it holds the lock");
+        let old = std::mem::replace(&mut *current, view);
+        drop(current);
+        self.retired().push(old);
+        Ok(())
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Arc<View>>> {
+        self.retired.lock().expect("nothing panics while it holds the lock")
     }
 
     /// Writes `items` (ascending, `None` deletes) as tables; durable when it returns. After an
@@ -218,7 +244,8 @@ impl Tree {
                 None => ingestion.write_tombstone(key),
             })?;
         }
-        guarded(WHAT, || ingestion.finish())
+        guarded(WHAT, || ingestion.finish())?;
+        self.renew()
     }
 
     /// Puts a first and a last record into the last level of a new tree. Levelled compaction pushes
@@ -236,10 +263,9 @@ impl Tree {
     ) -> impl Iterator<Item = Result<(Slice, Slice), StoreError>> + use<> {
         let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(Slice::from(end)));
         let bounds = (Bound::Included(Slice::from(from)), end);
-        let mut iter = self.tree.range::<Slice, _>(bounds, LATEST, None);
+        let mut iter = self.view().range(&bounds);
         std::iter::from_fn(move || {
-            guarded("scanning the engine", || iter.next().map(Guard::into_inner).transpose())
-                .transpose()
+            guarded("scanning the engine", || iter.next().transpose()).transpose()
         })
     }
 
@@ -253,6 +279,7 @@ impl Tree {
         guarded("merging the engine's tables", || {
             self.tree.compact(Arc::new(strategy), self.seqno.get())
         })?;
+        self.renew()?;
         Ok(self.version() != before)
     }
 
@@ -275,18 +302,22 @@ impl Tree {
     pub(super) fn compact_all(&self, table_bytes: u64) -> Result<(), StoreError> {
         guarded("merging all of the engine's tables", || {
             self.tree.major_compact(table_bytes, self.seqno.get())
-        })
+        })?;
+        self.renew()
     }
 
     /// Drops the tables that hold nothing but keys of `space`.
     pub(super) fn drop_space(&self, space: Space) -> Result<(), StoreError> {
         let from = Bound::Included(Slice::from(space.0.to_be_bytes()));
         let end = space_end(space).map_or(Bound::Unbounded, |e| Bound::Excluded(Slice::from(e)));
-        guarded("dropping a dead space", || self.tree.drop_range::<Slice, _>((from, end)))
+        guarded("dropping a dead space", || self.tree.drop_range::<Slice, _>((from, end)))?;
+        self.renew()
     }
 
     /// Forgets old versions and the tables that only they hold.
     pub(super) fn collect(&self) -> Result<(), StoreError> {
+        // Nobody can get hold of a retired view any more: one that is ours alone stays ours.
+        self.retired().retain(|view| Arc::strong_count(view) > 1);
         guarded("dropping old versions", || {
             self.tree.get_version_history_lock().maintenance(&self.path, self.seqno.get())
         })
