@@ -4,7 +4,7 @@
 //! merges and copies; reads go to whoever is free. So a merge of seconds holds up neither a sync
 //! nor a commit, and order within a lane is the order of one inbox.
 //!
-//! Source: seed 002; DESIGN "Two pools of one kind"; anchors D-29.
+//! Source: the two-phase storage API of KeyDB (async FLASH); figures in the README.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -14,8 +14,8 @@
 
 pub mod backup;
 pub mod cache;
-pub mod exec;
 pub mod check;
+pub mod exec;
 pub mod journal;
 pub mod key;
 pub mod layout;
