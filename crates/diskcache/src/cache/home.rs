@@ -127,7 +127,8 @@ pub struct Loaded<V> {
 
 /// Where values live. Main thread; no call may block.
 pub trait Home {
-    /// What [`Decode`](super::job::Decode) makes of a record on a worker and [`Home::insert`] puts in.
+    /// What [`Decode`](super::job::Decode) makes of a record on a worker, and [`Home::insert`]
+    /// puts in.
     type Value: Send + 'static;
 
     /// What is known of `key`. Does not count as a use.

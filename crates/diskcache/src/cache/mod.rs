@@ -3,8 +3,8 @@
 //! It stands between a [`Home`] (where values live, in memory) and a [`Storage`] (where all of
 //! them are, on disk), and decides what is read, written and forgotten, and when. Methods take
 //! the home and the time and leave [`Job`]s in an outbox; whoever drives the cache runs them on
-//! workers ([`Worker`](job::Worker)) and hands each [`Done`] back. The same code therefore runs under a seeded
-//! simulator in the tests and on the storage pool in the product.
+//! workers ([`Worker`](job::Worker)) and hands each [`Done`] back. The same code therefore runs
+//! under a seeded simulator in the tests and on the storage pool in the product.
 //!
 //! ```text
 //! write   put/delta/delete   the operation is copied into the journal's group
