@@ -1,0 +1,169 @@
+//! What IO threads do to an event loop: a tiny key-value server on the pool, and a load to put on
+//! it. It answers GET, SET and PING of RESP; everything else about it is as simple as can be, so
+//! that what is measured is the loop, the pool and the system calls.
+//!
+//! ```text
+//! io_loop compare [SECONDS [RUNS]]   all modes, interleaved; prints a table
+//! io_loop main [SECONDS [RUNS]]      the main thread when it is the bottleneck; prints a table
+//! io_loop serve MODE                 a server on a free port, which it prints
+//! ```
+//! Modes: `1` no worker; `auto` adaptive; `always` one worker that is always active; `poll` the
+//! same, and the poller travels in a job while answers are owed. With `+` behind it, turns begin at
+//! least ten milliseconds apart, so that much comes together in each: on a machine with enough cores
+//! the main thread is the bottleneck and finds that much in each turn, whereas on two cores it
+//! sleeps for each handful of requests, and what is measured is sleeping and waking.
+//!
+//! Throughput is a ratio to mode `1` in the same round. CPU times are per request, from the
+//! scheduler's books, of the main thread and of all threads.
+
+mod client;
+mod serve;
+
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use client::Shape;
+
+/// Clients and requests in flight of each.
+type Loads = [(usize, usize)];
+
+const MODES: [&str; 4] = ["1", "auto", "always", "poll"];
+const LOADS: &Loads = &[(1, 1), (50, 1), (200, 1), (50, 10), (50, 16)];
+const MAIN_MODES: [&str; 4] = ["1", "1+", "always+", "poll+"];
+const MAIN_LOADS: &Loads = &[(1000, 1), (400, 10)];
+
+fn main() -> io::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |index: usize, default: f64| {
+        args.get(index).and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let time = Duration::from_secs_f64(number(1, 1.0));
+    // A handful; what is lost by the cast is nothing anybody would ask for.
+    let runs = number(2, 5.0) as u64;
+    match args.first().map(String::as_str) {
+        Some("serve") => serve::serve(args.get(1).map_or("auto", String::as_str)),
+        Some("compare") => compare(MODES, LOADS, time, runs),
+        Some("main") => compare(MAIN_MODES, MAIN_LOADS, time, runs),
+        _ => {
+            eprintln!("usage: io_loop compare|main [SECONDS [RUNS]] | io_loop serve MODE");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// A server process; ended when dropped.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(mode: &str) -> io::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["serve", mode])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line)?;
+        let port = line.trim().parse().map_err(io::Error::other)?;
+        Ok(Self { child, port })
+    }
+
+    /// CPU time so far, of the main thread and of all threads, in nanoseconds.
+    fn cpu(&self) -> io::Result<(u64, u64)> {
+        let pid = self.child.id();
+        let (mut main, mut all) = (0, 0);
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?;
+            let Ok(text) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
+            let cpu: u64 = text.split(' ').next().and_then(|f| f.parse().ok()).unwrap_or(0);
+            all += cpu;
+            if task.file_name().to_str() == Some(&pid.to_string()) {
+                main = cpu;
+            }
+        }
+        Ok((main, all))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Figures of one mode and shape, one entry a run.
+#[derive(Default)]
+struct Runs {
+    rate: Vec<f64>,
+    main_ns: Vec<f64>,
+    all_ns: Vec<f64>,
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn compare(modes: [&str; 4], loads: &Loads, time: Duration, runs: u64) -> io::Result<()> {
+    println!(
+        "| load | mode | requests/s | against mode 1 | main thread us/request | against mode 1 \
+         | all threads us/request |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for set in [false, true] {
+        for &(clients, pipeline) in loads {
+            rows(modes, Shape { clients, pipeline, set, value_bytes: 512 }, time, runs)?;
+        }
+    }
+    Ok(())
+}
+
+fn rows(modes: [&str; 4], shape: Shape, time: Duration, runs: u64) -> io::Result<()> {
+    let servers: Vec<Server> =
+        modes.iter().map(|mode| Server::start(mode)).collect::<Result<_, _>>()?;
+    let mut figures: Vec<Runs> = modes.iter().map(|_| Runs::default()).collect();
+    for run in 0..=runs {
+        for turn in 0..modes.len() {
+            // Forth and back, so that a drift of the machine favours nobody.
+            let place = if run % 2 == 0 { turn } else { modes.len() - 1 - turn };
+            let server = &servers[place];
+            if run == 0 {
+                // GET shall find something.
+                let fill = Shape { clients: 10, pipeline: 10, set: true, ..shape };
+                client::load(server.port, fill, Duration::from_millis(300))?;
+            }
+            let before = server.cpu()?;
+            let done = client::load(server.port, shape, time)?;
+            let after = server.cpu()?;
+            if run == 0 {
+                continue; // Warms up.
+            }
+            let requests = done.requests as f64;
+            figures[place].rate.push(requests / done.time.as_secs_f64());
+            figures[place].main_ns.push((after.0 - before.0) as f64 / requests);
+            figures[place].all_ns.push((after.1 - before.1) as f64 / requests);
+        }
+    }
+    let base = &figures[0];
+    let ratios = |ours: &[f64], theirs: &[f64]| {
+        median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect())
+    };
+    for (mode, ours) in modes.iter().zip(&figures) {
+        println!(
+            "| {} {} clients, P {} | {mode} | {:.0} | {:.2} | {:.2} | {:.3} | {:.2} |",
+            if shape.set { "SET" } else { "GET" },
+            shape.clients,
+            shape.pipeline,
+            median(ours.rate.clone()),
+            ratios(&ours.rate, &base.rate),
+            median(ours.main_ns.clone()) / 1000.0,
+            ratios(&ours.main_ns, &base.main_ns),
+            median(ours.all_ns.clone()) / 1000.0,
+        );
+    }
+    Ok(())
+}
