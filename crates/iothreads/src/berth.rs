@@ -10,8 +10,7 @@
 //! wanted meanwhile is latched, and served when the value is back, in turns, so that neither
 //! direction starves.
 //!
-//! Source: anchors section 3, and section 8, requirements 8, 10 to 12, 16; issues 997 and 4347 of
-//! Valkey.
+//! Source: issues 997 and 4347 of Valkey.
 
 /// What a connection is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,8 +8,8 @@
 //! A container's quota does not show in the number of CPUs, so the number that counts is the least
 //! of the CPUs online, the affinity mask, and the CFS quota of every cgroup above us (v1 or v2).
 //!
-//! Source: anchors section 8, requirement 24; kernel documentation, cgroup-v2 (cpu.max), cgroup-v1
-//! (cpu.cfs_quota_us), proc (uptime, stat, schedstat).
+//! Source: kernel documentation, cgroup-v2 (cpu.max), cgroup-v1 (cpu.cfs_quota_us), proc (uptime,
+//! stat, schedstat).
 
 use std::fmt;
 use std::fs;

@@ -4,8 +4,7 @@
 //! last job, and is joined once it has ended; none is ever cancelled. Starting a thread whose
 //! number is still held by one that is leaving waits for that one. Knows no job and no answer.
 //!
-//! Source: anchors section 2 (cancelled threads, threads never joined) and requirement 14; issue
-//! 4701 of Valkey.
+//! Source: issue 4701 of Valkey (threads cancelled, or never joined).
 
 use std::io;
 use std::time::Duration;

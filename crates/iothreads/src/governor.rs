@@ -4,7 +4,7 @@
 //! Owned by the pool, main thread. Reads the system at most once per sampling period. Does not
 //! touch threads or queues: the pool carries out what it decides.
 //!
-//! Source: seed 004; anchors section 8, requirements 20, 24, 25.
+//! Source: the ignition and scaling of the IO threads of Valkey 9.
 
 use std::collections::VecDeque;
 use std::time::Duration;

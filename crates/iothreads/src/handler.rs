@@ -3,7 +3,7 @@
 //! [`Handler`] is shared by all workers; [`Context`] belongs to one worker and lives for one job.
 //! Nothing here touches a queue.
 //!
-//! Source: seed 004 ("packed job instead of handlers"); anchors requirements 8, 15, 23.
+//! Source: the packed jobs of pull request 2909 of Valkey, instead of a function pointer each.
 
 use std::any::Any;
 use std::fmt;

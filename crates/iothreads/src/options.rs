@@ -1,6 +1,6 @@
 //! How a pool is set up. Plain values; any thread.
 //!
-//! Source: seed 004; anchors requirement 24; issue 3400 of Valkey (count from the machine).
+//! Source: issue 3400 of Valkey (count from the machine).
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -23,7 +23,7 @@ pub enum Scaling {
     /// are CPUs beside the main thread's. Threads are started when first needed.
     Adaptive(usize),
     /// Always this many, whatever the load and the machine. For workers that block, and for tests
-    /// (the `io-threads-always-active` of seed 004).
+    /// (Valkey's `io-threads-always-active`).
     Fixed(usize),
 }
 
@@ -139,7 +139,7 @@ pub struct Options {
     /// itself ([`Tuning::spin`]).
     pub spin: Duration,
     /// Jobs that poll go to private inboxes when more workers than this are active, so that they
-    /// do not wait behind other jobs. Seed 004: 9.
+    /// do not wait behind other jobs. Valkey: 9.
     pub poll_inbox_above: usize,
     /// Threads are called this, a dash and their number; the system shows 15 characters.
     pub thread_name: &'static str,

@@ -10,8 +10,7 @@
 //! | P1 | `sleeper`: [`Sleepers::sleep`]; `finder`: [`Sleepers::work`]; `order`: [`Sleepers::wake_for_order`]; against F1 of the queues | the state byte, or the jobs and orders |
 //! | P2 | `main`: [`Bell::announce`]; `silent`: [`Bell::ring_for_silent`]; against F1 of the queues | the bell, or the answers |
 //!
-//! Source: rayon-core's sleep module (announce, fence, last look); anchors section 1.5 and
-//! requirements 6, 18, 22.
+//! Source: rayon-core's sleep module (announce, fence, last look).
 #![doc = include_str!("park.md")]
 
 use std::fmt;

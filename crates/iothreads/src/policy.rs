@@ -20,7 +20,7 @@
 //!                   saturated: trial (from active) <----+ | +--> starved, idle: fewer
 //! ```
 //!
-//! What was rejected. Queue depth sampled once a loop turn (seed 004): it depends on the rate of
+//! What was rejected. Queue depth sampled once a loop turn (Valkey 9): it depends on the rate of
 //! the loop and sees a drained queue at low load; here depth counts only together with the workers
 //! being busy or with the age of the oldest job. A ring of old samples: it re-ignited a parked pool
 //! 53 times a minute from samples taken before the change; here every window starts anew at each
@@ -28,8 +28,7 @@
 //! Judging by rate alone: a load that is not the machine's limit has the same rate with and
 //! without workers, so a fall of main-thread CPU per unit of work counts as a gain too.
 //!
-//! Source: seed 004 (30 %, 50 ms, depth scaling); anchors section 4 (figures to beat), section 8
-//! requirements 17, 19, 20, 24.
+//! Source: Valkey 9 (30 %, 50 ms, scaling by depth); the figures are from a simulation of it.
 
 use std::fmt;
 use std::time::Duration;
@@ -45,13 +44,13 @@ const BACK_OFF_FACTOR: u32 = 4;
 /// Constants of the policy. The defaults are the product; tests change single ones.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Tuning {
-    /// Useful main-thread time above which the first worker starts, in thousandths. Seed 004.
+    /// Useful main-thread time above which the first worker starts, in thousandths. Valkey: 300.
     pub ignite_permille: u32,
     /// Useful time of all threads together under which the last worker stops, in thousandths of
     /// one CPU. Under [`Tuning::ignite_permille`] by a margin, or a constant load would flip.
     pub quench_permille: u32,
     /// Mean jobs offered per loop turn from which the first worker starts where the system does
-    /// not tell CPU time. Seed 004, "event-count heuristics".
+    /// not tell CPU time, as the event count of Valkey 8.
     pub ignite_jobs_per_turn: u32,
     /// Idle CPU time without which nothing grows, in thousandths of one CPU.
     pub spare_permille_min: u32,
@@ -63,7 +62,7 @@ pub struct Tuning {
     pub saturated_samples: u32,
     /// Useful time per worker that shrinking aims at, in thousandths.
     pub load_permille: u32,
-    /// Sampling period while no worker is active. Seed 004.
+    /// Sampling period while no worker is active. Valkey: 50 ms.
     pub period_inactive: Duration,
     /// Sampling period while workers are active.
     pub period_active: Duration,

@@ -6,7 +6,8 @@
 //! Useful time is CPU time without our own spinning: measured otherwise, a spinning main thread
 //! would ignite workers for its own waiting.
 //!
-//! Source: anchors section 9 ("measure useful time", "depth sampled once per turn").
+//! Source: the depth that Valkey 9 samples once per turn, right after its sleep, when the queue is
+//! drained; and its CPU share, in which spinning counts as work.
 
 use std::time::Duration;
 

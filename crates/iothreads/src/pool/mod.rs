@@ -13,7 +13,7 @@
 //! layouts a worker stopped in the act of taking a job can make the lane look full, and the job is
 //! refused.
 //!
-//! Source: seed 004; anchors section 8, requirements 4, 12 to 15, 20, 21.
+//! Source: the shared inbox, private inboxes and outbox of Valkey 9, pull request 2909.
 
 mod answers;
 mod error;

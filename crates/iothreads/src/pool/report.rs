@@ -1,6 +1,6 @@
 //! What can be asked of a pool. Main thread; wakes nobody, locks and activates nothing.
 //!
-//! Source: anchors requirement 25; issue 3509 of Valkey.
+//! Source: issue 3509 of Valkey (reading INFO woke the threads).
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! Main thread. What is decided comes from the governor; this file carries it out. Blocks only
 //! where [`Pool::resize`] says so.
 //!
-//! Source: seed 004; anchors requirements 14, 20, 24.
+//! Source: the ignition and scaling of the IO threads of Valkey 9.
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! Main thread. Never blocks; costs a push a job, a fence a commit, and a system call for each
 //! worker that has to be woken. Refuses by giving the job back; the pool is then as before.
 //!
-//! Source: seed 004 ("deferred commit", "roll-back on fullness"); anchors requirements 12, 21.
+//! Source: deferred commit and roll-back on a full queue, as in pull request 2909 of Valkey.
 
 use std::time::Duration;
 

@@ -143,7 +143,7 @@ enum Worker {
     },
 }
 
-/// A wake-up, from the measurements of this project (anchors, section 3).
+/// A wake-up, as measured for this project.
 const WAKE_NS: u64 = 17_000;
 /// Cost of one loop turn: epoll_wait and its surroundings.
 const TURN_NS: u64 = 1_500;
