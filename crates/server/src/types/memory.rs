@@ -8,12 +8,13 @@
 /// Bytes that a heap block of `len_bytes` takes from the system; 0 for an empty one.
 #[must_use]
 pub const fn heap_bytes(len_bytes: usize) -> usize {
+    let block = (len_bytes + 8 + 15) & !15;
     if len_bytes == 0 {
         0
-    } else if len_bytes <= 24 {
+    } else if block < 32 {
         32
     } else {
-        (len_bytes + 8 + 15) & !15
+        block
     }
 }
 

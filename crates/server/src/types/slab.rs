@@ -102,6 +102,9 @@ impl<T> Slab<T> {
 
     /// Bytes of the pages themselves, without what the elements own.
     pub(super) fn heap_bytes(&self) -> usize {
+        if self.pages.capacity() == 0 {
+            return 0;
+        }
         // Every page but the first is allocated full.
         let first = self.pages.first().map_or(0, |page| heap_bytes(Self::page_bytes(page)));
         let full = heap_bytes(PAGE * size_of::<Slot<T>>());

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::length;
 use super::packed::{Code, Packed, RECORDS_MAX, read_string};
 use super::parts::{Parts, Pieces};
 use super::rng::Rng;
@@ -57,14 +58,15 @@ struct Found {
 fn find<'a>(packed: &'a Packed, field: &[u8]) -> Option<(Found, &'a [u8])> {
     let records = packed.records();
     let mut at = 0;
-    while at < records.len() {
-        let (name, size) = read_string(&records[at..]);
-        let value_at = at + size;
-        let (value, value_size) = read_string(&records[value_at..]);
-        if name == field {
+    while let Some(rest) = records.get(at..).filter(|rest| !rest.is_empty()) {
+        let (len, code) = length::read(rest);
+        let value_at = at + code + len;
+        if len == field.len() && rest[code..code + len] == *field {
+            let (value, value_size) = read_string(&records[value_at..]);
             return Some((Found { value_at, value_size, at }, value));
         }
-        at = value_at + value_size;
+        let (len, code) = length::read(&records[value_at..]);
+        at = value_at + code + len;
     }
     None
 }

@@ -81,10 +81,12 @@ impl Chain {
     /// Changes a chunk and keeps the sums; a chunk left empty is the caller's to remove.
     pub(super) fn edit<R>(&mut self, id: u32, change: impl FnOnce(&mut Chunk) -> R) -> R {
         let chunk = &mut self.nodes.get_mut(id).chunk;
-        let (count, bytes) = (chunk.count(), chunk.heap_bytes());
+        let (count, len) = (chunk.count(), chunk.buffer_len());
         let result = change(chunk);
         self.count = self.count - count + chunk.count();
-        self.owned_bytes = self.owned_bytes - bytes + chunk.heap_bytes();
+        if chunk.buffer_len() != len {
+            self.owned_bytes = self.owned_bytes - heap_bytes(len) + chunk.heap_bytes();
+        }
         result
     }
 

@@ -107,6 +107,12 @@ impl Chunk {
         self.count as usize
     }
 
+    /// Bytes of the buffer, used or not.
+    #[inline]
+    pub(super) const fn buffer_len(&self) -> usize {
+        self.buffer.len()
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         heap_bytes(self.buffer.len())
     }

@@ -4,9 +4,9 @@
 //! A slot carries a *tag*, the next bits of its element's hash below the segment's prefix. Its
 //! home is the tag scaled to the array, so homes grow with tags, and insertion keeps the slots
 //! sorted by tag (a run is shifted by one place, a memmove of a few dozen bytes). That buys: a
-//! miss ends at the first larger tag; the array may have any length, so it grows by halves
-//! instead of doubling and stays two thirds full; and a scan in hash order is a walk. Removal
-//! shifts back and leaves no tombstones.
+//! miss ends at the first larger tag; the array may have any length, so it is two thirds full on
+//! average; growing it needs no hashing; and a scan in hash order is a walk. Removal shifts back
+//! and leaves no tombstones.
 //!
 //! Rejected: hashbrown's table, which is faster on a miss but has no order, grows by doubling and
 //! needs a hash of every element to do so.
@@ -84,18 +84,25 @@ impl<S: Slot> Probe<S> {
         tag: u32,
         mut matches: impl FnMut(S) -> bool,
     ) -> Option<usize> {
-        let mut place = self.home(tag);
-        loop {
-            let slot = self.get(place)?;
+        let home = self.home(tag);
+        for (step, slot) in self.slots[home..].iter().enumerate() {
             let found = slot.tag(self.depth);
-            if found > tag {
+            if found > tag || *slot == S::EMPTY {
                 return None;
             }
-            if found == tag && matches(slot) {
-                return Some(place);
+            if found == tag && matches(*slot) {
+                return Some(home + step);
             }
-            place += 1;
         }
+        None
+    }
+
+    /// The first place from `from` on whose slot is empty or has a tag for which `stop` holds.
+    #[inline]
+    fn walk(&self, from: usize, stop: impl Fn(u32) -> bool) -> usize {
+        let rest = self.slots.get(from..).unwrap_or(&[]);
+        let ends = |slot: &S| *slot == S::EMPTY || stop(slot.tag(self.depth));
+        from + rest.iter().position(ends).unwrap_or(rest.len())
     }
 
     /// Adds a slot; returns its place. Places of other elements may change.
@@ -105,22 +112,24 @@ impl<S: Slot> Probe<S> {
             self.rebuild(self.count() + 1);
         }
         let tag = slot.tag(self.depth);
-        let mut place = self.home(tag);
-        while self.get(place).is_some_and(|other| other.tag(self.depth) <= tag) {
-            place += 1;
+        let place = self.walk(self.home(tag), |other| other > tag);
+        let free = self.walk(place, |_| false);
+        self.reach(free);
+        if free > place {
+            self.slots.copy_within(place..free, place + 1);
         }
-        let mut free = place;
-        while self.get(free).is_some() {
-            free += 1;
-        }
-        if free >= self.slots.len() {
-            self.slots.reserve_exact(free + TAIL - self.slots.len());
-            self.slots.resize(free + TAIL, S::EMPTY);
-        }
-        self.slots.copy_within(place..free, place + 1);
         self.slots[place] = slot;
         self.count += 1;
         place
+    }
+
+    /// Makes the array long enough for `place`.
+    #[inline]
+    fn reach(&mut self, place: usize) {
+        if place >= self.slots.len() {
+            self.slots.reserve_exact(place + TAIL - self.slots.len());
+            self.slots.resize(place + TAIL, S::EMPTY);
+        }
     }
 
     /// Empties a place; places of other elements may change.
@@ -145,34 +154,28 @@ impl<S: Slot> Probe<S> {
 
     /// The first place at or after which every element with a tag of at least `tag` lies.
     pub(in crate::types) fn first_place_of(&self, tag: u32) -> usize {
-        let mut place = self.home(tag);
-        while self.get(place).is_some_and(|slot| slot.tag(self.depth) < tag) {
-            place += 1;
-        }
-        place
+        self.walk(self.home(tag), |other| other >= tag)
     }
 
-    /// Moves the slots to an array of the right size for `expected`; they are sorted already, so
-    /// each goes to its home or the place after its predecessor.
+    /// Moves the slots to an array of the right size for `expected`.
     fn rebuild(&mut self, expected: usize) {
         let mut fresh = Self::new(expected, self.depth);
-        for slot in self.iter() {
-            fresh.append(slot);
-        }
+        fresh.fill(self.iter());
         *self = fresh;
     }
 
-    /// Adds a slot whose tag is not below any other.
-    pub(in crate::types) fn append(&mut self, slot: S) {
-        let mut place = self.home(slot.tag(self.depth));
-        while self.get(place).is_some() {
-            place += 1;
+    /// Fills an empty array with slots that come sorted by tag: each goes to its home or the place
+    /// after its predecessor.
+    pub(in crate::types) fn fill(&mut self, slots: impl Iterator<Item = S>) {
+        debug_assert_eq!(self.count, 0);
+        let mut next = 0;
+        for slot in slots {
+            let place = self.home(slot.tag(self.depth)).max(next);
+            self.reach(place);
+            self.slots[place] = slot;
+            self.count += 1;
+            next = place + 1;
         }
-        if place >= self.slots.len() {
-            self.slots.resize(place + TAIL, S::EMPTY);
-        }
-        self.slots[place] = slot;
-        self.count += 1;
     }
 }
 

@@ -296,9 +296,14 @@ impl<const PAIRS: bool> Segment<PAIRS> {
         drop(self.take_outside(at));
     }
 
-    /// Moves the entry at `at` of `from` to this segment, under `tag`.
-    fn take_entry(&mut self, from: &mut Self, at: usize, tag: u32) {
+    /// Moves the entry at `at` of `from` to the end of this arena; its offset here.
+    #[inline]
+    fn take_entry(&mut self, from: &mut Self, at: usize) -> usize {
         let to = self.arena.len();
+        if from.outside.count() == 0 {
+            self.arena.extend_from_slice(&from.arena[at..at + from.entry_size(at)]);
+            return to;
+        }
         let mut part = at;
         for _ in 0..if PAIRS { 2 } else { 1 } {
             let size = from.string(part).1;
@@ -310,28 +315,31 @@ impl<const PAIRS: bool> Segment<PAIRS> {
             }
             part += size;
         }
-        self.probe.insert(Place::new(tag, to));
+        to
     }
 
     /// Splits by the next bit of the hash: this one keeps the lower half, the upper is returned.
     pub(super) fn split(&mut self, hash: impl Fn(&[u8]) -> u64) -> Self {
         let depth = self.depth() + 1;
-        let upper_count = self.probe.iter().filter(|slot| slot.tag(0) >> 31 == 1).count();
-        let halves = |count: usize| {
-            let mut half = Self::new(count, depth);
-            let share = self.live_bytes() * count / self.count().max(1);
-            reserve(&mut half.arena, share, ARENA_MAX);
-            half
-        };
-        let mut lower = halves(self.count() - upper_count);
-        let mut upper = halves(upper_count);
         let slots: Vec<Place> = self.probe.iter().collect();
-        for slot in slots {
-            // The tag holds 16 bits and one is used up, so the last comes from the key again.
-            let full = hash(self.string(slot.at()).0);
-            let half = if slot.tag(0) >> 31 == 1 { &mut upper } else { &mut lower };
-            half.take_entry(self, slot.at(), tag_of(full, depth));
-        }
+        let (lower, upper) = slots.split_at(slots.partition_point(|slot| slot.tag(0) >> 31 == 0));
+        let halves = [lower, upper].map(|slots| {
+            let mut half = Self::new(slots.len(), depth);
+            let share = self.live_bytes() * slots.len() / self.count().max(1);
+            reserve(&mut half.arena, share, ARENA_MAX);
+            let mut moved = Vec::with_capacity(slots.len());
+            for slot in slots {
+                // The tag holds 16 bits and one is used up, so the last comes from the key again.
+                let full = hash(self.string(slot.at()).0);
+                let at = half.take_entry(self, slot.at());
+                moved.push(Place::new(tag_of(full, depth), at));
+            }
+            // In order already but for entries that had the same tag.
+            moved.sort_by_key(|slot| slot.tag(0));
+            half.probe.fill(moved.into_iter());
+            half
+        });
+        let [lower, upper] = halves;
         *self = lower;
         upper
     }
@@ -340,12 +348,15 @@ impl<const PAIRS: bool> Segment<PAIRS> {
     pub(super) fn merge(&mut self, mut upper: Self) {
         let mut both = Self::new(self.count() + upper.count(), self.depth() - 1);
         reserve(&mut both.arena, self.live_bytes() + upper.live_bytes(), ARENA_MAX);
+        let mut moved = Vec::with_capacity(self.count() + upper.count());
         for (from, bit) in [(self as &mut Self, 0), (&mut upper, 1 << 31)] {
             let slots: Vec<Place> = from.probe.iter().collect();
             for slot in slots {
-                both.take_entry(from, slot.at(), bit | (slot.tag(0) >> 1 & 0xFFFF_0000));
+                let at = both.take_entry(from, slot.at());
+                moved.push(Place::new(bit | (slot.tag(0) >> 1), at));
             }
         }
+        both.probe.fill(moved.into_iter());
         *self = both;
     }
 }

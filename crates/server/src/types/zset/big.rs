@@ -13,6 +13,12 @@ use crate::types::slab::Slab;
 use crate::types::table::Probe;
 use std::ops::Range;
 
+/// The hash that index and leaves know a member by.
+#[inline]
+fn hash_of(key: HashKey, member: &[u8]) -> u32 {
+    (key.hash(member) >> 32) as u32
+}
+
 /// See the module documentation. Each entry of the tree has one link in the index.
 #[derive(Clone, Debug)]
 pub(super) struct Big {
@@ -42,7 +48,7 @@ impl Big {
 
     #[inline]
     fn hash(&self, member: &[u8]) -> u32 {
-        (self.key.hash(member) >> 32) as u32
+        hash_of(self.key, member)
     }
 
     /// Leaf and slot of a member.
@@ -72,22 +78,50 @@ impl Big {
         if old == Some(new) {
             return (old, old);
         }
-        if let Some((leaf, slot)) = found {
-            if self.tree.rescore(leaf, slot, new) {
-                return (old, Some(new));
+        match (found, old) {
+            (Some((leaf, slot)), Some(old)) => {
+                if !self.tree.rescore(leaf, slot, new) {
+                    let path = self.path_to(old, member);
+                    self.remove_from_tree(&path);
+                    // The member's link has stayed and names its old leaf, even if that is gone:
+                    // links of equal hash and leaf are interchangeable, so it is found.
+                    let now = self.insert_in_tree(hash, member, new);
+                    if now != leaf {
+                        self.index.relocate(hash, leaf, now);
+                    }
+                }
             }
-            self.remove_found(hash, member, self.tree.leaf(leaf).score(slot));
+            _ => self.insert(hash, member, new),
         }
-        self.insert(hash, member, new);
         (old, Some(new))
     }
 
-    fn insert(&mut self, hash: u32, member: &[u8], score: Score) {
+    /// Puts a member that is not in the tree there; its leaf.
+    fn insert_in_tree(&mut self, hash: u32, member: &[u8], score: Score) -> u32 {
         let path = self.tree.locate(score, Name::new(member));
-        let index = &mut self.index;
-        let moved = |hash, from, to| index.relocate(hash, from, to);
-        let leaf = self.tree.insert(&path, (score, hash, member), moved);
+        let (index, key) = (&mut self.index, self.key);
+        let moved = |member: &[u8], from, to| index.relocate(hash_of(key, member), from, to);
+        self.tree.insert(&path, (score, hash, member), moved)
+    }
+
+    /// Removes the entry at a place from the tree; its link is the caller's.
+    fn remove_from_tree(&mut self, path: &Path) {
+        let (index, key) = (&mut self.index, self.key);
+        let moved = |member: &[u8], from, to| index.relocate(hash_of(key, member), from, to);
+        self.tree.remove(path, moved);
+    }
+
+    fn insert(&mut self, hash: u32, member: &[u8], score: Score) {
+        let leaf = self.insert_in_tree(hash, member, score);
         self.index.insert(hash, leaf);
+    }
+
+    /// The way to a member that is there.
+    fn path_to(&self, score: Score, member: &[u8]) -> Path {
+        let mut path = self.tree.locate(score, Name::new(member));
+        path.slot -= 1;
+        debug_assert_eq!(self.tree.leaf(path.leaf).member(path.slot), member);
+        path
     }
 
     /// Adds a member that is known to be new.
@@ -99,28 +133,21 @@ impl Big {
         let hash = self.hash(member);
         let (leaf, slot) = self.find(hash, member)?;
         let score = self.tree.leaf(leaf).score(slot);
-        self.remove_found(hash, member, score);
-        Some(score)
-    }
-
-    fn remove_found(&mut self, hash: u32, member: &[u8], score: Score) {
-        let mut path = self.tree.locate(score, Name::new(member));
-        path.slot -= 1;
-        debug_assert_eq!(self.tree.leaf(path.leaf).member(path.slot), member);
+        let path = self.path_to(score, member);
         self.remove_at(hash, &path);
+        Some(score)
     }
 
     fn remove_at(&mut self, hash: u32, path: &Path) {
         self.index.remove(hash, path.leaf);
-        let index = &mut self.index;
-        self.tree.remove(path, |hash, from, to| index.relocate(hash, from, to));
+        self.remove_from_tree(path);
     }
 
     /// Removes the members of these ranks one after the other.
     pub(super) fn remove_ranks(&mut self, ranks: Range<usize>) {
         for _ in ranks.clone() {
             let path = self.tree.path_of_rank(ranks.start);
-            let hash = self.tree.leaf(path.leaf).hash(path.slot);
+            let hash = self.hash(self.tree.leaf(path.leaf).member(path.slot));
             self.remove_at(hash, &path);
         }
     }
@@ -177,7 +204,8 @@ impl Big {
     ) -> u64 {
         self.index.scan(cursor, count, |hash, leaf| {
             let leaf = self.tree.leaf(leaf);
-            leaf.slots_of(hash).map(|slot| visit(leaf.member(slot), leaf.score(slot))).count()
+            let slots = leaf.candidates(hash).filter(|slot| self.hash(leaf.member(*slot)) == hash);
+            slots.map(|slot| visit(leaf.member(slot), leaf.score(slot))).count()
         })
     }
 
@@ -192,8 +220,8 @@ impl Big {
         self.tree.check();
         self.index.check();
         let links = self.index.links().collect::<std::collections::HashMap<_, _>>();
-        for (id, hash, member) in self.tree.entries() {
-            assert_eq!(hash, self.hash(member));
+        for (id, member) in self.tree.entries() {
+            let hash = self.hash(member);
             assert!(self.find(hash, member).is_some(), "the index leads to each member");
             assert!(links.contains_key(&hash), "{id}");
         }

@@ -1,7 +1,7 @@
 //! From a member's hash to the leaf that holds it. Pure; any thread.
 //!
 //! The members are in the tree already; a slot here is 8 bytes, the hash and the number of the
-//! leaf, where the entry is found by its hash again. A dictionary with a copy of each member and
+//! leaf, where the entry is found by a fingerprint. A dictionary with a copy of each member and
 //! its score would answer ZSCORE a little faster and cost 20 bytes a member more. It is segmented
 //! like any table, by the same directory, so it grows a segment at a time and a scan follows the
 //! hash.
@@ -120,9 +120,8 @@ impl Index {
         let upper_count = segment.iter().filter(is_upper).count();
         let mut lower = Probe::new(segment.count() - upper_count, depth + 1);
         let mut upper = Probe::new(upper_count, depth + 1);
-        for link in segment.iter() {
-            if is_upper(&link) { &mut upper } else { &mut lower }.append(link);
-        }
+        lower.fill(segment.iter().filter(|link| !is_upper(link)));
+        upper.fill(segment.iter().filter(is_upper));
         self.owned_bytes -= segment.heap_bytes();
         self.owned_bytes += lower.heap_bytes() + upper.heap_bytes();
         *segment = lower;
@@ -146,7 +145,7 @@ impl Index {
             let upper = self.segments.remove(upper);
             let lower_segment = self.segments.get_mut(lower);
             let mut both = Probe::new(lower_segment.count() + upper.count(), depth - 1);
-            lower_segment.iter().chain(upper.iter()).for_each(|link| both.append(link));
+            both.fill(lower_segment.iter().chain(upper.iter()));
             self.owned_bytes -= lower_segment.heap_bytes() + upper.heap_bytes();
             self.owned_bytes += both.heap_bytes();
             *lower_segment = both;

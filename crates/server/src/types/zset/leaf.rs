@@ -1,12 +1,15 @@
 //! A leaf of the tree: up to [`ENTRIES_MAX`] entries in order. Pure; any thread.
 //!
-//! An entry is 16 bytes: score, hash, and where its member is. Members lie in one buffer in the
-//! order they came, so an insertion moves entries of 16 bytes and never members; what removals
-//! leave is squeezed out when it exceeds what lives. Members over [`INLINE_MAX`] have their own
-//! blocks. Both vectors grow by small steps instead of doubling: leaves are two thirds full on
-//! average, and room kept for the rest would be a third of the whole set's memory.
+//! An entry is a score, the place of its member (4 bytes) and a fingerprint of it (1 byte), each
+//! in an array of its own, so that a search by score reads scores only and a search by member one
+//! cache line of fingerprints. Members lie in one buffer in the order they came, so an insertion
+//! moves 13 bytes an entry and never members; what removals leave is squeezed out when it exceeds
+//! what lives. Members over [`INLINE_MAX`] have their own blocks. All arrays grow by small steps
+//! instead of doubling: leaves are two thirds full on average, and room kept for the rest would be
+//! a third of the whole set's memory.
 
 use super::score::Score;
+use super::search::partition;
 use crate::types::memory::{heap_bytes, round_up};
 use crate::types::slab::NONE;
 
@@ -17,26 +20,36 @@ const INLINE_MAX: usize = 512;
 /// The length that marks a member outside; its offset is then the block's index.
 const OUTSIDE: u16 = u16::MAX;
 /// Entries by which a leaf grows.
-const GROWTH: usize = 8;
+const GROWTH: usize = 16;
 /// Bytes by which a buffer that is full grows beyond what is needed.
-const SLACK: usize = 96;
+const SLACK: usize = 128;
 /// Bytes of the buffer at which dead ones are squeezed out in any case: offsets have 16 bits.
 const BUFFER_MAX: usize = 48 * 1024;
 
+/// Where a member is: offset and length in the buffer, or the index of its block and [`OUTSIDE`].
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    score: Score,
-    hash: u32,
+struct Place {
     at: u16,
     len: u16,
 }
 
-const _: () = assert!(size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<Place>() == 4 && size_of::<Score>() == 8);
+
+/// The fingerprint of a member with this hash: bits that do not choose its place in the index.
+#[inline]
+const fn print_of(hash: u32) -> u8 {
+    hash as u8
+}
 
 /// See the module documentation.
 #[derive(Clone, Debug)]
 pub(in crate::types) struct Leaf {
-    entries: Vec<Entry>,
+    /// In ascending order, equal ones in the order of their members.
+    scores: Vec<Score>,
+    /// One for each score.
+    places: Vec<Place>,
+    /// One for each score; the rest is unused.
+    prints: [u8; ENTRIES_MAX],
     bytes: Vec<u8>,
     outside: Vec<Box<[u8]>>,
     outside_bytes: usize,
@@ -49,7 +62,9 @@ pub(in crate::types) struct Leaf {
 impl Leaf {
     pub(super) const fn new() -> Self {
         Self {
-            entries: Vec::new(),
+            scores: Vec::new(),
+            places: Vec::new(),
+            prints: [0; ENTRIES_MAX],
             bytes: Vec::new(),
             outside: Vec::new(),
             outside_bytes: 0,
@@ -61,11 +76,12 @@ impl Leaf {
 
     #[inline]
     pub(super) const fn count(&self) -> usize {
-        self.entries.len()
+        self.scores.len()
     }
 
     pub(in crate::types) fn heap_bytes(&self) -> usize {
-        heap_bytes(self.entries.capacity() * size_of::<Entry>())
+        heap_bytes(self.scores.capacity() * size_of::<Score>())
+            + heap_bytes(self.places.capacity() * size_of::<Place>())
             + heap_bytes(self.bytes.capacity())
             + heap_bytes(self.outside.capacity() * size_of::<Box<[u8]>>())
             + self.outside_bytes
@@ -73,49 +89,80 @@ impl Leaf {
 
     #[inline]
     pub(super) fn score(&self, slot: usize) -> Score {
-        self.entries[slot].score
-    }
-
-    #[inline]
-    pub(super) fn hash(&self, slot: usize) -> u32 {
-        self.entries[slot].hash
+        self.scores[slot]
     }
 
     #[inline]
     pub(super) fn member(&self, slot: usize) -> &[u8] {
-        self.member_of(&self.entries[slot])
+        self.member_at(self.places[slot])
     }
 
     #[inline]
-    fn member_of(&self, entry: &Entry) -> &[u8] {
-        let at = usize::from(entry.at);
-        if entry.len == OUTSIDE {
+    fn member_at(&self, place: Place) -> &[u8] {
+        let at = usize::from(place.at);
+        if place.len == OUTSIDE {
             &self.outside[at]
         } else {
-            &self.bytes[at..at + usize::from(entry.len)]
+            &self.bytes[at..at + usize::from(place.len)]
         }
     }
 
-    /// Number of leading entries for which `before` holds; it holds for a prefix of them.
+    /// Number of leading entries not after `(score, member)`. Scores alone decide for most, so the
+    /// binary search compares nothing else until it meets an equal one.
     #[inline]
-    pub(super) fn partition(&self, before: impl Fn(Score, &[u8]) -> bool) -> usize {
-        self.entries.partition_point(|entry| before(entry.score, self.member_of(entry)))
+    pub(super) fn locate(&self, score: Score, member: &[u8]) -> usize {
+        let below = partition(0..self.count(), |slot| self.scores[slot] < score);
+        if self.scores.get(below).is_none_or(|there| *there > score) {
+            return below;
+        }
+        if self.scores.get(below + 1).is_none_or(|there| *there > score) {
+            return below + usize::from(self.member(below) <= member);
+        }
+        let not_after = |slot: usize| self.scores[slot] <= score && self.member(slot) <= member;
+        partition(below..self.count(), not_after)
     }
 
-    /// The slot of a member, by hash.
+    /// The slot of a member with this hash.
     #[inline]
     pub(super) fn find(&self, hash: u32, member: &[u8]) -> Option<usize> {
-        self.entries.iter().position(|e| e.hash == hash && self.member_of(e) == member)
+        self.candidates(hash).find(|slot| self.member(*slot) == member)
     }
 
-    /// Slots whose hash this is.
-    pub(super) fn slots_of(&self, hash: u32) -> impl Iterator<Item = usize> + '_ {
-        (0..self.count()).filter(move |slot| self.entries[*slot].hash == hash)
+    /// Slots whose members may have this hash: all that do, and few others.
+    #[inline]
+    pub(super) fn candidates(&self, hash: u32) -> impl Iterator<Item = usize> + '_ {
+        const LOW: u64 = 0x0101_0101_0101_0101;
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        let wanted = LOW * u64::from(print_of(hash));
+        let words = self.prints.chunks_exact(8).take(self.count().div_ceil(8)).enumerate();
+        let in_word = move |(word, prints): (usize, &[u8])| {
+            let prints = u64::from_le_bytes(*prints.first_chunk().expect("chunks of eight"));
+            // A byte of zero becomes its high bit; a borrow may set a few more, never fewer.
+            let zeros = prints ^ wanted;
+            let mut hits = zeros.wrapping_sub(LOW) & !zeros & HIGH;
+            std::iter::from_fn(move || {
+                let bit = (hits != 0).then(|| hits.trailing_zeros())?;
+                hits &= hits - 1;
+                Some(word * 8 + bit as usize / 8)
+            })
+        };
+        words.flat_map(in_word).take_while(|slot| *slot < self.count())
     }
 
-    /// Gives the entry another score, which must keep its place.
+    /// Gives the entry another score, which may change its slot in this leaf.
     pub(super) fn set_score(&mut self, slot: usize, score: Score) {
-        self.entries[slot].score = score;
+        // The entries not after the new one, itself with its old score among them or not.
+        let reached = self.locate(score, self.member(slot));
+        self.scores[slot] = score;
+        if reached > slot {
+            self.scores[slot..reached].rotate_left(1);
+            self.places[slot..reached].rotate_left(1);
+            self.prints[slot..reached].rotate_left(1);
+        } else {
+            self.scores[reached..=slot].rotate_right(1);
+            self.places[reached..=slot].rotate_right(1);
+            self.prints[reached..=slot].rotate_right(1);
+        }
     }
 
     /// Puts an entry before the one at `slot`.
@@ -127,15 +174,25 @@ impl Leaf {
             self.append(member)
         };
         self.reserve_entries(1);
-        self.entries.insert(slot, Entry { score, hash, at, len });
+        self.scores.insert(slot, score);
+        self.places.insert(slot, Place { at, len });
+        self.prints.copy_within(slot..self.scores.len() - 1, slot + 1);
+        self.prints[slot] = print_of(hash);
     }
 
     fn reserve_entries(&mut self, extra: usize) {
         let needed = self.count() + extra;
-        if needed > self.entries.capacity() {
-            let wanted = needed.next_multiple_of(GROWTH).min(ENTRIES_MAX).max(needed);
-            self.entries.reserve_exact(wanted - self.count());
+        if needed > self.scores.capacity() {
+            let wanted = capacity_for(needed).max(needed);
+            self.scores.reserve_exact(wanted - self.count());
+            self.places.reserve_exact(wanted - self.count());
         }
+    }
+
+    fn shrink_entries(&mut self) {
+        self.scores.shrink_to(capacity_for(self.count()));
+        self.places.shrink_to(capacity_for(self.count()));
+        self.squeeze(0);
     }
 
     fn keep_outside(&mut self, block: Box<[u8]>) -> (u16, u16) {
@@ -164,10 +221,10 @@ impl Leaf {
     fn squeeze(&mut self, extra: usize) {
         let live = self.bytes.len() - self.dead as usize;
         let mut fresh = Vec::with_capacity(round_up(live + extra));
-        for entry in self.entries.iter_mut().filter(|entry| entry.len != OUTSIDE) {
-            let at = usize::from(entry.at);
-            entry.at = fresh.len() as u16;
-            fresh.extend_from_slice(&self.bytes[at..at + usize::from(entry.len)]);
+        for place in self.places.iter_mut().filter(|place| place.len != OUTSIDE) {
+            let at = usize::from(place.at);
+            place.at = fresh.len() as u16;
+            fresh.extend_from_slice(&self.bytes[at..at + usize::from(place.len)]);
         }
         self.bytes = fresh;
         self.dead = 0;
@@ -175,15 +232,16 @@ impl Leaf {
 
     /// Removes the entry at a slot.
     pub(super) fn remove(&mut self, slot: usize) {
-        let entry = self.entries.remove(slot);
-        if entry.len == OUTSIDE {
-            self.drop_outside(entry.at);
+        self.scores.remove(slot);
+        self.prints.copy_within(slot + 1.., slot);
+        let place = self.places.remove(slot);
+        if place.len == OUTSIDE {
+            self.drop_outside(place.at);
         } else {
-            self.dead += u32::from(entry.len);
+            self.dead += u32::from(place.len);
         }
-        if self.entries.capacity() > 2 * self.count() + GROWTH {
-            self.entries.shrink_to(self.count().next_multiple_of(GROWTH));
-            self.squeeze(0);
+        if self.scores.capacity() > 2 * self.count() + GROWTH {
+            self.shrink_entries();
         }
     }
 
@@ -192,9 +250,9 @@ impl Leaf {
         let block = self.outside.swap_remove(usize::from(index));
         self.outside_bytes -= heap_bytes(block.len());
         let last = self.outside.len() as u16;
-        let moved = self.entries.iter_mut().find(|e| e.len == OUTSIDE && e.at == last);
-        if let Some(entry) = moved {
-            entry.at = index;
+        let moved = self.places.iter_mut().find(|p| p.len == OUTSIDE && p.at == last);
+        if let Some(place) = moved {
+            place.at = index;
         }
     }
 
@@ -202,21 +260,22 @@ impl Leaf {
     pub(super) fn split_off(&mut self, slot: usize) -> Self {
         let mut upper = Self::new();
         upper.reserve_entries(self.count() - slot);
-        for entry in self.entries.split_off(slot) {
-            self.move_entry(&mut upper, entry);
+        upper.prints[..self.count() - slot].copy_from_slice(&self.prints[slot..self.count()]);
+        upper.scores.extend(self.scores.drain(slot..));
+        for place in self.places.split_off(slot) {
+            self.move_member(&mut upper, place);
         }
-        self.entries.shrink_to(self.count().next_multiple_of(GROWTH));
-        self.squeeze(0);
         self.close_gaps();
+        self.shrink_entries();
         upper
     }
 
-    /// Drops the empty blocks that [`Leaf::move_entry`] left.
+    /// Drops the empty blocks that [`Leaf::move_member`] left.
     fn close_gaps(&mut self) {
         let mut blocks = Vec::new();
-        for entry in self.entries.iter_mut().filter(|entry| entry.len == OUTSIDE) {
-            blocks.push(std::mem::take(&mut self.outside[usize::from(entry.at)]));
-            entry.at = (blocks.len() - 1) as u16;
+        for place in self.places.iter_mut().filter(|place| place.len == OUTSIDE) {
+            blocks.push(std::mem::take(&mut self.outside[usize::from(place.at)]));
+            place.at = (blocks.len() - 1) as u16;
         }
         self.outside = blocks;
     }
@@ -224,22 +283,30 @@ impl Leaf {
     /// Takes over the entries of the leaf that follows.
     pub(super) fn join(&mut self, mut next: Self) {
         self.reserve_entries(next.count());
-        for entry in std::mem::take(&mut next.entries) {
-            next.move_entry(self, entry);
+        let count = self.count();
+        self.prints[count..count + next.count()].copy_from_slice(&next.prints[..next.count()]);
+        self.scores.extend_from_slice(&next.scores);
+        for place in std::mem::take(&mut next.places) {
+            next.move_member(self, place);
         }
     }
 
-    /// Moves what `entry`, no longer in this leaf, leads to, and the entry to the end of `to`. An
-    /// empty block stays behind, so that the indices of others still hold.
-    fn move_entry(&mut self, to: &mut Self, entry: Entry) {
-        let (at, len) = if entry.len == OUTSIDE {
-            let block = std::mem::take(&mut self.outside[usize::from(entry.at)]);
+    /// Moves the member at `place`, which is no longer among this leaf's places, to the end of
+    /// `to`. An empty block stays behind, so that the indices of others still hold.
+    fn move_member(&mut self, to: &mut Self, place: Place) {
+        let (at, len) = if place.len == OUTSIDE {
+            let block = std::mem::take(&mut self.outside[usize::from(place.at)]);
             self.outside_bytes -= heap_bytes(block.len());
             to.keep_outside(block)
         } else {
-            self.dead += u32::from(entry.len);
-            to.append(self.member_of(&entry))
+            self.dead += u32::from(place.len);
+            to.append(self.member_at(place))
         };
-        to.entries.push(Entry { at, len, ..entry });
+        to.places.push(Place { at, len });
     }
+}
+
+/// Capacity for so many entries.
+fn capacity_for(count: usize) -> usize {
+    count.next_multiple_of(GROWTH).min(ENTRIES_MAX)
 }

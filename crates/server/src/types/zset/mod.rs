@@ -11,6 +11,7 @@ mod iter;
 mod leaf;
 mod node;
 mod score;
+mod search;
 mod small;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@
 use super::leaf::{ENTRIES_MAX, Leaf};
 use super::node::{CHILDREN_MAX, Child, Node, prefix_of};
 use super::score::Score;
+use super::search::partition;
 use crate::types::slab::{NONE, Slab};
 use std::cmp::Ordering;
 
@@ -58,7 +59,7 @@ impl<'a> Name<'a> {
 /// An entry met on the way down: in a leaf, or the first below a child.
 #[derive(Clone, Copy)]
 pub(super) enum Met<'a> {
-    Entry(Score, &'a [u8]),
+    Entry(&'a Leaf, usize),
     Child(&'a Tree, &'a Child, usize),
 }
 
@@ -66,7 +67,7 @@ impl Met<'_> {
     #[inline]
     pub(super) fn score(&self) -> Score {
         match self {
-            Self::Entry(score, _) => *score,
+            Self::Entry(leaf, slot) => leaf.score(*slot),
             Self::Child(_, child, _) => child.score,
         }
     }
@@ -74,7 +75,7 @@ impl Met<'_> {
     #[inline]
     pub(super) fn cmp_member(&self, name: Name<'_>) -> Ordering {
         match self {
-            Self::Entry(_, member) => (*member).cmp(name.bytes),
+            Self::Entry(leaf, slot) => leaf.member(*slot).cmp(name.bytes),
             Self::Child(tree, child, level) => child
                 .prefix
                 .cmp(&name.prefix)
@@ -115,27 +116,42 @@ impl Tree {
 
     /// The way to the place after the last entry for which `before` holds. It must hold for a
     /// prefix of all entries.
-    #[inline]
     pub(super) fn partition(&self, before: impl Fn(Met<'_>) -> bool) -> Path {
         let mut path = Path { steps: [(NONE, 0); HEIGHT_MAX], leaf: self.root, slot: 0 };
         for depth in 0..self.height {
             let children = self.nodes.get(path.leaf).children();
             let level = self.height - 1 - depth;
             // The first child is taken even if `before` holds for none of its entries.
-            let index =
-                children[1..].partition_point(|child| before(Met::Child(self, child, level)));
+            let reached = |i: usize| before(Met::Child(self, &children[i], level));
+            let index = partition(1..children.len(), reached) - 1;
             path.steps[depth] = (path.leaf, index);
             path.leaf = children[index].id;
         }
         let leaf = self.leaves.get(path.leaf);
-        path.slot = leaf.partition(|score, member| before(Met::Entry(score, member)));
+        path.slot = partition(0..leaf.count(), |slot| before(Met::Entry(leaf, slot)));
         path
     }
 
-    /// The way to the place after `(score, name)`, whether that is there or not.
-    #[inline]
+    /// The way to the place after `(score, name)`, whether that is there or not: `partition` with
+    /// scores compared first and names only where scores are equal.
     pub(super) fn locate(&self, score: Score, name: Name<'_>) -> Path {
-        self.partition(|met| met.score().cmp(&score).then_with(|| met.cmp_member(name)).is_le())
+        let mut path = Path { steps: [(NONE, 0); HEIGHT_MAX], leaf: self.root, slot: 0 };
+        for depth in 0..self.height {
+            let children = self.nodes.get(path.leaf).children();
+            let mut next = partition(1..children.len(), |i| children[i].score < score);
+            if children.get(next).is_some_and(|child| child.score == score) {
+                let level = self.height - 1 - depth;
+                next = partition(next..children.len(), |i| {
+                    let child = &children[i];
+                    child.score <= score && Met::Child(self, child, level).cmp_member(name).is_le()
+                });
+            }
+            let index = next - 1;
+            path.steps[depth] = (path.leaf, index);
+            path.leaf = children[index].id;
+        }
+        path.slot = self.leaves.get(path.leaf).locate(score, name.bytes);
+        path
     }
 
     /// Number of entries before a place.
@@ -174,23 +190,15 @@ impl Tree {
         path
     }
 
-    /// Gives the entry at a place another score if that keeps its rank; false and unchanged
-    /// otherwise, or when telling needs a look beyond the neighbours at hand.
+    /// Gives the entry at a place another score if that keeps it between the first entry of its
+    /// leaf and that of the next, so that nothing above notices; false and unchanged otherwise.
     pub(super) fn rescore(&mut self, leaf: u32, slot: usize, score: Score) -> bool {
         let there = self.leaf(leaf);
-        let member = there.member(slot);
-        let after = |other: &Leaf, at: usize| {
-            (score, member).cmp(&(other.score(at), other.member(at))).is_gt()
-        };
+        let new = (score, there.member(slot));
+        let follows = |leaf: &Leaf| new > (leaf.score(0), leaf.member(0));
         // The first entry of a leaf is known further up.
-        if slot == 0 || !after(there, slot - 1) {
-            return false;
-        }
-        let fits = if slot + 1 < there.count() {
-            !after(there, slot + 1)
-        } else {
-            there.next == NONE || !after(self.leaf(there.next), 0)
-        };
+        let fits =
+            slot > 0 && follows(there) && (there.next == NONE || !follows(self.leaf(there.next)));
         if fits {
             self.leaves.get_mut(leaf).set_score(slot, score);
         }
@@ -198,12 +206,12 @@ impl Tree {
     }
 
     /// Puts a new entry at a place that [`Tree::locate`] gave; returns its leaf. `moved` is told
-    /// hash, old and new leaf of each entry that changes its leaf.
+    /// member, old and new leaf of each entry that changes its leaf.
     pub(super) fn insert(
         &mut self,
         path: &Path,
         (score, hash, member): (Score, u32, &[u8]),
-        mut moved: impl FnMut(u32, u32, u32),
+        mut moved: impl FnMut(&[u8], u32, u32),
     ) -> u32 {
         self.count += 1;
         for (node, index) in &path.steps[..self.height] {
@@ -223,7 +231,7 @@ impl Tree {
         let upper_id = self.link_leaf(path.leaf, upper);
         let upper = self.leaf(upper_id);
         for slot in 0..upper.count() {
-            moved(upper.hash(slot), path.leaf, upper_id);
+            moved(upper.member(slot), path.leaf, upper_id);
         }
         let (id, slot) = if at_end || path.slot > cut {
             (upper_id, path.slot - cut)
@@ -240,7 +248,7 @@ impl Tree {
     }
 
     /// Removes the entry at a place: the slot itself, not the one after it.
-    pub(super) fn remove(&mut self, path: &Path, mut moved: impl FnMut(u32, u32, u32)) {
+    pub(super) fn remove(&mut self, path: &Path, mut moved: impl FnMut(&[u8], u32, u32)) {
         self.count -= 1;
         for (node, index) in &path.steps[..self.height] {
             self.nodes.get_mut(*node).child_mut(*index).count -= 1;
@@ -253,14 +261,14 @@ impl Tree {
             let leaf = self.leaves.remove(self.root);
             let id = self.leaves.insert(leaf);
             for slot in 0..self.leaf(id).count() {
-                moved(self.leaf(id).hash(slot), self.root, id);
+                moved(self.leaf(id).member(slot), self.root, id);
             }
             (self.root, self.last) = (id, id);
         }
     }
 
     /// After a removal from the leaf of a path.
-    fn rebalance(&mut self, path: &Path, moved: &mut impl FnMut(u32, u32, u32)) {
+    fn rebalance(&mut self, path: &Path, moved: &mut impl FnMut(&[u8], u32, u32)) {
         if self.leaf(path.leaf).count() == 0 {
             self.unlink_leaf(path.leaf);
             self.remove_child(path, self.height - 1);
@@ -275,7 +283,7 @@ impl Tree {
     }
 
     /// Joins the leaf of a path with a neighbour under the same parent if both fit well.
-    fn join_leaf(&mut self, path: &Path, moved: &mut impl FnMut(u32, u32, u32)) {
+    fn join_leaf(&mut self, path: &Path, moved: &mut impl FnMut(&[u8], u32, u32)) {
         let (parent, index) = path.steps[self.height - 1];
         let children = self.nodes.get(parent).children();
         let fits = |other: Option<&Child>| {
@@ -293,7 +301,7 @@ impl Tree {
         let (lower_id, upper_id) = (children[lower].id, children[lower + 1].id);
         let upper = self.unlink_leaf(upper_id);
         for slot in 0..upper.count() {
-            moved(upper.hash(slot), upper_id, lower_id);
+            moved(upper.member(slot), upper_id, lower_id);
         }
         let joined = upper.count();
         self.edit_leaf(lower_id, |leaf| leaf.join(upper));
@@ -476,8 +484,8 @@ impl Tree {
 
 #[cfg(test)]
 impl Tree {
-    /// Leaf, hash and member of every entry, in order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, u32, &[u8])> {
+    /// Leaf and member of every entry, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, &[u8])> {
         let mut id = self.place_of_rank(0).0;
         let ids = std::iter::from_fn(move || {
             let this = id;
@@ -488,7 +496,7 @@ impl Tree {
         });
         ids.flat_map(|id| {
             let leaf = self.leaf(id);
-            (0..leaf.count()).map(move |slot| (id, leaf.hash(slot), leaf.member(slot)))
+            (0..leaf.count()).map(move |slot| (id, leaf.member(slot)))
         })
     }
 
