@@ -23,6 +23,12 @@ pub enum Compact {}
 pub enum Padded {}
 
 /// One word a slot with the lap in a spare bit: for [`Word`] types, 8 bytes a slot.
+///
+/// A word without a spare bit does not compile:
+/// ```compile_fail,E0080
+/// use flintlock_queues::{Words, spsc};
+/// let (producer, consumer) = spsc::ring_in::<Box<u8>, Words>(8);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Words {}
 

@@ -107,7 +107,7 @@ pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> (Producer<T, L
 /// One thread at a time; nothing blocks, a refused push pauses for a microsecond at most. Dropping
 /// it publishes what was deferred and closes the ring.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let (producer, _consumer) = flintlock_queues::spmc::ring::<u8>(2);
 /// let second = producer.clone();
 /// ```
@@ -147,11 +147,21 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.writer.commit();
     }
 
-    /// Appends from `items` while there is room and makes all of it visible at once; returns how
-    /// many. What is left stays in the iterator.
+    /// Appends from `items` while there is room, and makes everything visible; returns how many.
+    /// What is left stays in the iterator.
     #[inline]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         self.writer.push_batch(items)
+    }
+
+    /// Copies from the front of `items` while there is room, and makes everything visible; returns
+    /// how many.
+    #[inline]
+    pub fn push_slice(&mut self, items: &[T]) -> usize
+    where
+        T: Copy,
+    {
+        self.writer.push_slice(items)
     }
 
     /// Number of items that fit, a power of two.
@@ -236,6 +246,20 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         let mut rest = Rest { consumer: self, claim: &claim, next: 0 };
         while let Some(item) = rest.next() {
             each(item);
+        }
+        claim.count
+    }
+
+    /// Fills the front of `items`, by one claim; returns how many, at most [`CLAIM_MAX`].
+    #[inline]
+    pub fn pop_slice(&mut self, items: &mut [T]) -> usize
+    where
+        T: Copy,
+    {
+        let Ok(claim) = self.claim::<CLAIM_MAX>(items.len()) else { return 0 };
+        for (position, place) in items[..claim.count].iter_mut().enumerate() {
+            // SAFETY: [claim-owner] each position below the count once.
+            *place = unsafe { self.finish(&claim, position) };
         }
         claim.count
     }

@@ -6,7 +6,7 @@ use std::boxed::Box;
 use std::thread;
 use std::vec::Vec;
 
-use crate::mpsc::rings;
+use crate::mpsc::{rings, shared};
 use crate::sync::Window;
 use crate::sync::stop::Gate;
 use crate::{Compact, Layout, Padded, PopError, Words, spmc, spsc};
@@ -226,4 +226,66 @@ fn stopped_answer_producer_hides_nobody() {
     // Published but not announced: it is found without its ready bit.
     rings_producer_stopped::<Words>(Window::Unannounced, 0);
     rings_producer_stopped::<Compact>(Window::Unannounced, 0);
+}
+
+/// The shared ring, and why the answers do not go through it: what lies behind a reservation is
+/// hidden until its producer goes on. Pushes go on meanwhile, and nothing is lost.
+fn shared_producer_stopped<L: Layout<Item>>(window: Window) {
+    let (mut stopped, mut consumer) = shared::ring_in::<Item, L>(CAPACITY);
+    let mut other = stopped.clone();
+    let count = 2 * CAPACITY as u64 - 1;
+    let (_stopped, ()) = with_stopped(
+        window,
+        move || {
+            stopped.push(Box::new(1000)).expect("room");
+            stopped
+        },
+        || {
+            for number in 0..count {
+                other.push(Box::new(number)).expect("ring or list");
+            }
+            assert_eq!(consumer.pop(), Err(PopError::Empty), "hidden behind the reservation");
+            let refused = other.push(Box::new(count)).expect_err("ring and list are full");
+            assert!(refused.is_full() && other.pending() == CAPACITY);
+        },
+    );
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        other.commit();
+        consumer.pop_batch(CAPACITY, |item| seen.push(*item));
+    }
+    assert_eq!(seen.remove(0), 1000, "the reservation was first");
+    assert!(seen.into_iter().eq(0..count), "all, in order");
+}
+
+#[test]
+fn stopped_reservation_hides_what_is_behind_it_and_loses_nothing() {
+    for window in [Window::Reserved, Window::Unstamped] {
+        shared_producer_stopped::<Words>(window);
+        shared_producer_stopped::<Compact>(window);
+        shared_producer_stopped::<Padded>(window);
+    }
+}
+
+/// A producer that finds the ring full waits outside of it: it has reserved nothing, so it can
+/// stop for as long as it likes.
+#[test]
+fn producer_waiting_for_room_reserves_nothing() {
+    let (mut waiting, mut consumer) = shared::ring_in::<Item, Words>(CAPACITY);
+    let mut other = waiting.clone();
+    for number in 0..CAPACITY as u64 {
+        waiting.push(Box::new(number)).expect("room");
+    }
+    waiting.push(Box::new(1000)).expect("the list takes it");
+    assert_eq!(waiting.pending(), 1);
+    // It does nothing from here on, and the others go round the ring.
+    let mut seen = Vec::new();
+    for number in CAPACITY as u64..10 * CAPACITY as u64 {
+        seen.extend(consumer.pop().ok().map(|item| *item));
+        other.push(Box::new(number)).expect("room");
+        assert_eq!(other.pending(), 0);
+    }
+    assert!(seen.into_iter().eq(0..9 * CAPACITY as u64));
+    waiting.commit();
+    assert_eq!(waiting.pending(), 1, "still full");
 }

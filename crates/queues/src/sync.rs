@@ -113,6 +113,8 @@ pub(crate) enum Window {
     Peeked,
     /// A consumer owns slots and has not read or freed them.
     Claimed,
+    /// A producer of the shared ring owns indices and has not filled their slots.
+    Reserved,
     /// Items are published, the ready bit is not set.
     Unannounced,
 }

@@ -196,10 +196,14 @@ unsafe impl Word for Index {
 /// # let _ = READ;
 /// ```
 ///
-/// Too little alignment for the kinds does not compile:
-/// ```compile_fail
+/// Too little alignment for the kinds does not compile, nor do more than 16 kinds:
+/// ```compile_fail,E0080
 /// use flintlock_queues::Tagged;
 /// let job = Tagged::<Box<u8>, 2>::new(1, Box::new(5));
+/// ```
+/// ```compile_fail,E0080
+/// use flintlock_queues::{Index, Tagged};
+/// let job = Tagged::<Index, 17>::new(1, Index::new(5));
 /// ```
 ///
 /// Source: seed 004, "packed job instead of handlers".
@@ -328,7 +332,7 @@ impl<P: Word, const KINDS: usize> fmt::Debug for Tagged<P, KINDS> {
 /// ```
 ///
 /// A variant whose pointee has too little alignment does not compile:
-/// ```compile_fail
+/// ```compile_fail,E0080
 /// flintlock_queues::tagged! {
 ///     pub enum Job { A(Box<u64>), B(Box<u8>) }
 /// }

@@ -5,3 +5,4 @@
 //! Source: seed 004, "IO > Main: the response channel".
 
 pub mod rings;
+pub mod shared;

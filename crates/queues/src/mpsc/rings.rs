@@ -168,11 +168,21 @@ impl<T, L: Layout<T>> Producer<T, L> {
         }
     }
 
-    /// Appends from `items` while there is room and makes all of it visible at once; returns how
-    /// many. What is left stays in the iterator.
+    /// Appends from `items` while there is room, and makes everything visible; returns how many.
+    /// What is left stays in the iterator.
     #[inline]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         self.ring.push_batch(items)
+    }
+
+    /// Copies from the front of `items` while there is room, and makes everything visible; returns
+    /// how many.
+    #[inline]
+    pub fn push_slice(&mut self, items: &[T]) -> usize
+    where
+        T: Copy,
+    {
+        self.ring.push_slice(items)
     }
 
     /// Number of items that fit in this producer's ring, a power of two.
@@ -272,23 +282,21 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// by ring. 0 means empty or closed; [`Consumer::pop`] tells which.
     #[inline]
     pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
-        let mut taken = 0;
-        while taken < max {
-            let wanted = self.burst.min(max - taken);
-            let got = match self.ring_mut(self.current) {
-                Some(ring) if wanted > 0 => ring.pop_batch(wanted, &mut each),
-                _ => 0,
-            };
-            taken += got;
-            self.burst -= got;
-            if got < wanted || self.burst == 0 {
-                if taken < max && self.advance() {
-                    continue;
-                }
-                break;
-            }
-        }
-        taken
+        self.serve(max, |ring, wanted| ring.pop_batch(wanted, &mut each))
+    }
+
+    /// Fills the front of `items`, ring by ring; returns how many.
+    #[inline]
+    pub fn pop_slice(&mut self, items: &mut [T]) -> usize
+    where
+        T: Copy,
+    {
+        let mut filled = 0;
+        self.serve(items.len(), |ring, wanted| {
+            let got = ring.pop_slice(&mut items[filled..filled + wanted]);
+            filled += got;
+            got
+        })
     }
 
     /// Number of items that fit in each ring, a power of two.
@@ -353,6 +361,30 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         let ready = Arc::new(CachePadded::new(AtomicUsize::new(0)));
         self.groups.push(Group { ready, rings: Vec::from([const { None }]) });
         (self.groups.len() - 1) * GROUP
+    }
+
+    /// Lets `take` take up to `max` items in all, in bursts from ring after ring.
+    #[inline(always)]
+    fn serve(
+        &mut self,
+        max: usize,
+        mut take: impl FnMut(&mut spsc::Consumer<T, L>, usize) -> usize,
+    ) -> usize {
+        let mut taken = 0;
+        while taken < max {
+            let wanted = self.burst.min(max - taken);
+            let got = match self.ring_mut(self.current) {
+                Some(ring) if wanted > 0 => take(ring, wanted),
+                _ => 0,
+            };
+            taken += got;
+            self.burst -= got;
+            let goes_on = got == wanted && self.burst > 0;
+            if !goes_on && (taken == max || !self.advance()) {
+                break;
+            }
+        }
+        taken
     }
 
     /// Turns to the next ring that holds something, with a full burst; false if none does.

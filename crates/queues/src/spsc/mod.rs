@@ -90,7 +90,7 @@ pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> (Producer<T, L
 /// One thread at a time; nothing blocks. Dropping it publishes what was deferred and closes the
 /// ring: the consumer gets the rest and then [`PopError::Closed`].
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let (producer, _consumer) = flintlock_queues::spsc::ring::<u8>(2);
 /// let second = producer.clone();
 /// ```
@@ -150,8 +150,8 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.writer.commit()
     }
 
-    /// Appends from `items` while there is room and makes all of it visible at once; returns how
-    /// many. What is left stays in the iterator: no item is taken out that cannot be appended.
+    /// Appends from `items` while there is room, and makes everything visible; returns how many.
+    /// What is left stays in the iterator: no item is taken out that cannot be appended.
     ///
     /// # Examples
     /// ```
@@ -165,13 +165,14 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.writer.push_batch(items)
     }
 
-    /// Copies from the front of `items` while there is room; returns how many.
+    /// Copies from the front of `items` while there is room, and makes everything visible; returns
+    /// how many. The fastest way in, for batches of 16 or more.
     #[inline]
     pub fn push_slice(&mut self, items: &[T]) -> usize
     where
         T: Copy,
     {
-        self.writer.push_batch(&mut items.iter().copied())
+        self.writer.push_slice(items)
     }
 
     /// Number of items that fit, a power of two.
@@ -231,13 +232,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// be: the producer is gone and everything it published was taken.
     #[inline]
     pub fn pop(&mut self) -> Result<T, PopError> {
-        match self.take() {
-            Some(item) => {
-                self.give_back_room();
-                Ok(item)
-            }
-            None => self.pop_slow(),
-        }
+        self.take().map_or_else(|| self.pop_slow(), Ok)
     }
 
     /// Takes up to `max` items in order and hands each to `each`; returns how many. The room is
@@ -254,13 +249,27 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// ```
     #[inline]
     pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
-        let first = self.head;
-        let batch = GiveBack(self);
-        while batch.0.head.wrapping_sub(first) < max {
-            let Some(item) = batch.0.take() else { break };
-            each(item);
+        let mut batch = Batch { head: self.head, consumer: self };
+        let first = batch.head;
+        loop {
+            let taken = batch.head.wrapping_sub(first);
+            // SAFETY: [consumer-alive] the ring is alive.
+            let (segment, mut place) =
+                unsafe { batch.consumer.slots.segment(batch.head, max - taken) };
+            for slot in segment {
+                // SAFETY: [consumer-owner] the only consumer, and the head moves on with it.
+                let Some(item) = (unsafe { slot.take(place) }) else {
+                    return batch.head.wrapping_sub(first);
+                };
+                place = place.next();
+                batch.head = place.index;
+                each(item);
+            }
+            // The row ended with the buffer, and goes on at its start.
+            if batch.head.wrapping_sub(first) == max {
+                return max;
+            }
         }
-        batch.0.head.wrapping_sub(first)
     }
 
     /// Fills the front of `items`; returns how many.
@@ -269,12 +278,25 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     where
         T: Copy,
     {
-        let mut places = items.iter_mut();
-        self.pop_batch(places.len(), |item| {
-            if let Some(place) = places.next() {
-                *place = item;
+        let mut count = 0;
+        while count < items.len() {
+            // SAFETY: [consumer-alive] the ring is alive.
+            let (segment, mut place) =
+                unsafe { self.slots.segment(self.head, items.len() - count) };
+            let first = count;
+            for (slot, room) in segment.iter().zip(&mut items[first..]) {
+                // SAFETY: [consumer-owner] the only consumer, and the head moves on below.
+                let Some(item) = (unsafe { slot.take(place) }) else { break };
+                *room = item;
+                place = place.next();
+                count += 1;
             }
-        })
+            self.give_back_room(place.index);
+            if count - first < segment.len() {
+                break;
+            }
+        }
+        count
     }
 
     /// Number of items that fit, a power of two.
@@ -310,7 +332,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.ring.ends.producer_gone.load(S2.acquire())
     }
 
-    /// Moves the next item out of its slot, if there is one, without giving back the room.
+    /// Moves the next item out of its slot, if there is one, and gives back the room.
     #[inline(always)]
     fn take(&mut self) -> Option<T> {
         // SAFETY: [consumer-alive] the ring is alive.
@@ -318,15 +340,17 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         // SAFETY: [consumer-owner] the only consumer, and the head moves on with each item.
         let item = unsafe { slot.take(place) };
         if item.is_some() {
-            self.head = self.head.wrapping_add(1);
+            self.give_back_room(place.next().index);
         }
         item
     }
 
+    /// Moves the head to `head`, for the producer to see.
     #[inline(always)]
-    fn give_back_room(&self) {
+    fn give_back_room(&mut self, head: usize) {
+        self.head = head;
         // ORDERING: S1
-        self.ring.ends.head.store(self.head, S1.release());
+        self.ring.ends.head.store(head, S1.release());
     }
 
     #[cold]
@@ -335,19 +359,20 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             return Err(PopError::Empty);
         }
         // Closed was seen after the slot: what the producer published in between is visible now.
-        let item = self.take().ok_or(PopError::Closed)?;
-        self.give_back_room();
-        Ok(item)
+        self.take().ok_or(PopError::Closed)
     }
 }
 
-/// Gives back the room of a batch, also when the caller's closure panics.
-struct GiveBack<'a, T, L: Layout<T>>(&'a mut Consumer<T, L>);
+/// The head of a batch; its room is given back at the end, also when the caller's closure panics.
+struct Batch<'a, T, L: Layout<T>> {
+    head: usize,
+    consumer: &'a mut Consumer<T, L>,
+}
 
-impl<T, L: Layout<T>> Drop for GiveBack<'_, T, L> {
+impl<T, L: Layout<T>> Drop for Batch<'_, T, L> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.0.give_back_room();
+        self.consumer.give_back_room(self.head);
     }
 }
 

@@ -28,6 +28,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
+use core::slice;
 
 use crossbeam_utils::CachePadded;
 
@@ -41,18 +42,27 @@ const C1: Edge = Edge::new("C1");
 /// Freeing of a sequenced cell by one of several consumers.
 const C2: Edge = Edge::new("C2");
 
-/// The slot of `index` within a buffer: position by mask, lap by the bit above it.
+/// An index with what its slot needs to know about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    index: usize,
-    mask: usize,
-    turn: u32,
+    /// The index.
+    pub index: usize,
+    /// Number of slots.
+    capacity: usize,
+    /// The index turned so that the lowest bit that counts laps stands at the slot's lap bit.
+    lap: usize,
 }
 
 impl Place {
-    /// The smallest index after this one that uses the same slot.
-    fn next_lap(self) -> usize {
-        self.index.wrapping_add(self.mask).wrapping_add(1)
+    fn new(index: usize, mask: usize, turn: u32) -> Self {
+        Self { index, capacity: mask + 1, lap: index.rotate_right(turn) }
+    }
+
+    /// The place after this one, if both are in the same segment.
+    #[inline(always)]
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self { index: self.index.wrapping_add(1), ..self }
     }
 }
 
@@ -130,7 +140,7 @@ impl<T: Word> LapSlot<T> {
     /// The lap bit of a word filled for `place`: set in even laps, so null is vacant at first.
     #[inline(always)]
     fn stamp(place: Place) -> usize {
-        !place.index.rotate_right(place.turn) & Self::LAP
+        !place.lap & Self::LAP
     }
 
     /// The word without the lap bit, if it was filled for `place`.
@@ -275,7 +285,7 @@ impl<T> Slot<T> for Cell<T> {
             unsafe { (*payload).assume_init_read() }
         });
         // ORDERING: C2
-        self.sequence.store(place.next_lap(), C2.release());
+        self.sequence.store(place.index.wrapping_add(place.capacity), C2.release());
         item
     }
 }
@@ -361,7 +371,7 @@ impl<T, S: Slot<T>> Buffer<T, S> {
         let slots: Box<[S]> = (0..capacity)
             .map(|position| {
                 let index = first.wrapping_add(position.wrapping_sub(first) & mask);
-                S::vacant(Place { index, mask, turn })
+                S::vacant(Place::new(index, mask, turn))
             })
             .collect();
         let slots = NonNull::from(Box::leak(slots)).cast();
@@ -426,7 +436,22 @@ impl<S> Slots<S> {
         // SAFETY: [buffer-owned] the masked index is below the capacity, and the caller keeps the
         // buffer alive.
         let slot = unsafe { self.slots.add(index & self.mask).as_ref() };
-        (slot, Place { index, mask: self.mask, turn: self.turn })
+        (slot, Place::new(index, self.mask, self.turn))
+    }
+
+    /// The slots from the one of `index` on that lie in a row, at most `count`, with the place of
+    /// the first: a *segment* does not go round, so one lap holds for all of it.
+    ///
+    /// # Safety
+    /// As [`Slots::at`].
+    #[inline(always)]
+    pub unsafe fn segment<'a>(&self, index: usize, count: usize) -> (&'a [S], Place) {
+        let position = index & self.mask;
+        let count = count.min(self.capacity() - position);
+        // SAFETY: [buffer-owned] position + count is at most the capacity, and the caller keeps
+        // the buffer alive.
+        let slots = unsafe { slice::from_raw_parts(self.slots.add(position).as_ptr(), count) };
+        (slots, Place::new(index, self.mask, self.turn))
     }
 
     /// How many items are published in a row from `index` on, at most the capacity. A hint: it

@@ -1,0 +1,232 @@
+//! The shared ring for those who count: every push has its room proven beforehand.
+//!
+//! Owns the count of credits, on the consumer's thread; never blocks. There is no other way to
+//! push to such a ring, so the count is complete.
+//!
+//! # Why a credit is proof
+//! The consumer gives out at most as many credits as there are slots, and gets one back with each
+//! item it takes, after the head has moved past it. Reservations not taken are therefore never
+//! more than the capacity, counted from the head at the time any of their credits was given; the
+//! credit reaches the producer by some hand-over, and with it that head. So the slot of the next
+//! reservation is vacant, and the producer sees that it is.
+
+use core::fmt;
+
+use super::{Consumer, Producer};
+use crate::{Compact, Layout, PopError};
+
+/// Leave to push one item. Moves with the job that will be answered.
+///
+/// Any thread. A credit that is dropped is room that nobody can use any more: give it back by
+/// [`CreditConsumer::refund`] if the push is not going to happen.
+#[derive(Debug)]
+#[must_use = "a dropped credit is room lost for good"]
+pub struct Credit {
+    /// Which ring it is for: the address of the shared part, which lives as long as any handle.
+    ring: usize,
+}
+
+/// Makes a ring of the [`Compact`] layout in which each push takes a [`Credit`] and cannot fail.
+///
+/// `capacity` is rounded up to a power of two.
+///
+/// # Panics
+/// If `capacity` is 0 or 1, or too large to allocate.
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::mpsc::shared;
+///
+/// let (mut worker, mut main) = shared::credited::<u32>(2);
+/// let first = main.credit().expect("two slots, two credits");
+/// let second = main.credit().expect("two slots, two credits");
+/// assert!(main.credit().is_none(), "no third job is given out");
+/// worker.push(first, 10);
+/// worker.push(second, 20);
+/// assert_eq!(main.pop(), Ok(10));
+/// assert!(main.credit().is_some());
+/// ```
+#[must_use]
+pub fn credited<T>(capacity: usize) -> (CreditProducer<T>, CreditConsumer<T>) {
+    credited_in(capacity)
+}
+
+/// As [`credited`], in the layout `L`.
+///
+/// # Panics
+/// If `capacity` is 0 or 1, or too large to allocate.
+#[must_use]
+pub fn credited_in<T, L: Layout<T>>(
+    capacity: usize,
+) -> (CreditProducer<T, L>, CreditConsumer<T, L>) {
+    let (producer, consumer) = super::ring_in(capacity);
+    (CreditProducer { producer }, CreditConsumer { consumer, given: 0 })
+}
+
+/// A producing end whose pushes cannot fail; clone it for each producer.
+///
+/// One thread at a time; nothing blocks or allocates.
+pub struct CreditProducer<T, L: Layout<T> = Compact> {
+    producer: Producer<T, L>,
+}
+
+impl<T, L: Layout<T>> CreditProducer<T, L> {
+    /// Appends `item` and makes it visible.
+    ///
+    /// # Panics
+    /// If the credit is for another ring; item and credit are dropped, nothing is reserved.
+    #[inline]
+    pub fn push(&mut self, credit: Credit, item: T) {
+        assert_eq!(credit.ring, self.producer.ring_id(), "the credit is for another ring");
+        self.producer.push_credited(item);
+        debug_assert_eq!(self.producer.pending(), 0, "a credit proves room");
+    }
+
+    /// Executes the one `SeqCst` fence of a batch of pushes.
+    ///
+    /// After it, look whether the consumer has announced that it sleeps: either it sees the items
+    /// or you see the announcement. Without anything pushed since the last commit it does nothing.
+    #[inline]
+    pub fn commit(&mut self) {
+        self.producer.commit();
+    }
+
+    /// Number of items that fit, a power of two.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.producer.capacity()
+    }
+
+    /// Whether the consumer is gone.
+    #[inline]
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.producer.is_closed()
+    }
+}
+
+impl<T, L: Layout<T>> Clone for CreditProducer<T, L> {
+    fn clone(&self) -> Self {
+        Self { producer: self.producer.clone() }
+    }
+}
+
+impl<T, L: Layout<T>> fmt::Debug for CreditProducer<T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreditProducer").field("producer", &self.producer).finish()
+    }
+}
+
+/// The consuming end, which gives out the credits.
+///
+/// One thread at a time; nothing blocks or allocates.
+pub struct CreditConsumer<T, L: Layout<T> = Compact> {
+    consumer: Consumer<T, L>,
+    /// Credits given out and not come back, with an item or by a refund.
+    given: usize,
+}
+
+impl<T, L: Layout<T>> CreditConsumer<T, L> {
+    /// Leave for one push; none if as many are out as there are slots.
+    #[inline]
+    #[must_use]
+    pub fn credit(&mut self) -> Option<Credit> {
+        if self.given == self.consumer.capacity() {
+            return None;
+        }
+        self.given += 1;
+        Some(Credit { ring: self.consumer.ring_id() })
+    }
+
+    /// Takes back a credit that was not used.
+    ///
+    /// # Panics
+    /// If the credit is for another ring.
+    pub fn refund(&mut self, credit: Credit) {
+        assert_eq!(credit.ring, self.consumer.ring_id(), "the credit is for another ring");
+        self.came_back(1);
+    }
+
+    /// Credits that are out: items not taken, and pushes to come.
+    #[inline]
+    #[must_use]
+    pub fn given(&self) -> usize {
+        self.given
+    }
+
+    /// Takes the oldest item, and with it its credit.
+    ///
+    /// # Errors
+    /// As [`Consumer::pop`].
+    #[inline]
+    pub fn pop(&mut self) -> Result<T, PopError> {
+        let item = self.consumer.pop()?;
+        self.came_back(1);
+        Ok(item)
+    }
+
+    /// Takes up to `max` items in order, with their credits, and hands each to `each`; returns how
+    /// many. 0 means empty or closed; [`CreditConsumer::pop`] tells which.
+    #[inline]
+    pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
+        let mut batch = Batch { consumer: self, taken: 0 };
+        let Batch { consumer, taken } = &mut batch;
+        consumer.consumer.pop_batch(max, |item| {
+            *taken += 1;
+            each(item);
+        })
+    }
+
+    fn came_back(&mut self, count: usize) {
+        // A credit that outlived its ring may be taken for one of this ring's, if that lies at the
+        // same address; then more come back than were given.
+        self.given = self.given.saturating_sub(count);
+    }
+
+    /// Number of items that fit, a power of two.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.consumer.capacity()
+    }
+
+    /// Items that can be taken now, a hint.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.consumer.len()
+    }
+
+    /// Whether nothing can be taken now; for parking as [`Consumer::is_empty`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.consumer.is_empty()
+    }
+
+    /// Whether every producer is gone; items may be left.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.consumer.is_closed()
+    }
+}
+
+/// Counts the credits of a batch after its room was given back, also if the closure panics.
+struct Batch<'a, T, L: Layout<T>> {
+    consumer: &'a mut CreditConsumer<T, L>,
+    taken: usize,
+}
+
+impl<T, L: Layout<T>> Drop for Batch<'_, T, L> {
+    fn drop(&mut self) {
+        self.consumer.came_back(self.taken);
+    }
+}
+
+impl<T, L: Layout<T>> fmt::Debug for CreditConsumer<T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreditConsumer")
+            .field("consumer", &self.consumer)
+            .field("given", &self.given)
+            .finish()
+    }
+}

@@ -1,0 +1,374 @@
+//! The producing ends: reservation, ticket and pending list.
+//!
+//! Owns what one producer knows and has not delivered; one thread at a time; never blocks. It must
+//! not reserve a slot for which it has no item in hand.
+#![expect(unsafe_code, reason = "items are moved into slots that another thread reads")]
+
+use alloc::collections::VecDeque;
+use core::fmt;
+use core::mem;
+use core::ptr;
+
+use super::orphan::{Orphan, Ticket};
+use super::{R1, R2, SharedRing};
+use crate::sync::slot::{Slot, Slots};
+use crate::sync::{Arc, Edge, Ordering, Window, window};
+use crate::{Compact, Layout, PushError};
+
+/// The one `SeqCst` fence of a batch.
+const R4: Edge = Edge::new("R4");
+
+/// A producing end; clone it for each producer.
+///
+/// One thread at a time; nothing blocks. What a push accepts may wait in this producer's pending
+/// list (see the module text), where only this producer moves it on: call [`Producer::commit`] at
+/// the end of a batch, and again while [`Producer::pending`] is not 0. Dropping the producer hands
+/// the rest to the consumer.
+///
+/// Invariants. `[reserve-owner]` Whoever got index `i` from the increment of the tail is the only
+/// one to fill the slot for `i`. `[reserve-vacant]` The slot of `i` is vacant for `i` once the head
+/// is above `i - capacity`. `[producer-alive]` `slots` is the view of the buffer of `ring`, which
+/// is kept alive. `[ticket-items]` There are at least as many pending items as indices in the
+/// ticket, and the first ones belong to it.
+pub struct Producer<T, L: Layout<T> = Compact> {
+    slots: Slots<L::Slot>,
+    /// The head as last seen; it only grows, so what was vacant is vacant.
+    head_seen: usize,
+    /// The tail as last seen: no index of this producer is at or above it.
+    tail_seen: usize,
+    ticket: Ticket,
+    /// Items accepted and not in the ring, in order.
+    pending: VecDeque<T>,
+    /// Something was pushed since the last fence.
+    is_unfenced: bool,
+    ring: SharedRing<T, L>,
+}
+
+impl<T, L: Layout<T>> Producer<T, L> {
+    pub(super) fn new(ring: SharedRing<T, L>, first: usize) -> Self {
+        Self {
+            slots: ring.slots(),
+            head_seen: first,
+            tail_seen: first,
+            ticket: Ticket::NONE,
+            pending: VecDeque::new(),
+            is_unfenced: false,
+            ring,
+        }
+    }
+
+    /// Appends `item` and makes it visible, with everything pending before it, as far as there is
+    /// room; what does not fit waits in the pending list, in order.
+    ///
+    /// # Errors
+    /// [`PushError::Full`] if the pending list holds [`Producer::capacity`] items and none could
+    /// be moved on; [`PushError::Closed`] if the consumer is gone and no room is known. The item
+    /// comes back and nothing is changed.
+    #[inline]
+    pub fn push(&mut self, item: T) -> Result<(), PushError<T>> {
+        self.is_unfenced = true;
+        if !self.pending.is_empty() || !self.expects_room() {
+            return self.push_slow(item);
+        }
+        self.reserve_and_fill(item);
+        Ok(())
+    }
+
+    /// Appends `item` to the pending list without making it visible; [`Producer::commit`], any
+    /// [`Producer::push`], a full list and the drop of the producer move the list on, by one
+    /// reservation for all that fits.
+    ///
+    /// # Errors
+    /// As [`Producer::push`].
+    pub fn push_deferred(&mut self, item: T) -> Result<(), PushError<T>> {
+        self.is_unfenced = true;
+        if self.pending.len() >= self.capacity() {
+            return self.push_slow(item);
+        }
+        self.pending.push_back(item);
+        Ok(())
+    }
+
+    /// Makes what is pending visible, as far as there is room, and executes the one `SeqCst` fence
+    /// of the batch.
+    ///
+    /// After it, look whether the consumer has announced that it sleeps: either it sees the items
+    /// or you see the announcement. Without anything pushed since the last commit there is no
+    /// fence.
+    #[inline]
+    pub fn commit(&mut self) {
+        self.flush();
+        if mem::replace(&mut self.is_unfenced, false) {
+            // ORDERING: R4
+            R4.fence("commit");
+        }
+        // What did not fit is published later, and needs a fence then.
+        self.is_unfenced = !self.pending.is_empty();
+    }
+
+    /// Appends from `items` while they are accepted (visible or pending); returns how many. What
+    /// is left stays in the iterator.
+    pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
+        let mut count = 0;
+        self.flush();
+        loop {
+            // Items first, reservation afterwards: an iterator may end earlier than it says.
+            let room = self.capacity() - self.pending.len().min(self.capacity());
+            let before = self.pending.len();
+            self.pending.extend(items.take(room.min(BATCH_MAX)));
+            let more = self.pending.len() - before;
+            self.is_unfenced |= more > 0;
+            self.flush();
+            count += more;
+            if more == 0 {
+                return count;
+            }
+        }
+    }
+
+    /// Copies from the front of `items` while they are accepted (visible or pending), reserving
+    /// once for all that fits; returns how many.
+    #[inline]
+    pub fn push_slice(&mut self, items: &[T]) -> usize
+    where
+        T: Copy,
+    {
+        self.is_unfenced |= !items.is_empty();
+        self.flush();
+        let mut direct = 0;
+        if self.pending.is_empty() {
+            direct = self.room(items.len());
+            self.reserve_and_copy(&items[..direct]);
+        }
+        let rest = &items[direct..];
+        let accepted = rest.len().min(self.capacity().saturating_sub(self.pending.len()));
+        self.pending.extend(&rest[..accepted]);
+        direct + accepted
+    }
+
+    /// Number of items that fit in the ring, a power of two, and in the pending list.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// Items this producer has accepted that are not in the ring yet.
+    #[inline]
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Items and reservations of all producers in the ring, a hint; what is pending is not in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let tail = self.ring.tail.load(Ordering::Relaxed);
+        tail.wrapping_sub(self.ring.reader.head.load(Ordering::Relaxed)).min(self.capacity())
+    }
+
+    /// Whether [`Producer::len`] is 0.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the consumer is gone.
+    #[inline]
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        // Nothing is read on the strength of this, so nothing has to be published by it.
+        self.ring.reader.gone.load(Ordering::Relaxed)
+    }
+
+    /// Appends where a credit proves room. Should it prove nothing, the item waits with a ticket.
+    #[inline]
+    pub(super) fn push_credited(&mut self, item: T) {
+        self.is_unfenced = true;
+        self.flush();
+        self.reserve_and_fill(item);
+    }
+
+    /// Tells rings apart.
+    #[inline]
+    pub(super) fn ring_id(&self) -> usize {
+        ptr::from_ref(&*self.ring).addr()
+    }
+
+    /// Reserves the next index for `item`. With no room after all, it waits with the ticket.
+    #[inline]
+    fn reserve_and_fill(&mut self, item: T) {
+        let index = self.ring.tail.fetch_add(1, Ordering::Relaxed);
+        self.tail_seen = index.wrapping_add(1);
+        window(Window::Reserved);
+        if self.is_vacant(index) {
+            // SAFETY: [reserve-owner] [reserve-vacant] just reserved, and vacant.
+            unsafe { self.fill(index, item) };
+        } else {
+            self.ticket = Ticket { next: index, end: self.tail_seen };
+            self.pending.push_back(item);
+        }
+    }
+
+    /// Reserves for all of `items` at once. What finds no room after all waits with the ticket.
+    fn reserve_and_copy(&mut self, items: &[T])
+    where
+        T: Copy,
+    {
+        if items.is_empty() {
+            return;
+        }
+        let mut index = self.ring.tail.fetch_add(items.len(), Ordering::Relaxed);
+        self.tail_seen = index.wrapping_add(items.len());
+        window(Window::Reserved);
+        for (done, item) in items.iter().enumerate() {
+            if !self.is_vacant(index) {
+                self.ticket = Ticket { next: index, end: self.tail_seen };
+                self.pending.extend(&items[done..]);
+                return;
+            }
+            // SAFETY: [reserve-owner] [reserve-vacant] just reserved, and vacant.
+            unsafe { self.fill(index, *item) };
+            index = index.wrapping_add(1);
+        }
+    }
+
+    /// Behind pending items, or without known room.
+    #[cold]
+    fn push_slow(&mut self, item: T) -> Result<(), PushError<T>> {
+        if self.is_closed() {
+            return Err(PushError::Closed(item));
+        }
+        self.flush();
+        if self.pending.is_empty() && self.room(1) > 0 {
+            self.reserve_and_fill(item);
+        } else if self.pending.len() < self.capacity() {
+            self.pending.push_back(item);
+        } else {
+            return Err(PushError::Full(item));
+        }
+        Ok(())
+    }
+
+    /// Moves on what is pending: first into the slots of the ticket, then by new reservations.
+    #[inline]
+    fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            self.flush_slow();
+        }
+    }
+
+    #[cold]
+    fn flush_slow(&mut self) {
+        loop {
+            while !self.ticket.is_used_up() {
+                if !self.is_vacant(self.ticket.next) {
+                    return;
+                }
+                let item = self.pending.pop_front().expect("a ticket has its items pending");
+                // SAFETY: [reserve-owner] [reserve-vacant] reserved by the ticket, and vacant.
+                unsafe { self.fill(self.ticket.next, item) };
+                self.ticket.next = self.ticket.next.wrapping_add(1);
+            }
+            let count = self.room(self.pending.len());
+            if count == 0 {
+                return;
+            }
+            let next = self.ring.tail.fetch_add(count, Ordering::Relaxed);
+            self.tail_seen = next.wrapping_add(count);
+            self.ticket = Ticket { next, end: self.tail_seen };
+            window(Window::Reserved);
+        }
+    }
+
+    /// Whether it is worth reserving without asking: by what is known, the ring is less than half
+    /// full. Wrong guesses cost a ticket, not an item.
+    #[inline]
+    fn expects_room(&mut self) -> bool {
+        let used = self.tail_seen.wrapping_sub(self.head_seen);
+        // Behind the head means that the others are far ahead: nothing is known.
+        used < self.capacity() / 2 || self.room(1) > 0
+    }
+
+    /// How many of `wanted` items have room now, by the shared counters; others may reserve it
+    /// first.
+    fn room(&mut self, wanted: usize) -> usize {
+        self.look_at_head();
+        let tail = self.ring.tail.load(Ordering::Relaxed);
+        let used = tail.wrapping_sub(self.head_seen);
+        self.tail_seen = tail;
+        wanted.min(self.capacity().saturating_sub(used))
+    }
+
+    #[inline(always)]
+    fn is_vacant(&mut self, index: usize) -> bool {
+        let capacity = self.capacity();
+        if index.wrapping_sub(self.head_seen) < capacity {
+            return true;
+        }
+        self.look_at_head();
+        index.wrapping_sub(self.head_seen) < capacity
+    }
+
+    fn look_at_head(&mut self) {
+        // ORDERING: R1
+        self.head_seen = self.ring.reader.head.load(R1.acquire());
+    }
+
+    /// Writes and publishes the slot of `index`.
+    ///
+    /// # Safety
+    /// `index` is reserved by this producer, not filled yet, and vacant.
+    #[inline(always)]
+    unsafe fn fill(&self, index: usize, item: T) {
+        // SAFETY: [producer-alive] the ring is alive.
+        let (slot, place) = unsafe { self.slots.at(index) };
+        // SAFETY: [reserve-owner] [reserve-vacant] the caller's duty, passed on.
+        let held = unsafe { slot.write(place, item) };
+        window(Window::Unstamped);
+        // SAFETY: [reserve-owner] just written for this place.
+        unsafe { slot.publish(place, held) };
+    }
+}
+
+/// Most items that an iterator's batch collects before reserving for them.
+const BATCH_MAX: usize = 64;
+
+impl<T, L: Layout<T>> Clone for Producer<T, L> {
+    /// Another producer, with nothing pending.
+    fn clone(&self) -> Self {
+        self.ring.rare.producers.fetch_add(1, Ordering::Relaxed);
+        let mut clone = Self::new(Arc::clone(&self.ring), self.head_seen);
+        clone.tail_seen = self.tail_seen;
+        clone
+    }
+}
+
+impl<T, L: Layout<T>> Drop for Producer<T, L> {
+    fn drop(&mut self) {
+        self.flush();
+        if !self.pending.is_empty() {
+            let items = mem::take(&mut self.pending);
+            let orphan = Orphan { ticket: self.ticket, after: self.tail_seen, items };
+            self.ring.rare.orphans.append(orphan);
+        }
+        // ORDERING: R2
+        self.ring.rare.producers.fetch_sub(1, R2.release());
+    }
+}
+
+// SAFETY: [reserve-owner] a producer owns what it reserved and what is pending, on any thread.
+unsafe impl<T: Send, L: Layout<T>> Send for Producer<T, L> {}
+// SAFETY: [reserve-owner] a shared producer only reads counters, and can be cloned.
+unsafe impl<T: Send, L: Layout<T>> Sync for Producer<T, L> {}
+
+impl<T, L: Layout<T>> fmt::Debug for Producer<T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("capacity", &self.capacity())
+            .field("len", &self.len())
+            .field("pending", &self.pending())
+            .field("is_closed", &self.is_closed())
+            .finish()
+    }
+}
