@@ -1,0 +1,191 @@
+//! What the documentation refuses is refused. Misuse that the type system refuses stands as
+//! `compile_fail` examples beside the items: a second producer (`spsc::Producer`,
+//! `spmc::Producer`), too little alignment (`Tagged`, `tagged!`, `Words`), too many kinds.
+#![cfg(not(any(loom, shuttle)))]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use flintlock_queues::mpsc::{rings, shared};
+use flintlock_queues::{Compact, Index, Padded, PopError, PushError, Tagged, Words, spmc, spsc};
+
+/// The message of the panic that `work` ends with.
+fn panic_of<R>(work: impl FnOnce() -> R) -> String {
+    let result = catch_unwind(AssertUnwindSafe(work));
+    let payload = result.err().expect("a refusal by panic");
+    let text = payload.downcast_ref::<String>().cloned();
+    text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .expect("a panic with a message")
+}
+
+#[test]
+fn capacities_below_two_are_refused() {
+    type Make = fn(usize);
+    let makers: [Make; 9] = [
+        |capacity| drop(spsc::ring::<u8>(capacity)),
+        |capacity| drop(spsc::ring_in::<Index, Words>(capacity)),
+        |capacity| drop(spmc::ring::<u8>(capacity)),
+        |capacity| drop(spmc::ring_in::<u8, Padded>(capacity)),
+        |capacity| drop(rings::ring::<u8>(capacity)),
+        |capacity| drop(rings::ring_in::<Index, Words>(capacity)),
+        |capacity| drop(shared::ring::<u8>(capacity)),
+        |capacity| drop(shared::credited::<u8>(capacity)),
+        |capacity| drop(shared::credited_in::<Index, Words>(capacity)),
+    ];
+    for make in makers {
+        for capacity in [0, 1] {
+            let message = panic_of(|| make(capacity));
+            assert_eq!(message, format!("the capacity of a ring is at least 2, not {capacity}"));
+        }
+        assert_eq!(panic_of(|| make(usize::MAX)), "capacity overflow");
+        make(2);
+    }
+}
+
+#[test]
+fn capacities_are_rounded_up_to_powers_of_two() {
+    for (asked, given) in [(2, 2), (3, 4), (4, 4), (5, 8), (1000, 1024), (1025, 2048)] {
+        assert_eq!(spsc::ring::<u8>(asked).0.capacity(), given);
+        assert_eq!(spmc::ring_in::<Index, Words>(asked).1.capacity(), given);
+        assert_eq!(rings::ring::<u8>(asked).capacity(), given);
+        assert_eq!(shared::ring_in::<u8, Padded>(asked).0.capacity(), given);
+    }
+}
+
+#[test]
+fn popping_after_close_is_an_error_of_its_own() {
+    let (mut producer, mut consumer) = spsc::ring::<u8>(2);
+    assert_eq!(consumer.pop(), Err(PopError::Empty));
+    producer.push_deferred(1).expect("room");
+    drop(producer);
+    assert_eq!(consumer.pop(), Ok(1), "what was deferred is published on the way out");
+    for _ in 0..3 {
+        assert_eq!(consumer.pop(), Err(PopError::Closed));
+        assert_eq!(consumer.pop_batch(4, drop), 0);
+    }
+
+    let (producer, mut consumer) = spmc::ring_in::<Index, Words>(2);
+    drop(producer);
+    assert_eq!(consumer.pop(), Err(PopError::Closed));
+    assert_eq!(consumer.clone().pop(), Err(PopError::Closed));
+
+    let mut consumer = rings::ring::<u8>(2);
+    assert_eq!(consumer.pop(), Err(PopError::Closed), "no producer yet");
+    let producer = consumer.add_producer();
+    assert_eq!(consumer.pop(), Err(PopError::Empty));
+    drop(producer);
+    assert_eq!(consumer.pop(), Err(PopError::Closed));
+
+    let (producer, mut consumer) = shared::ring::<u8>(2);
+    let other = producer.clone();
+    drop(producer);
+    assert_eq!(consumer.pop(), Err(PopError::Empty));
+    drop(other);
+    assert_eq!(consumer.pop(), Err(PopError::Closed));
+}
+
+#[test]
+fn pushing_without_a_consumer_ends_in_closed() {
+    let (mut producer, consumer) = spsc::ring::<u32>(4);
+    drop(consumer);
+    assert!(producer.is_closed(), "told at any time");
+    let refused = (0..10).find_map(|item| producer.push(item).err()).expect("room ends");
+    assert_eq!(refused, PushError::Closed(4), "by the end of the room that was known");
+    assert!(refused.is_closed() && !refused.is_full());
+
+    let (mut producer, consumer) = spmc::ring::<u32>(4);
+    let other = consumer.clone();
+    drop(consumer);
+    assert!(!producer.is_closed());
+    drop(other);
+    assert!(producer.is_closed());
+    let refused = (0..10).find_map(|item| producer.push(item).err()).expect("room ends");
+    assert!(refused.is_closed());
+
+    let mut consumer = rings::ring::<u32>(4);
+    let mut producer = consumer.add_producer();
+    drop(consumer);
+    let refused = (0..10).find_map(|item| producer.push(item).err()).expect("room ends");
+    assert!(refused.is_closed());
+
+    let (mut producer, consumer) = shared::ring::<u32>(4);
+    drop(consumer);
+    let refused = (0..10).find_map(|item| producer.push(item).err()).expect("room ends");
+    assert!(refused.is_closed());
+    let refused = (0..10).find_map(|item| producer.push_deferred(item).err());
+    assert!(refused.is_none_or(|refused| refused.is_closed()));
+}
+
+#[test]
+fn a_full_list_refuses_and_changes_nothing() {
+    let (mut producer, mut consumer) = shared::ring::<u32>(2);
+    for item in 0..4 {
+        producer.push(item).expect("two in the ring, two in the list");
+    }
+    assert_eq!(producer.push(4), Err(PushError::Full(4)));
+    assert_eq!(producer.push_deferred(4), Err(PushError::Full(4)));
+    assert_eq!(producer.push_slice(&[4, 5]), 0);
+    assert_eq!(producer.push_batch(&mut [4, 5].into_iter()), 0);
+    assert_eq!((producer.len(), producer.pending()), (2, 2));
+    let mut got = Vec::new();
+    for _ in 0..4 {
+        got.extend(consumer.pop());
+        producer.commit();
+    }
+    assert_eq!(got, [0, 1, 2, 3]);
+}
+
+#[test]
+fn credits_are_for_their_own_ring() {
+    let (mut worker, mut main) = shared::credited::<u32>(2);
+    let (mut stranger, mut other_main) = shared::credited::<u32>(2);
+    let credit = main.credit().expect("an empty ring gives credit");
+    let message = panic_of(|| stranger.push(credit, 1));
+    assert!(message.contains("the credit is for another ring"), "{message}");
+    let credit = main.credit().expect("the second one");
+    let message = panic_of(|| other_main.refund(credit));
+    assert!(message.contains("the credit is for another ring"), "{message}");
+    assert!(main.credit().is_none(), "both credits are gone with the panics");
+    assert_eq!(main.pop(), Err(PopError::Empty), "and nothing was reserved");
+
+    let credit = other_main.credit().expect("nothing was taken from this one");
+    other_main.refund(credit);
+    assert_eq!(other_main.given(), 0);
+    worker.commit();
+}
+
+#[test]
+fn kinds_and_indices_have_limits() {
+    assert!(panic_of(|| Tagged::<Index, 4>::new(4, Index::new(0))).contains("kind 4"));
+    assert!(Tagged::<Index, 4>::new(3, Index::MAX).into_parts() == (3, Index::MAX));
+    let message = panic_of(|| Index::new(Index::MAX.value() + 1));
+    assert!(message.contains("does not fit"), "{message}");
+}
+
+/// An iterator that panics in the middle of a batch: what came before is in the ring, in order,
+/// and the ring goes on.
+#[test]
+fn a_panic_in_a_batch_loses_nothing_that_was_pushed() {
+    let (mut producer, mut consumer) = spsc::ring_in::<Box<u32>, Compact>(8);
+    let mut items = (0..8).map(|item| if item == 3 { panic!("three") } else { Box::new(item) });
+    assert_eq!(panic_of(|| producer.push_batch(&mut items)), "three");
+    producer.push(Box::new(100)).expect("room");
+    let mut got = Vec::new();
+    let panicked = panic_of(|| {
+        consumer.pop_batch(8, |item| {
+            got.push(*item);
+            assert_ne!(*item, 1, "one");
+        });
+    });
+    assert!(panicked.contains("one"));
+    assert_eq!(consumer.pop_batch(8, |item| got.push(*item)), 2);
+    assert_eq!(got, [0, 1, 2, 100]);
+    assert_eq!(producer.push_batch(&mut (0..9).map(Box::new)), 8, "all room was given back");
+
+    // Claimed by several consumers: the rest of a claim is dropped with the panic.
+    let (mut producer, mut consumer) = spmc::ring_in::<Box<u32>, Words>(8);
+    producer.push_batch(&mut (0..6).map(Box::new));
+    let panicked = panic_of(|| consumer.pop_batch(4, |_| panic!("first")));
+    assert_eq!(panicked, "first");
+    assert_eq!(consumer.pop(), Ok(Box::new(4)));
+    assert_eq!(producer.len(), 1);
+}
