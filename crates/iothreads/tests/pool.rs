@@ -379,15 +379,19 @@ fn a_sleeping_main_thread_is_woken_once() {
         heard.fetch_add(1, Ordering::SeqCst);
     });
     let mut pool = Pool::new(Deeds, Arc::clone(&bell), Options::blocking(2)).expect("threads");
+    let mut announced = 0;
     for round in 1..=50 {
         for job in 0..20 {
             pool.submit(Job::Echo(job)).expect("credit");
         }
         let gate = Gate::new();
         pool.submit_to(0, Job::Stop(Arc::clone(&gate), 20)).expect("credit");
-        // Answers may be there already; then the sleep is refused and nobody rings.
+        // Answers may be there already; then the sleep is refused, but a worker may have seen it
+        // announced and rung.
+        announced += 1;
         while !pool.before_sleep() {
             pool.drain(100, |_| ());
+            announced += 1;
         }
         gate.open();
         until("a wake-up", || wakes.load(Ordering::SeqCst) >= round);
@@ -396,10 +400,10 @@ fn a_sleeping_main_thread_is_woken_once() {
             pool.drain(100, |_| ());
             pool.in_flight() == 0
         });
-        assert_eq!(wakes.load(Ordering::SeqCst), round);
+        assert!(wakes.load(Ordering::SeqCst) <= announced, "once for each time announced");
         pool.after_sleep();
     }
-    assert_eq!(bell.wakes(), 50);
+    assert!((50..=announced as u64).contains(&bell.wakes()), "{} of {announced}", bell.wakes());
 }
 
 #[test]
