@@ -3,6 +3,7 @@
 #   make test        all stages below, in order; stops at the first red one, prints the time of each
 #   make STAGE       one of them: setup fmt tidy clippy clippy-loom package unit doc rustdoc loom
 #                    corpus smoke stress
+#   make docs        brings the tables in docs/ up to date with the code
 #   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
 #   make crash       500 rounds of kill -9 and restart
 #   make loom-3      the loom models with three preemptions: thorough and slow
@@ -37,7 +38,9 @@ TOOLS := target/tools
 PYTHON := $(TOOLS)/venv/bin/python
 SMOKE := crates/server/tests/smoke
 
-.PHONY: all test $(STAGES) bench crash loom-3 release store-crash
+PAGES := command::docs
+
+.PHONY: all test $(STAGES) docs bench crash loom-3 release store-crash
 all: release
 
 release:
@@ -94,6 +97,12 @@ unit:
 
 doc:
 	$(CARGO) test --workspace --doc
+
+# The same tests compare when they run in `unit`.
+docs:
+	@for page in $(PAGES); do \
+		FLINTLOCK_BLESS=1 $(CARGO) test -q -p flintlock-server --lib $$page || exit 1; \
+	done
 
 rustdoc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items

@@ -1,5 +1,5 @@
-//! Flintlock, a Redis-protocol server (see README.md).
-
+//! The server behind the binary `flintlock`.
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 pub mod args;

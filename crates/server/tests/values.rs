@@ -218,7 +218,7 @@ impl Values {
         }
         self.hash.set(&number, &text, rules);
         self.set.add(&text, rules);
-        self.zset.insert(&text, Score::parse(score.as_bytes()).unwrap(), rules);
+        self.zset.insert(&text, Score::parse(score.as_bytes()).expect("a score"), rules);
         self.list.push(End::Back, &text, rules);
         [
             words(&[b"HSET", b"h", &number, &text]),

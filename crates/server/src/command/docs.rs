@@ -183,7 +183,43 @@ pub(super) fn of(row: &Command) -> &'static Docs {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
+    use crate::util::page::{Page, wrapped};
+
+    #[test]
+    fn the_page_on_commands_is_what_the_table_says() {
+        let mut page = Page::open("commands.md");
+        let mut served = std::string::String::new();
+        for (group, title) in [
+            (Generic, "Keys"),
+            (String, "Strings"),
+            (List, "Lists"),
+            (Hash, "Hashes"),
+            (Set, "Sets"),
+            (SortedSet, "Sorted sets"),
+            (Transactions, "Transactions"),
+            (Connection, "Connections"),
+            (Server, "The server"),
+        ] {
+            write!(served, "\n## {title}\n\n| command | since Redis | time | what it does |\n")
+                .expect("a string grows");
+            served.push_str("|---|---|---|---|\n");
+            for doc in DOCS.iter().filter(|doc| doc.group == group) {
+                let name = doc.name.to_uppercase().replace('|', " ");
+                let Docs { since, complexity, summary, .. } = doc;
+                writeln!(served, "| `{name}` | {since} | {complexity} | {summary} |")
+                    .expect("a string grows");
+            }
+        }
+        page.set("served", &served);
+        let absent = page.part("absent").split('`').skip(1).step_by(2);
+        let absent = absent.filter(|name| super::super::lookup(name.as_bytes()).is_none());
+        let absent = wrapped(absent.map(|name| format!("`{name}`")));
+        page.set("absent", &absent);
+        page.finish();
+    }
 
     #[test]
     fn every_row_is_documented_and_nothing_else_is() {

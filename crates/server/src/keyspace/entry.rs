@@ -2,8 +2,8 @@
 //!
 //! Owns the memory layout of one key. Main thread, except that a detached [`Entry`] may be dropped
 //! on a worker. Knows nothing of tables, time or commands. This is the only file of the crate with
-//! `unsafe` (STYLE: compact entries), because no safe layout puts key, expiry and value into one
-//! allocation behind one 8-byte slot; two boxes and an enum cost 40 bytes a key more.
+//! `unsafe`, because no safe layout puts key, expiry and value into one allocation behind one
+//! 8-byte slot; two boxes and an enum cost 40 bytes a key more.
 //!
 //! ```text
 //! slot   | tag 15 | overflow 1 | address 48 |                      8 bytes, null address = empty

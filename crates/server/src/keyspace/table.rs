@@ -6,7 +6,7 @@
 //! bits of the hash, so segments, and buckets inside them, lie in hash order; a scan position is a
 //! hash. Knows nothing of time, expiry rules or commands.
 //!
-//! Source: Fagin et al., Extendible Hashing, 1979; DESIGN, "Keyspace".
+//! Source: Fagin et al., Extendible Hashing, 1979.
 
 use std::sync::Arc;
 

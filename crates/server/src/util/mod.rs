@@ -6,6 +6,8 @@
 pub mod glob;
 #[cfg(test)]
 pub(crate) mod oracle;
+#[cfg(test)]
+pub(crate) mod page;
 pub mod quote;
 
 /// What the operating system says about `error`, without the number that Rust appends: the form
