@@ -1,9 +1,14 @@
-//! An object cache over a disk store (see README.md).
+//! Keys and values in a directory, the most useful of them in memory.
+#![doc = include_str!("../README.md")]
 //!
-//! | room | owns | thread |
+//! # Modules
+//!
+//! | module | owns | thread |
 //! |---|---|---|
+//! | [`disk_cache`] | the library type: typed, synchronous, for any thread | any |
 //! | [`key`] | what a key is on disk | any |
-//! | [`cache`] | the only public door: lookups, writes, loads, saves, evictions, waiters, tokens | main |
+//! | [`cache`] | the state machine: writes, loads, saves, evictions, waiters; does no IO | main |
+//! | [`exec`] | running its jobs on a pool of workers | main and workers |
 //! | [`journal`] | the only log: frames, group commit, watermark slots, replay | one worker |
 //! | [`token`] | the right and the duty to complete an operation | main |
 //! | [`layout`] | the store's directory: identity, lock, parts | any |
@@ -15,6 +20,7 @@
 pub mod backup;
 pub mod cache;
 pub mod check;
+pub mod disk_cache;
 pub mod exec;
 pub mod journal;
 pub mod key;
@@ -24,5 +30,7 @@ pub mod storage;
 pub mod token;
 
 pub use cache::job::{Done, Job, Lane, Worker};
+pub use cache::map::Codec;
 pub use cache::{Cache, op};
+pub use disk_cache::{DiskCache, Error, Options};
 pub use token::{Token, TokenId};

@@ -14,10 +14,10 @@
 //!
 //! Source: seed 002, anchors C39, C40, D-16, D-31, trap 19.
 
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names a token in a completion; may be copied and kept, and says nothing once completed.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
@@ -32,9 +32,10 @@ pub struct Token<K> {
     id: TokenId,
     /// Cleared when the token is given back; a drop before that is a leak.
     armed: bool,
-    /// Shared with the slab, so also what makes the token `!Send`.
-    leaks: Rc<Cell<u64>>,
-    kind: PhantomData<K>,
+    /// Shared with the slab; only ever counted.
+    leaks: Arc<AtomicU64>,
+    /// Never crosses threads, although the cache itself may.
+    kind: PhantomData<(K, *const ())>,
 }
 
 impl<K> Token<K> {
@@ -44,7 +45,8 @@ impl<K> Token<K> {
         self.id
     }
 
-    /// Gives the token up to the slab.
+    /// Gives the token up to the slab, or to an owner that keeps the name under a lock of its own
+    /// ([`crate::Cache`] makes a token of it again).
     pub(crate) fn into_id(mut self) -> TokenId {
         self.armed = false;
         self.id
@@ -60,7 +62,7 @@ impl<K> fmt::Debug for Token<K> {
 impl<K> Drop for Token<K> {
     fn drop(&mut self) {
         if self.armed {
-            self.leaks.set(self.leaks.get() + 1);
+            self.leaks.fetch_add(1, Ordering::Relaxed);
             debug_assert!(std::thread::panicking(), "{self:?} dropped without complete or cancel");
         }
     }
@@ -73,7 +75,7 @@ pub(crate) struct Slab<T> {
     /// Head of the free list, [`NONE`] when empty.
     free: u32,
     len: usize,
-    leaks: Rc<Cell<u64>>,
+    leaks: Arc<AtomicU64>,
 }
 
 /// No index.
@@ -93,7 +95,7 @@ enum Content<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: NONE, len: 0, leaks: Rc::default() }
+        Self { slots: Vec::new(), free: NONE, len: 0, leaks: Arc::default() }
     }
 }
 
@@ -118,7 +120,7 @@ impl<T> Slab<T> {
     /// A token for what is in the slot of `id`.
     pub(crate) fn token<K>(&self, id: TokenId) -> Token<K> {
         debug_assert!(self.get(id).is_some(), "a token for a free slot");
-        Token { id, armed: true, leaks: Rc::clone(&self.leaks), kind: PhantomData }
+        Token { id, armed: true, leaks: Arc::clone(&self.leaks), kind: PhantomData }
     }
 
     /// What is in the slot, unless it was taken meanwhile.
@@ -181,7 +183,7 @@ impl<T> Slab<T> {
 
     /// Tokens dropped without being completed.
     pub(crate) fn leaks(&self) -> u64 {
-        self.leaks.get()
+        self.leaks.load(Ordering::Relaxed)
     }
 
     /// Bytes held.

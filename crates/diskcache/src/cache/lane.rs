@@ -262,6 +262,11 @@ impl Lane {
         held as u64 + self.in_flight_bytes
     }
 
+    /// Bytes that logging another `more` would allocate.
+    pub(super) fn growth_bytes(&self, more: u64) -> u64 {
+        self.group.growth_bytes(usize::try_from(more).unwrap_or(usize::MAX)) as u64
+    }
+
     /// Figures of the writer, as of the last job.
     pub(super) fn stats(&self) -> &JournalStats {
         &self.stats
@@ -275,7 +280,8 @@ impl Lane {
         if self.errand.is_some() {
             return Some(0);
         }
-        let at_once = self.is_trim_due() || self.is_sync_due(0);
+        let is_full = self.group.len_bytes() >= HAND_OVER_BYTES;
+        let at_once = is_full || self.is_trim_due() || self.is_sync_due(0);
         let filling = (!self.group.is_empty()).then_some(self.group_since_ms + HAND_OVER_MS);
         let due = match self.mode {
             _ if at_once => Some(0),

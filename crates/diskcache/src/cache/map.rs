@@ -125,6 +125,17 @@ struct Slot<V> {
     frequency: u8,
 }
 
+/// What [`MapHome::probe`] finds.
+#[derive(Debug)]
+pub enum Probe<'a, V> {
+    /// The value, and its expiry in milliseconds since the Unix epoch.
+    Value(&'a V, Option<u64>),
+    /// The key does not exist.
+    Absent,
+    /// The engine may have the key.
+    Unknown,
+}
+
 /// The table.
 #[derive(Debug)]
 pub struct MapHome<V> {
@@ -192,14 +203,23 @@ impl<V: Codec> MapHome<V> {
 
     /// The value of `key`; counts as a use.
     pub fn value(&mut self, key: KeyRef<'_>) -> Option<&V> {
+        match self.probe(key) {
+            Probe::Value(value, _) => Some(value),
+            Probe::Absent | Probe::Unknown => None,
+        }
+    }
+
+    /// What is known of `key`, with its value; counts as a use.
+    pub fn probe(&mut self, key: KeyRef<'_>) -> Probe<'_, V> {
         let used_ms = super::options::wrapped_ms(self.now);
         let random = (self.rng.next_u64() >> 32) as u32;
-        let slot = self.find_mut(key)?;
+        let Some(slot) = self.find_mut(key) else { return Probe::Unknown };
         let minutes = used_ms.wrapping_sub(slot.used_ms) / 60_000;
         let decayed = evict::lfu_decay(slot.frequency, minutes, 1);
         slot.frequency = evict::lfu_touch(decayed, random, LFU_LOG_FACTOR);
         slot.used_ms = used_ms;
-        slot.value.as_ref()
+        let expires_at_ms = expiry(slot);
+        slot.value.as_ref().map_or(Probe::Absent, |value| Probe::Value(value, expires_at_ms))
     }
 
     /// The value and expiry of `key`, without counting as a use.

@@ -91,7 +91,7 @@ use waiters::Waiters;
 use crate::journal::{TooLarge, Writer};
 use crate::key::{KeyBuf, KeyRef, Seq, Space};
 use crate::storage::{Before, Meta};
-use crate::token::Token;
+use crate::token::{Token, TokenId};
 
 pub use inspect::Explained;
 pub use lane::Durability;
@@ -408,6 +408,27 @@ impl Cache {
         self.waiters.leave(token.into_id());
     }
 
+    /// Asks for everything logged so far to become durable; nobody waits for it.
+    pub(crate) fn want_sync(&mut self) {
+        self.lane.want(self.lane.last_seq());
+    }
+
+    /// What keeps operations from becoming durable, or keys from being saved, at the moment.
+    pub(crate) fn trouble(&self) -> Option<Refusal> {
+        let journal = self.lane.failure().map(Refusal::Journal);
+        journal.or_else(|| self.checkpoint.failure().map(Refusal::Engine))
+    }
+
+    /// Whether there is something to evict for.
+    pub(crate) fn is_above_limit(&self) -> bool {
+        self.ledger_excess() > 0
+    }
+
+    /// The token of an operation whose name alone was kept; see [`Token::into_id`].
+    pub(crate) fn retake<K>(&self, id: TokenId) -> Token<K> {
+        self.waiters.token(id)
+    }
+
     // ---- Driving ------------------------------------------------------------------------
 
     /// Sets the clocks for what is called until the next turn.
@@ -432,7 +453,13 @@ impl Cache {
         Turn { more: more || self.waiters.has_posted(), wake_ms: self.wake_ms() }
     }
 
-    fn wake_ms(&self) -> Option<u64> {
+    /// Hands queued loads out, and does nothing else of a turn: for a thread that waits for one.
+    pub(crate) fn turn_loads<H: Home>(&mut self, home: &mut H) {
+        self.load_turn(home);
+    }
+
+    /// When the next turn is due; changes with every write.
+    pub(crate) fn wake_ms(&self) -> Option<u64> {
         let checkpoint = self.checkpoint.wake_ms(self.dirty.front(), &self.options, self.now);
         self.lane.wake_ms().into_iter().chain(checkpoint).min()
     }

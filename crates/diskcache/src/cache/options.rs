@@ -19,6 +19,8 @@ pub struct Now {
 pub struct Options {
     /// Limit over all accounts of [`Ledger`](super::memory::Ledger); 0 for none.
     pub limit_bytes: u64,
+    /// What the engine comes to hold of that, set aside from the start.
+    pub engine_bytes: u64,
     /// When an operation is durable.
     pub durability: Durability,
     /// Who is forgotten first.
@@ -61,6 +63,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             limit_bytes: 64 << 20,
+            engine_bytes: 0,
             durability: Durability::EveryMs(1000),
             policy: Policy::AllKeysLru,
             samples: 5,

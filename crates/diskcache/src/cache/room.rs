@@ -4,10 +4,11 @@
 //! ledger is above the limit, never many at once (KeyDB #814 hangs for seconds evicting 5 %).
 //! Before a write, [`Cache::room`] does the same for that write. When sampling finds nothing
 //! clean, a checkpoint begins at once and the *client* waits ([`Cache::begin_room`]): memory is
-//! made by saving, so a write is delayed, never refused with an out-of-memory error.
+//! made by saving, so a write is delayed, never refused with an out-of-memory error. Only when
+//! saving fails too, the waiting writes are refused, with that failure.
 //!
-//! The bytes that a batch and the reads in flight may take are set aside in advance, so building
-//! the very batch that relieves the pressure does not break the limit.
+//! The bytes that a batch, the reads in flight and the engine's own caches may take are set aside in
+//! advance, so building the very batch that relieves the pressure does not break the limit.
 //!
 //! **The bound.** Accounted bytes exceed the limit by no more than (a) what the commands of one
 //! turn add, one command's own working set when each asked for room, (b) the keys that the client
@@ -18,13 +19,13 @@
 
 use std::collections::VecDeque;
 
-use super::Cache;
 use super::evict::{self, Pool, Tier};
 use super::home::{Candidate, Home};
 use super::memory::Account;
 use super::op;
 use super::rng::Rng;
 use super::stats::Eviction;
+use super::{Cache, Refusal};
 use crate::key::Space;
 use crate::token::Token;
 
@@ -124,16 +125,18 @@ impl Cache {
 
     fn fits(&self, need_bytes: u64) -> bool {
         // A write that can never fit may run alone: it is its own working set.
-        let need = need_bytes.min(self.ledger.limit() / 8);
+        let need = need_bytes + self.lane.growth_bytes(need_bytes);
+        let need = need.min(self.ledger.limit() / 8);
         self.reserved().saturating_add(need) <= self.ledger.limit() || self.ledger.limit() == 0
     }
 
-    /// Bytes in use, with what batches and loads may come to take.
+    /// Bytes in use, with what batches, loads and the engine may come to take.
     fn reserved(&self) -> u64 {
         let ledger = &self.ledger;
         let batch = self.options.batch_bytes().saturating_sub(ledger.get(Account::Batch));
         let loads = self.options.load_bytes().saturating_sub(ledger.get(Account::Loads));
-        ledger.used() + batch + loads
+        let engine = self.options.engine_bytes.saturating_sub(ledger.get(Account::Engine));
+        ledger.used() + batch + loads + engine
     }
 
     /// Bytes above the limit, reserves included.
@@ -161,6 +164,10 @@ impl Cache {
         }
         if self.lane.unwritten_bytes() > self.options.unwritten_bytes() {
             return;
+        }
+        if let Some(Refusal::Engine(failure)) = self.refusing() {
+            // Waiting is for as long as saving takes, not for as long as the disk is full.
+            self.waiters.refuse_room(failure);
         }
         let mut granted = 0;
         while let Some(need) = self.waiters.first_for_room() {

@@ -359,6 +359,13 @@ impl Waiters {
         }
     }
 
+    /// Ends the wait of every writer in line.
+    pub(super) fn refuse_room(&mut self, failure: Failure) {
+        while let Some((id, _)) = self.for_room.pop_front() {
+            self.finish(id, Err(failure));
+        }
+    }
+
     pub(super) fn wait_sync(&mut self, id: TokenId, upto: Seq) {
         self.for_sync.push_back((upto, id));
     }

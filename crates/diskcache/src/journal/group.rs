@@ -112,6 +112,17 @@ impl Group {
         self.buf.capacity()
     }
 
+    /// Bytes that logging another `more` would allocate.
+    #[must_use]
+    pub const fn growth_bytes(&self, more: usize) -> usize {
+        let (capacity, needed) = (self.buf.capacity(), self.buf.len().saturating_add(more));
+        if needed <= capacity {
+            return 0;
+        }
+        // A vector doubles.
+        if needed - capacity > capacity { needed - capacity } else { capacity }
+    }
+
     /// Logs the complete state of a key; `body` appends the encoded value.
     ///
     /// # Errors

@@ -170,6 +170,47 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     fn stats(&self) -> StoreStats;
 }
 
+/// An engine that several share.
+impl<S: Storage + ?Sized> Storage for Arc<S> {
+    fn get_many(&self, keys: &[KeyBuf], out: &mut Vec<Option<Record>>) -> Result<(), StoreError> {
+        (**self).get_many(keys, out)
+    }
+
+    fn commit(&self, batch: Batch) -> Result<BTreeMap<Space, u64>, StoreError> {
+        (**self).commit(batch)
+    }
+
+    fn scan(
+        &self,
+        from: &KeyBuf,
+        limit: usize,
+        limit_bytes: usize,
+        out: &mut Vec<Scanned>,
+    ) -> Result<(), StoreError> {
+        (**self).scan(from, limit, limit_bytes, out)
+    }
+
+    fn meta(&self) -> Result<Meta, StoreError> {
+        (**self).meta()
+    }
+
+    fn maintain(&self, budget: Duration) -> Result<bool, StoreError> {
+        (**self).maintain(budget)
+    }
+
+    fn backup(&self, dir: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {
+        (**self).backup(dir, progress)
+    }
+
+    fn interrupt(&self) {
+        (**self).interrupt();
+    }
+
+    fn stats(&self) -> StoreStats {
+        (**self).stats()
+    }
+}
+
 /// How far a backup has come.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub struct BackupProgress {

@@ -1,0 +1,351 @@
+//! The library type, from outside: what its documentation promises.
+
+#![expect(clippy::unwrap_used, reason = "a failure is the test's failure")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::{Duration, Instant};
+
+use flintlock_diskcache::cache::stats::{Histogram, Metrics};
+use flintlock_diskcache::cache::{Durability, KeyCount};
+use flintlock_diskcache::storage::ErrorKind;
+use flintlock_diskcache::storage::fault::{Call, Fault, FaultStore};
+use flintlock_diskcache::storage::fjall::FjallStore;
+use flintlock_diskcache::{DiskCache, Error, Options};
+
+type Cache = DiskCache<String, Vec<u8>>;
+
+fn small() -> Options {
+    Options { memory_bytes: 4 << 20, flush_delay: Duration::from_millis(200), ..Options::default() }
+}
+
+fn name(n: u64) -> String {
+    format!("key:{n}")
+}
+
+fn value(n: u64, len: usize) -> Vec<u8> {
+    n.to_le_bytes().into_iter().cycle().take(len).collect()
+}
+
+/// A cache over an engine that can be made to fail.
+fn faulty(dir: &Path, options: &Options) -> (Cache, Arc<FaultStore>) {
+    let mut store = None;
+    let cache = Cache::open_with(dir, options, |dir, _| {
+        let engine =
+            FjallStore::open(dir, flintlock_diskcache::storage::fjall::FjallOptions::default())?;
+        let faults = Arc::new(FaultStore::new(Arc::new(engine), 1));
+        store = Some(Arc::clone(&faults));
+        Ok(faults)
+    });
+    (cache.unwrap(), store.unwrap())
+}
+
+/// A faulty cache in which keys 0..`cold` are on disk only.
+fn cold(dir: &Path, options: &Options, cold: u64) -> (Cache, Arc<FaultStore>) {
+    let cache = Cache::open(dir, options).unwrap();
+    for n in 0..cold {
+        cache.insert(&name(n), value(n, 100)).unwrap();
+    }
+    cache.close(Duration::from_secs(60)).unwrap();
+    faulty(dir, options)
+}
+
+#[derive(Default)]
+struct Figures(std::collections::BTreeMap<&'static str, u64>);
+
+impl Metrics for Figures {
+    fn counter(&mut self, name: &'static str, value: u64) {
+        self.0.insert(name, value);
+    }
+    fn gauge(&mut self, name: &'static str, value: u64) {
+        self.0.insert(name, value);
+    }
+    fn times(&mut self, name: &'static str, histogram: &Histogram) {
+        self.0.insert(name, histogram.count());
+    }
+}
+
+fn all<K: flintlock_diskcache::Codec, V: flintlock_diskcache::Codec>(
+    cache: &DiskCache<K, V>,
+) -> std::collections::BTreeMap<&'static str, u64> {
+    let mut figures = Figures::default();
+    cache.report(&mut figures).unwrap();
+    figures.0
+}
+
+fn figure<K: flintlock_diskcache::Codec, V: flintlock_diskcache::Codec>(
+    cache: &DiskCache<K, V>,
+    name: &str,
+) -> u64 {
+    let mut figures = Figures::default();
+    cache.report(&mut figures).unwrap();
+    figures.0[name]
+}
+
+#[test]
+fn more_data_than_memory_is_kept_and_survives() {
+    const KEYS: u64 = 12_000;
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), &small()).unwrap();
+    for n in 0..KEYS {
+        cache.insert(&name(n), value(n, 1000)).unwrap();
+    }
+    for n in (0..KEYS).step_by(7) {
+        assert_eq!(cache.get(&name(n)).unwrap(), Some(value(n, 1000)), "key {n}");
+    }
+    assert_eq!(cache.get(&"nobody".to_owned()).unwrap(), None);
+    let limit = small().memory_bytes;
+    let peak = figure(&cache, "memory_bytes_peak");
+    assert!(peak <= limit + (256 << 10), "{peak} bytes of {limit}: {:?}", all(&cache));
+    assert!(figure(&cache, "evictions") > 0, "12 MB went through 4 MiB");
+    cache.save().unwrap();
+    assert_eq!(cache.len().unwrap(), KeyCount::Exact(KEYS));
+    // No clean end: the last changes are in the journal only.
+    cache.insert(&name(1), b"new".to_vec()).unwrap();
+    cache.remove(&name(2)).unwrap();
+    drop(cache);
+    let cache = Cache::open(dir.path(), &small()).unwrap();
+    assert_eq!(cache.get(&name(1)).unwrap(), Some(b"new".to_vec()));
+    assert_eq!(cache.get(&name(2)).unwrap(), None);
+    assert_eq!(cache.get(&name(3)).unwrap(), Some(value(3, 1000)));
+    let closed = cache.close(Duration::from_secs(60)).unwrap();
+    assert_eq!(closed.unsaved_keys, 0);
+    let cache = Cache::open(dir.path(), &small()).unwrap();
+    assert_eq!(cache.len().unwrap(), KeyCount::Exact(KEYS - 1));
+}
+
+#[test]
+fn sixty_four_threads_on_one_cold_key_make_one_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(dir.path(), &small(), 1);
+    store.rate(Call::Get, Fault::Delay(Duration::from_millis(200)), 1);
+    let barrier = Barrier::new(64);
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                barrier.wait();
+                assert_eq!(cache.get(&name(0)).unwrap(), Some(value(0, 100)));
+            });
+        }
+    });
+    assert_eq!(figure(&cache, "loads_found"), 1, "one read");
+    assert_eq!(figure(&cache, "load"), 1, "one job");
+}
+
+#[test]
+fn a_slow_read_holds_nobody_else_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(dir.path(), &small(), 2);
+    cache.insert(&name(9), value(9, 100)).unwrap();
+    store.rate(Call::Get, Fault::Delay(Duration::from_millis(500)), 1);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| cache.get(&name(0)).unwrap());
+        while figure(&cache, "loads_in_flight") == 0 {
+            std::thread::yield_now();
+        }
+        for _ in 0..1000 {
+            assert!(cache.get(&name(9)).unwrap().is_some());
+            cache.insert(&name(9), value(9, 100)).unwrap();
+        }
+        assert!(!slow.is_finished() || start.elapsed() > Duration::from_millis(500));
+        assert_eq!(slow.join().unwrap(), Some(value(0, 100)));
+    });
+}
+
+#[test]
+fn a_failed_read_is_an_error_and_never_a_miss() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(dir.path(), &small(), 3);
+    store.rate(Call::Get, Fault::Fail(ErrorKind::Io), 1);
+    let failed = |result: Result<Option<Vec<u8>>, Error>| match result {
+        Err(Error::Store(failure)) => assert_eq!(failure.kind, ErrorKind::Io),
+        other => panic!("{other:?}"),
+    };
+    failed(cache.get(&name(0)));
+    failed(cache.get_many(&[name(0), name(1)]).map(|_| None));
+    failed(cache.update(&name(0), |_| Some(b"lost".to_vec())).map(|()| None));
+    let (sender, receiver) = mpsc::channel();
+    cache.get_then(&name(1), move |result| sender.send(result).unwrap()).unwrap();
+    failed(receiver.recv_timeout(Duration::from_secs(10)).unwrap());
+    store.mend();
+    let all: Vec<_> = (0..3).map(|n| Some(value(n, 100))).collect();
+    assert_eq!(cache.get_many(&[name(0), name(1), name(2)]).unwrap(), all);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_loses_nothing_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(dir.path(), &small(), 10);
+    store.rate(Call::Commit, Fault::Fail(ErrorKind::NoSpace), 1);
+    let mut taken = 0;
+    let refused = loop {
+        assert!(taken < 100_000, "memory is bounded, so somebody must refuse");
+        match cache.insert(&name(100 + taken), value(taken, 1000)) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Refused(_)), "{refused}");
+    assert!(figure(&cache, "memory_bytes_peak") <= small().memory_bytes + (256 << 10));
+    assert_eq!(cache.get(&name(3)).unwrap(), Some(value(3, 100)), "reads go on");
+    store.mend();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while cache.insert(&name(0), b"again".to_vec()).is_err() {
+        assert!(Instant::now() < deadline, "it recovers without being opened anew");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for n in 0..taken {
+        assert_eq!(cache.get(&name(100 + n)).unwrap(), Some(value(n, 1000)), "key {n}");
+    }
+}
+
+#[test]
+fn updates_are_one_step_and_keep_the_expiry() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache: DiskCache<u32, u64> = DiskCache::open(dir.path(), &small()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..1000 {
+                    cache.update(&7, |n| Some(n.copied().unwrap_or(0) + 1)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(cache.get(&7).unwrap(), Some(4000));
+    cache.update(&7, |_| None).unwrap();
+    assert!(!cache.contains(&7).unwrap());
+    cache.insert_for(&8, 1, Duration::from_millis(300)).unwrap();
+    cache.update(&8, |n| n.map(|n| n + 1)).unwrap();
+    assert_eq!(cache.get(&8).unwrap(), Some(2));
+    cache.save().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while cache.get(&8).unwrap().is_some() {
+        assert!(Instant::now() < deadline, "it expires");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    cache.save().unwrap();
+    assert_eq!(cache.len().unwrap(), KeyCount::Exact(0));
+}
+
+#[test]
+fn clearing_drops_everything_also_what_is_being_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(dir.path(), &small(), 50);
+    store.rate(Call::Get, Fault::Delay(Duration::from_millis(100)), 1);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| cache.get(&name(0)).unwrap());
+        while figure(&cache, "loads_in_flight") == 0 {
+            std::thread::yield_now();
+        }
+        cache.clear().unwrap();
+        assert_eq!(reader.join().unwrap(), None, "it was read before, and answered after");
+    });
+    cache.insert(&name(1), b"after".to_vec()).unwrap();
+    cache.save().unwrap();
+    assert_eq!(cache.len().unwrap(), KeyCount::Exact(1));
+    drop(cache);
+    let cache = Cache::open(dir.path(), &small()).unwrap();
+    assert_eq!(cache.get(&name(1)).unwrap(), Some(b"after".to_vec()));
+    assert_eq!(cache.get(&name(2)).unwrap(), None);
+}
+
+#[test]
+fn callbacks_come_exactly_once_also_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(dir.path(), &small(), 100);
+    let calls = Arc::new(AtomicU64::new(0));
+    let call = |n: u64, may_fail: bool| {
+        let calls = Arc::clone(&calls);
+        let answer = move |result: Result<Option<Vec<u8>>, Error>| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            match result {
+                Ok(found) => assert_eq!(found, (n < 100).then(|| value(n, 100))),
+                Err(error) => assert!(may_fail, "{error}"),
+            }
+        };
+        cache.get_then(&name(n), answer).unwrap();
+    };
+    for n in 0..120 {
+        call(n, false);
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while calls.load(Ordering::Relaxed) < 120 {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    store.rate(Call::Get, Fault::Delay(Duration::from_millis(50)), 1);
+    cache.clear().unwrap();
+    for n in 0..20 {
+        cache.insert(&name(n), value(n, 100)).unwrap();
+    }
+    cache.save().unwrap();
+    for n in 1000..1020 {
+        call(n, true);
+    }
+    drop(cache);
+    assert_eq!(calls.load(Ordering::Relaxed), 140);
+}
+
+#[test]
+fn panics_of_callers_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), &small()).unwrap();
+    cache.insert(&name(0), value(0, 10)).unwrap();
+    let panics = |run: &dyn Fn()| {
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+    };
+    panics(&|| assert!(cache.get_with(&name(0), |_| -> () { panic!("a reader") }).is_err()));
+    panics(&|| assert!(cache.update(&name(0), |_| panic!("a writer")).is_err()));
+    assert_eq!(cache.get(&name(0)).unwrap(), Some(value(0, 10)));
+}
+
+#[test]
+fn a_backup_is_a_cache_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path().join("a"), &small()).unwrap();
+    for n in 0..2000 {
+        cache.insert(&name(n), value(n, 100)).unwrap();
+    }
+    cache.backup(dir.path().join("b")).unwrap();
+    cache.insert(&name(0), b"later".to_vec()).unwrap();
+    let copy = Cache::open(dir.path().join("b"), &small()).unwrap();
+    for n in 0..2000 {
+        assert_eq!(copy.get(&name(n)).unwrap(), Some(value(n, 100)));
+    }
+}
+
+#[test]
+fn always_durable_writers_share_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { durability: Durability::Always, ..small() };
+    let cache = Cache::open(dir.path(), &options).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let cache = &cache;
+            scope.spawn(move || {
+                for n in 0..25 {
+                    cache.insert(&name(thread * 25 + n), value(n, 10)).unwrap();
+                }
+            });
+        }
+    });
+    let mut figures = Figures::default();
+    cache.report(&mut figures).unwrap();
+    assert!(figures.0["durable_seq"] >= 400);
+    assert!(figures.0["syncs"] < 300, "{} syncs for 400 writes", figures.0["syncs"]);
+}
+
+#[test]
+fn what_is_open_or_no_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), &small()).unwrap();
+    assert!(Cache::open(dir.path(), &small()).is_err(), "in use");
+    drop(cache);
+    drop(Cache::open(dir.path(), &small()).unwrap());
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("mine"), b"not a store").unwrap();
+    assert!(Cache::open(other.path(), &small()).is_err());
+}
