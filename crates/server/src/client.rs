@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 
 use crate::command::{Command, OwnedRequest};
 use crate::net::conn::ConnIo;
-use crate::resp::encode::Proto;
+use crate::resp::encode::{Mark, Proto};
+use crate::tier::prepare::{Blocked, Prepared};
 
 /// Names a client: index and generation, so that a late answer never reaches a successor.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
@@ -40,6 +41,10 @@ pub(crate) struct Watched {
     pub db: usize,
     /// The key.
     pub key: Box<[u8]>,
+    /// Whether there was such a key at WATCH. Flushing its database changes it only then.
+    pub existed: bool,
+    /// When it expires, in Unix milliseconds, as of WATCH: from then on it counts as changed.
+    pub expires_at_ms: Option<u64>,
 }
 
 /// Commands queued since MULTI.
@@ -60,17 +65,6 @@ pub(crate) enum Closing {
     AfterReply,
     /// At once: killed by another, or the peer is gone.
     Now,
-}
-
-/// What a client waits for.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(crate) enum Blocked {
-    /// Keys that are being loaded.
-    Load,
-    /// Room in memory for its write.
-    Memory,
-    /// A journal position to become durable (SAVE, SHUTDOWN).
-    Sync,
 }
 
 /// What stays on the main thread.
@@ -108,10 +102,23 @@ pub(crate) struct Session {
     pub last_command: Option<&'static Command>,
     /// Why the client is to be closed, if it is.
     pub closing: Option<Closing>,
-    /// What it waits for.
+    /// What its request waits for.
     pub blocked: Option<Blocked>,
-    /// Replies may be sent once the journal is durable up to here (`appendfsync always`).
-    pub gate: u64,
+    /// What its request has gathered so far.
+    pub prepared: Prepared,
+    /// Replies that must not be sent yet, if there are any.
+    pub held: Option<Held>,
+}
+
+/// Replies that wait for the journal: from the first one on that acknowledges a change.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Held {
+    /// They may be sent once the journal is durable up to here.
+    pub until: u64,
+    /// Where they begin in the output.
+    pub mark: Mark,
+    /// How many there are.
+    pub replies: usize,
 }
 
 impl Session {
@@ -135,7 +142,8 @@ impl Session {
             last_command: None,
             closing: None,
             blocked: None,
-            gate: 0,
+            prepared: Prepared::default(),
+            held: None,
         }
     }
 

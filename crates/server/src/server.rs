@@ -5,16 +5,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::client::{Blocked, Client, ClientKey, Clients, Closing};
-use crate::command::{self, Command, Error, Flags, Request};
+use flintlock_diskcache::cache::{KeyCount, Now, Refusal};
+use flintlock_diskcache::storage::ErrorKind;
+
+use crate::client::{Client, ClientKey, Clients, Closing, Held};
+use crate::command::{self, Command, Error, Flags};
 use crate::config::{Config, DebugCommand, EvictionPolicy, SetError, Staged};
 use crate::garbage::Garbage;
-use crate::keyspace::access::Access;
-use crate::keyspace::table::Loc;
-use crate::keyspace::{Hasher, Key, Keyspace};
+use crate::keyspace::access::{Access, Counting};
+use crate::keyspace::{Hasher, Keyspace};
 use crate::log::Log;
+use crate::resp::encode::Mark;
 use crate::stats::Stats;
-use crate::tier::{Effect, Tier};
+use crate::tier::Tier;
 use crate::types::{HashKey, Object, Rng, Rules, SplitMix64};
 use crate::watch::Watch;
 
@@ -54,6 +57,8 @@ pub(crate) struct Server {
     pub garbage: Garbage,
     /// Unix time in milliseconds, read once a turn.
     pub now_ms: u64,
+    /// Milliseconds on a clock that never goes back.
+    pub mono_ms: u64,
     /// Unix time of the start, in milliseconds.
     pub started_ms: u64,
     /// Unix time of the last SAVE, in seconds.
@@ -71,13 +76,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// A server without keys and clients.
-    pub(crate) fn new(
-        config: Config,
-        log: Log,
-        hasher: Hasher,
-        now_ms: u64,
-        seed: [u8; 16],
-    ) -> Self {
+    pub(crate) fn new(config: Config, log: Log, hasher: Hasher, now: Now, seed: [u8; 16]) -> Self {
         let databases = config.databases as usize;
         let mut server = Self {
             config,
@@ -88,11 +87,15 @@ impl Server {
             tier: None,
             watch: Watch::default(),
             rules: Rules::new(HashKey::new(seed)),
-            access: Access::new(now_ms, u64::from_le_bytes(*seed.first_chunk().expect("16 bytes"))),
+            access: Access::new(
+                now.unix_ms,
+                u64::from_le_bytes(*seed.first_chunk().expect("16 bytes")),
+            ),
             garbage: Garbage::default(),
-            now_ms,
-            started_ms: now_ms,
-            last_save_s: now_ms / 1000,
+            now_ms: now.unix_ms,
+            mono_ms: now.mono_ms,
+            started_ms: now.unix_ms,
+            last_save_s: now.unix_ms / 1000,
             ending: None,
             closing: Vec::new(),
             port: 0,
@@ -115,10 +118,19 @@ impl Server {
         SplitMix64::new(self.random())
     }
 
-    /// Moves the clock.
-    pub(crate) fn set_now(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
-        self.access.set_now(now_ms);
+    /// Moves the clocks.
+    pub(crate) fn set_now(&mut self, now: Now) {
+        self.now_ms = now.unix_ms;
+        self.mono_ms = now.mono_ms;
+        self.access.set_now(now.unix_ms);
+        if let Some(tier) = &mut self.tier {
+            tier.cache.set_now(now);
+        }
+    }
+
+    /// The clocks as the disk tier takes them.
+    pub(crate) fn now(&self) -> Now {
+        Now { mono_ms: self.mono_ms, unix_ms: self.now_ms }
     }
 
     /// Puts a checked configuration in the place of the old one.
@@ -143,12 +155,21 @@ impl Server {
             list_max_listpack_size: self.config.list_max_listpack_size,
             ..self.rules.clone()
         };
-        self.access.set_lfu(matches!(self.config.maxmemory_policy, AllkeysLfu | VolatileLfu));
+        self.access.set_counting(Counting {
+            lfu: matches!(self.config.maxmemory_policy, AllkeysLfu | VolatileLfu),
+            log_factor: self.config.lfu_log_factor,
+            decay_min: self.config.lfu_decay_time_min,
+        });
     }
 
     /// Bytes that count against `maxmemory`.
     pub(crate) fn used_memory(&self) -> usize {
-        self.keyspace.memory_bytes() + self.garbage.memory_bytes()
+        let own = self.keyspace.memory_bytes() + self.garbage.memory_bytes();
+        match &self.tier {
+            // The cache's ledger has the keys too, as of the last turn.
+            Some(tier) => (tier.cache.ledger().used() as usize).max(own),
+            None => own,
+        }
     }
 
     /// Whether a write may run now.
@@ -156,6 +177,14 @@ impl Server {
     /// # Errors
     /// The reason that the client is told.
     pub(crate) fn may_write(&self, command: &Command) -> Result<(), Error> {
+        if let Some(refusal) = self.tier.as_ref().and_then(Tier::refusing) {
+            // A full disk must not keep anybody from making room.
+            let full = matches!(&refusal, Refusal::Journal(f) | Refusal::Engine(f)
+                if f.kind == ErrorKind::NoSpace);
+            if !full || command.flags.has(Flags::DENYOOM) {
+                return Err(Error::refused(&refusal));
+            }
+        }
         let full = self.config.maxmemory_bytes > 0
             && self.used_memory() as u64 > self.config.maxmemory_bytes;
         if self.tier.is_none() && full && command.flags.has(Flags::DENYOOM) {
@@ -164,22 +193,48 @@ impl Server {
         Ok(())
     }
 
-    /// What the request must wait for before it can run, if anything.
-    pub(crate) fn blocked_on(&mut self, _: ClientKey, _: &Request<'_>) -> Option<Blocked> {
-        self.tier.as_ref()?;
-        None
-    }
-
-    /// Journals a change; only with a disk tier.
-    pub(crate) fn log_change(&mut self, _: usize, _: Key<'_>, _: Option<Loc>, _: Effect<'_>) {}
-
     /// The journal position of the last change.
     pub(crate) fn logged(&self) -> u64 {
-        0
+        self.tier.as_ref().map_or(0, |tier| tier.cache.last_seq().0)
+    }
+
+    /// Holds the replies of a client from `mark` on until everything logged so far is durable.
+    pub(crate) fn hold(&mut self, client: ClientKey, mark: Mark) {
+        let (until, durable) = (self.logged(), self.durable());
+        let session = self.clients.session_mut(client);
+        match &mut session.held {
+            Some(held) if held.until > durable => held.until = until,
+            _ if until > durable => session.held = Some(Held { until, mark, replies: 0 }),
+            _ => session.held = None,
+        }
+    }
+
+    /// Whether replies of a client wait for the journal.
+    pub(crate) fn is_held(&self, client: &Client) -> bool {
+        client.session.held.is_some_and(|held| held.until > self.durable())
+    }
+
+    /// The journal position up to which changes survive a crash.
+    fn durable(&self) -> u64 {
+        self.tier.as_ref().map_or(u64::MAX, |tier| tier.cache.durable().0)
+    }
+
+    /// Keys of a database, on disk and in memory; with blind writes on their way to the disk, at
+    /// most so many.
+    pub(crate) fn key_count(&self, db: usize) -> u64 {
+        match &self.tier {
+            Some(tier) => match tier.cache.key_count(db) {
+                KeyCount::Exact(count) | KeyCount::AtMost { count, .. } => count,
+            },
+            None => self.keyspace.dbs[db].table.counts().values as u64,
+        }
     }
 
     /// SAVE.
     pub(crate) fn save(&mut self) {
+        if let Some(tier) = &mut self.tier {
+            tier.begin_save();
+        }
         self.last_save_s = self.now_ms / 1000;
         self.stats.changes_saved = self.stats.changes;
     }
@@ -190,12 +245,16 @@ impl Server {
             let counts = self.keyspace.dbs[db].table.counts();
             self.stats.changes += counts.values as u64;
             if !self.watch.is_empty() {
-                let (table, hasher) = (&self.keyspace.dbs[db].table, self.keyspace.hasher());
-                let there = |key: &[u8]| table.find(hasher.key(key)).is_some();
-                self.watch.touch_db(&mut self.clients, db, there);
+                self.watch.touch_db(&mut self.clients, db);
             }
             let table = self.keyspace.take_db(db);
             self.garbage.push_table(table);
+            if let Some(tier) = &mut self.tier {
+                tier.cache.flush(db);
+            }
+        }
+        if let Some(tier) = &self.tier {
+            self.keyspace.set_spaces(|db| tier.cache.space(db));
         }
     }
 
@@ -218,9 +277,6 @@ impl Server {
     pub(crate) fn end_by_signal(&mut self) {
         self.ending = Some(Ending { save: true, ..Ending::default() });
     }
-
-    /// A client is gone that may have waited for something.
-    pub(crate) fn forget_blocked(&mut self, _: ClientKey, _: &Client) {}
 
     /// Whether a client may use DEBUG.
     pub(crate) fn allows_debug(&self, key: ClientKey) -> bool {

@@ -5,7 +5,8 @@
 //! ask for an orderly shutdown. A SIGINT after either of them means that somebody at a terminal
 //! insists: the process exits at once with status 1, from the handler, whatever main is stuck in.
 //! SIGHUP is ignored (log rotation needs no signal, see [`crate::log`]); SIGPIPE is ignored by
-//! Rust's start-up code, so writing to a closed socket is an error and not the end.
+//! Rust's start-up code, so writing to a closed socket is an error and not the end. SIGXFSZ is
+//! ignored for the same reason: a file at its size limit is a full disk, which writes report.
 //!
 //! This file decides nothing: what a shutdown saves and whom it answers belongs to the event
 //! loop. Source: behaviour of redis-server 7.0.15; technique: the self-pipe of D. J. Bernstein.
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use mio::event::Source;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 /// Exit status when somebody insists: not a clean shutdown.
@@ -62,7 +63,9 @@ impl Signals {
             flag::register_usize(signal, Arc::clone(&asked), number)?;
             low_level::pipe::register(signal, sender.try_clone()?)?;
         }
-        flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
+        for ignored in [SIGHUP, SIGXFSZ] {
+            flag::register(ignored, Arc::new(AtomicBool::new(false)))?;
+        }
         Ok(Self { receiver, asked })
     }
 

@@ -4,15 +4,20 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Instant;
+
+use flintlock_diskcache::journal::Verdict;
+use flintlock_diskcache::recovery::OpenStore;
 
 use crate::args::{self, Invocation};
-use crate::config::{Config, Sources};
-use crate::event_loop::{EventLoop, unix_ms};
+use crate::config::{Config, Sources, StoreKind};
+use crate::event_loop::{EventLoop, now_since, poll_and_bell};
 use crate::keyspace::Hasher;
 use crate::log::{Level, Log};
 use crate::net::listen;
 use crate::server::Server;
 use crate::signals::Signals;
+use crate::tier::open::{attach, open_store};
 
 /// Runs the program with the arguments of this process; returns its exit status.
 #[must_use]
@@ -76,18 +81,49 @@ fn run(config: Config, log: &Log) -> Result<u8, Fatal> {
     if let Some(path) = config.pid_path() {
         std::fs::write(path, format!("{}\n", std::process::id()))?;
     }
-    let mut secret = [0; 16];
-    random_bytes(&mut secret)?;
     let mut seed = [0; 16];
     random_bytes(&mut seed)?;
-    let hasher = Hasher::new(&secret);
-    let mut server = Server::new(config, log.clone(), hasher, unix_ms(), seed);
+    let started = Instant::now();
+    let (poll, bell) = poll_and_bell()?;
+    let store = match config.store {
+        StoreKind::Memory => None,
+        StoreKind::Fjall => Some(open_store(&config)?),
+    };
+    // The order of keys on disk rests on the hash, so its key belongs to the store.
+    let secret = store.as_ref().map_or(seed, |store| store.dir.identity().hash_key);
+    let now = now_since(started);
+    let mut server = Server::new(config, log.clone(), Hasher::new(&secret), now, seed);
     server.port = port;
-    let event_loop = EventLoop::new(server, listeners, signals)?;
+    if let Some(store) = store {
+        report_tail(&store, log);
+        let seed = server.random();
+        let recovered = attach(&mut server, store, bell, seed)?;
+        log.notice(format_args!(
+            "Store opened in {:.3} seconds: {} operations replayed, {} of them saved before",
+            started.elapsed().as_secs_f64(),
+            recovered.operations,
+            recovered.skipped,
+        ));
+    }
+    let event_loop = EventLoop::new(poll, server, started, listeners, signals)?;
     if let Some(address) = event_loop.address() {
         log.ready(address);
     }
     Ok(event_loop.run()?)
+}
+
+/// Tells the operator what the end of the journal looked like.
+fn report_tail(store: &OpenStore, log: &Log) {
+    match &store.report.verdict {
+        Verdict::Clean => {}
+        Verdict::TornTail { bytes, frames } => log.warning(format_args!(
+            "The journal ended in {bytes} bytes that were never acknowledged ({frames} whole \
+             frames among them): cut off"
+        )),
+        Verdict::Refused(refusal) => {
+            log.warning(format_args!("Opened because of store-accept-loss, although: {refusal}"))
+        }
+    }
 }
 
 /// Fills `bytes` from the system's random source.

@@ -22,23 +22,24 @@ impl Watch {
         self.len == 0
     }
 
-    /// `client` watches `key` from now on.
-    pub(crate) fn add(&mut self, clients: &mut Clients, client: ClientKey, db: usize, key: &[u8]) {
+    /// `client` watches a key from now on.
+    pub(crate) fn add(&mut self, clients: &mut Clients, client: ClientKey, watched: Watched) {
         let session = clients.session_mut(client);
-        if session.watching.iter().any(|w| w.db == db && *w.key == *key) {
+        let (db, key) = (watched.db, watched.key.clone());
+        if session.watching.iter().any(|w| w.db == db && w.key == key) {
             return;
         }
-        session.watching.push(Watched { db, key: key.into() });
+        session.watching.push(watched);
         if self.by_db.len() <= db {
             self.by_db.resize_with(db + 1, HashMap::new);
         }
-        self.len += usize::from(!self.by_db[db].contains_key(key));
-        self.by_db[db].entry(key.into()).or_default().push(client);
+        self.len += usize::from(!self.by_db[db].contains_key(&key));
+        self.by_db[db].entry(key).or_default().push(client);
     }
 
     /// `client` watches nothing any more.
     pub(crate) fn forget(&mut self, client: ClientKey, watching: Vec<Watched>) {
-        for Watched { db, key } in watching {
+        for Watched { db, key, .. } in watching {
             if let Some(watchers) = self.by_db[db].get_mut(&key) {
                 watchers.retain(|c| *c != client);
                 if watchers.is_empty() {
@@ -56,16 +57,14 @@ impl Watch {
         }
     }
 
-    /// Every key of `db` may have changed (FLUSHDB, SWAPDB); `changed` tells which did.
-    pub(crate) fn touch_db(
-        &self,
-        clients: &mut Clients,
-        db: usize,
-        changed: impl Fn(&[u8]) -> bool,
-    ) {
-        for (key, watchers) in self.by_db.get(db).into_iter().flatten() {
-            if changed(key) {
-                Self::break_all(clients, watchers);
+    /// Every key of `db` was deleted (FLUSHDB). Whether a watched key was there is asked of WATCH,
+    /// not of the keyspace: the key may be on disk only by now, and one that was made since has
+    /// told its watchers already.
+    pub(crate) fn touch_db(&self, clients: &mut Clients, db: usize) {
+        for watcher in self.by_db.get(db).into_iter().flat_map(HashMap::values).flatten() {
+            if let Some(client) = clients.get_mut(*watcher) {
+                let session = &mut client.session;
+                session.cas_broken |= session.watching.iter().any(|w| w.db == db && w.existed);
             }
         }
     }

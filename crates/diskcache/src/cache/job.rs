@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use super::backup::{BackupPlan, Progress};
 use super::home::{Loaded, Payload};
+use super::op::Stretch;
 use crate::journal::{Export, Group, Writer};
 use crate::key::{KeyBuf, KeyRef, Seq};
 use crate::storage::{
-    Batch, Before, ErrorKind, Meta, Record, Scanned, Storage, StoreError, StoreStats, Write,
+    Batch, Before, ErrorKind, Meta, Record, Storage, StoreError, StoreStats, Write,
 };
 use crate::token::TokenId;
 
@@ -255,7 +256,7 @@ pub(super) enum Outcome<V> {
     Examine(Result<Meta, Failure>),
     Journal(JournalOutcome),
     Maintain(Result<bool, Failure>),
-    Scan { token: TokenId, result: Result<Vec<Scanned>, Failure> },
+    Scan { token: TokenId, result: Result<Stretch, Failure> },
     BackupEngine(Result<(), Failure>),
     BackupJournal(Result<(), Failure>),
 }
@@ -319,9 +320,9 @@ impl<D: Decode> Worker<D> {
             Work::Maintain(budget) => Outcome::Maintain(guard(|| self.storage.maintain(budget))),
             Work::Scan { token, from, limit, limit_bytes } => {
                 let result = guard(|| {
-                    let mut out = Vec::new();
-                    self.storage.scan(&from, limit, limit_bytes, &mut out)?;
-                    Ok(out)
+                    let mut records = Vec::new();
+                    let more = self.storage.scan(&from, limit, limit_bytes, &mut records)?;
+                    Ok(Stretch { records, more })
                 });
                 Outcome::Scan { token, result }
             }

@@ -503,7 +503,7 @@ impl Cache {
             }
             Outcome::Scan { token, result } => {
                 self.stats.read_failures += u64::from(result.is_err());
-                self.waiters.finish(token, result.map(Output::Scanned));
+                self.waiters.finish(token, result.map(Output::Stretch));
             }
             Outcome::BackupEngine(result) => self.backup_engine_done(result),
             Outcome::BackupJournal(result) => self.backup_journal_done(result),

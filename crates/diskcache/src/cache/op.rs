@@ -41,9 +41,18 @@ pub enum Output {
     /// Only that it is done.
     Nothing,
     /// Records in key order.
-    Scanned(Vec<Scanned>),
+    Stretch(Stretch),
     /// What was copied.
     Backup(BackupProgress),
+}
+
+/// What a scan read.
+#[derive(Debug, Default)]
+pub struct Stretch {
+    /// Records in key order, which is hash order.
+    pub records: Vec<Scanned>,
+    /// Whether the space has more behind them.
+    pub more: bool,
 }
 
 /// A kind that the generic `complete` takes.
@@ -73,12 +82,12 @@ plain_kind!(Room, Sync, Drain);
 
 impl sealed::Sealed for Scan {}
 impl Kind for Scan {
-    type Output = Vec<Scanned>;
+    type Output = Stretch;
 
     fn unpack(output: Output) -> Self::Output {
         match output {
-            Output::Scanned(records) => records,
-            Output::Nothing | Output::Backup(_) => Vec::new(),
+            Output::Stretch(stretch) => stretch,
+            Output::Nothing | Output::Backup(_) => Stretch::default(),
         }
     }
 }
@@ -90,7 +99,7 @@ impl Kind for Backup {
     fn unpack(output: Output) -> Self::Output {
         match output {
             Output::Backup(progress) => progress,
-            Output::Nothing | Output::Scanned(_) => BackupProgress::default(),
+            Output::Nothing | Output::Stretch(_) => BackupProgress::default(),
         }
     }
 }

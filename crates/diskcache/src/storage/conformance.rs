@@ -248,18 +248,27 @@ fn scan_all(store: &dyn Storage, space: Space, limit: usize, limit_bytes: usize)
     let mut from = KeyRef { space, hash: 0, key: b"" }.to_buf();
     loop {
         let mut part = Vec::new();
-        store.scan(&from, limit, limit_bytes, &mut part).expect("a good store scans");
+        let more = store.scan(&from, limit, limit_bytes, &mut part).expect("a good store scans");
         assert!(part.len() <= limit, "no more records than asked for");
         let bytes = part.iter().map(|s| s.key.as_disk().len() + s.record.payload.len());
         let bytes: usize = bytes.sum();
         assert!(bytes <= limit_bytes || part.len() == 1, "no more bytes than asked for");
-        let Some(last) = part.last() else { return out };
+        let Some(last) = part.last() else {
+            assert!(!more, "more records than none");
+            return out;
+        };
         // The smallest key behind the last one.
         let next = last.key.as_ref();
         let mut longer = next.key.to_vec();
         longer.push(0);
         from = KeyRef { key: &longer, ..next }.to_buf();
         out.append(&mut part);
+        if !more {
+            // Nothing is behind what was the last.
+            store.scan(&from, 1, usize::MAX, &mut part).expect("a good store scans");
+            assert!(part.is_empty(), "records behind the last");
+            return out;
+        }
     }
 }
 

@@ -158,7 +158,7 @@ impl Storage for FaultStore {
         limit: usize,
         limit_bytes: usize,
         out: &mut Vec<Scanned>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let before = out.len();
         self.call(Call::Scan, |inner| inner.scan(from, limit, limit_bytes, out))
             .inspect_err(|_| out.truncate(before))

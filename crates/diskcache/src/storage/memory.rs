@@ -110,21 +110,22 @@ impl Storage for MemoryStore {
         limit: usize,
         limit_bytes: usize,
         out: &mut Vec<Scanned>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let state = self.lock();
         let space = from.as_ref().space;
         let before = out.len();
         let mut left = limit_bytes;
         let behind = state.records.range(from..).take_while(|(k, _)| k.as_ref().space == space);
-        for (key, record) in behind.take(limit) {
+        for (key, record) in behind {
             let bytes = key.as_disk().len() + record.payload.len();
-            if bytes > left && out.len() > before {
-                break;
+            let count = out.len() - before;
+            if count == limit || bytes > left && count > 0 {
+                return Ok(true);
             }
             left = left.saturating_sub(bytes);
             out.push(Scanned { key: key.clone(), record: record.clone() });
         }
-        Ok(())
+        Ok(false)
     }
 
     fn meta(&self) -> Result<Meta, StoreError> {

@@ -130,7 +130,7 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
 
     /// Pushes up to `limit` live records onto `out` in key order, from the first key at or after
     /// `from` (on-disk form) and below the end of its space. At most `limit_bytes` of records,
-    /// but at least one. A result shorter than both limits reached the end of the space.
+    /// but at least one. Returns whether there are more records in the space.
     ///
     /// # Errors
     /// The first failure; `out` is then as before.
@@ -140,7 +140,7 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
         limit: usize,
         limit_bytes: usize,
         out: &mut Vec<Scanned>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     /// The state committed last. After a commit of [`ErrorKind::Unclear`] outcome: the state that
     /// the next commit builds on and, if it succeeds, makes durable.
@@ -186,7 +186,7 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
         limit: usize,
         limit_bytes: usize,
         out: &mut Vec<Scanned>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         (**self).scan(from, limit, limit_bytes, out)
     }
 

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use flintlock_diskcache::cache::home::Known;
+
 use crate::keyspace::Key;
 use crate::keyspace::entry::{NewValue, ValueRef};
 use crate::keyspace::table::Loc;
@@ -76,9 +78,12 @@ impl Ctx<'_> {
     ///
     /// # Errors
     /// [`Error::WRONG_TYPE`].
-    pub(super) fn find_or_create<T: Collection>(&mut self, key: Key<'_>) -> Result<Loc, Error> {
+    pub(super) fn find_or_create<T: Collection>(
+        &mut self,
+        key: Key<'_>,
+    ) -> Result<(Loc, Known), Error> {
         match self.find_as::<T>(key)? {
-            Some(loc) => Ok(loc),
+            Some(loc) => Ok((loc, Known::Value)),
             None => Ok(self.create(key, NewValue::Object(Arc::new(T::default().wrap())))),
         }
     }
@@ -92,17 +97,17 @@ impl Ctx<'_> {
         found.expect("the type was checked when the key was found")
     }
 
-    /// Changes the collection at `loc`; see [`Ctx::change`]. `f` returns how many elements it
+    /// Changes a collection; see [`Ctx::change`]. `f` returns how many elements it
     /// changed; none means that nothing happened.
     pub(super) fn change_as<T: Collection>(
         &mut self,
         key: Key<'_>,
-        loc: Loc,
+        at: (Loc, Known),
         effect: Effect<'_>,
         f: impl FnOnce(&mut T, &Rules) -> usize,
     ) -> usize {
         let rules = self.server.rules.clone();
-        self.change(key, loc, effect, |object| {
+        self.change(key, at, effect, |object| {
             f(T::of_mut(object).expect("the type was checked when the key was found"), &rules)
         })
     }

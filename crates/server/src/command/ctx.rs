@@ -4,7 +4,7 @@
 //! that hold for all of them are written once: a key whose time is over is deleted when met, a
 //! change is counted, journalled and breaks the WATCH of others, and values are charged to memory.
 
-use std::sync::Arc;
+use flintlock_diskcache::cache::home::Known;
 
 use crate::client::{ClientKey, Session};
 use crate::keyspace::entry::{Entry, EntryRef, NewValue, ValueRef};
@@ -67,7 +67,7 @@ impl<'a> Ctx<'a> {
     /// key.
     pub(crate) fn find(&mut self, key: Key<'_>) -> Option<Loc> {
         let loc = self.find_untouched(key)?;
-        self.server.access.touch(&mut self.server.keyspace.dbs[self.db].table, loc);
+        self.touch(loc);
         Some(loc)
     }
 
@@ -103,45 +103,44 @@ impl<'a> Ctx<'a> {
 
     /// Gives `key` a whole value, old or new, and journals it.
     pub(crate) fn set(&mut self, key: Key<'_>, value: NewValue<'_>, expires_at_ms: Option<u64>) {
-        let found = self.table().find(key);
-        self.set_at(key, found, value, expires_at_ms);
-    }
-
-    /// As [`Ctx::set`], for a caller that has just looked the key up.
-    pub(crate) fn set_at(
-        &mut self,
-        key: Key<'_>,
-        found: Option<Loc>,
-        value: NewValue<'_>,
-        expires_at_ms: Option<u64>,
-    ) {
-        let loc = if let Some(loc) = found {
-            self.overwrite(loc, value, expires_at_ms);
-            self.server.access.touch(&mut self.server.keyspace.dbs[self.db].table, loc);
-            loc
-        } else {
-            let table = &mut self.server.keyspace.dbs[self.db].table;
-            let loc = table.insert(key, value, expires_at_ms);
-            self.server.access.touch_new(table, loc);
-            loc
-        };
-        self.changed(key, Some(loc), Effect::Put);
-    }
-
-    /// Puts in a value that the caller completes and journals at once by another call.
-    pub(super) fn create(&mut self, key: Key<'_>, value: NewValue<'_>) -> Loc {
-        let found = self.table().find(key);
-        let table = &mut self.server.keyspace.dbs[self.db].table;
-        let loc = match found {
-            // Known to be absent.
+        let (loc, was) = match self.table().find(key) {
             Some(loc) => {
-                table.update(loc, |entry| entry.replace(value, None));
-                loc
+                let was = self.known(loc);
+                self.overwrite(loc, value, expires_at_ms);
+                self.touch(loc);
+                (loc, was)
             }
-            None => table.insert(key, value, None),
+            None => (self.insert(key, value, expires_at_ms), Known::Unknown),
         };
-        self.server.access.touch_new(table, loc);
+        self.changed(key, was, Some(loc), Effect::Put);
+    }
+
+    /// Puts in an empty collection that the caller fills and journals by [`Ctx::change`] at once.
+    pub(super) fn create(&mut self, key: Key<'_>, value: NewValue<'_>) -> (Loc, Known) {
+        match self.table().find(key) {
+            Some(loc) => {
+                let was = self.known(loc);
+                self.overwrite(loc, value, None);
+                (loc, was)
+            }
+            None => (self.insert(key, value, None), Known::Unknown),
+        }
+    }
+
+    fn insert(&mut self, key: Key<'_>, value: NewValue<'_>, expires_at_ms: Option<u64>) -> Loc {
+        let fresh = self.server.access.fresh();
+        let loc = self.table_mut().insert(key, value, expires_at_ms);
+        self.table_mut().touch(loc, |entry| entry.set_access(fresh));
         loc
+    }
+
+    fn touch(&mut self, loc: Loc) {
+        self.server.access.touch(&mut self.server.keyspace.dbs[self.db].table, loc);
+    }
+
+    /// What memory knows of the key at `loc`.
+    fn known(&self, loc: Loc) -> Known {
+        if self.entry(loc).is_absent() { Known::Absent } else { Known::Value }
     }
 
     fn overwrite(&mut self, loc: Loc, value: NewValue<'_>, expires_at_ms: Option<u64>) {
@@ -170,19 +169,19 @@ impl<'a> Ctx<'a> {
             let expires_at_ms = self.entry(loc).expires_at_ms();
             self.overwrite(loc, NewValue::Int(number), expires_at_ms);
         }
-        self.changed(key, Some(loc), Effect::Put);
+        self.changed(key, Known::Value, Some(loc), Effect::Put);
     }
 
     /// Changes the expiry at `loc`.
     pub(crate) fn set_expiry(&mut self, key: Key<'_>, loc: Loc, expires_at_ms: Option<u64>) {
         self.table_mut().update(loc, |entry| entry.set_expiry(expires_at_ms));
-        self.changed(key, Some(loc), Effect::Expiry(expires_at_ms));
+        self.changed(key, Known::Value, Some(loc), Effect::Expiry(expires_at_ms));
     }
 
-    /// Deletes the key at `loc`.
+    /// Deletes the key at `loc`, which has a value.
     pub(crate) fn delete(&mut self, key: Key<'_>, loc: Loc) {
-        self.remove(key, loc);
-        self.changed(key, None, Effect::Delete);
+        let left = self.remove(loc);
+        self.changed(key, Known::Value, left, Effect::Delete);
     }
 
     /// Deletes `key` if it is there; returns whether it was.
@@ -194,28 +193,31 @@ impl<'a> Ctx<'a> {
         found.is_some()
     }
 
-    /// Takes the value out of the keyspace, with what the disk tier needs left behind.
-    fn remove(&mut self, key: Key<'_>, loc: Loc) {
-        let old = if self.server.tier.is_some() {
-            self.table_mut().update(loc, |entry| {
+    /// Takes the value out of the keyspace. With a disk tier an absent entry is left behind: the
+    /// disk may still have the key.
+    fn remove(&mut self, loc: Loc) -> Option<Loc> {
+        let on_disk = self.server.tier.is_some();
+        let (old, left) = if on_disk {
+            let old = self.table_mut().update(loc, |entry| {
                 let old = entry.take_object();
                 entry.replace(NewValue::Absent, None);
                 old
-            })
+            });
+            (old, Some(loc))
         } else {
-            let mut entry = self.table_mut().remove(loc);
-            entry.take_object()
+            (self.table_mut().remove(loc).take_object(), None)
         };
-        debug_assert!(self.table().find(key).is_none_or(|l| self.entry(l).is_absent()), "removed");
         self.server.free_later(old);
+        left
     }
 
-    /// Changes a collection in place. `f` returns how many elements it changed: if none, nothing
-    /// is journalled and nobody's WATCH breaks. A collection left empty is deleted.
+    /// Changes the collection at `loc` in place; `was` is what memory knew of the key before the
+    /// command. `f` returns how many elements it changed: if none, nothing is journalled and
+    /// nobody's WATCH breaks. A collection left empty is deleted.
     pub(crate) fn change(
         &mut self,
         key: Key<'_>,
-        loc: Loc,
+        (loc, was): (Loc, Known),
         effect: Effect<'_>,
         f: impl FnOnce(&mut Object) -> usize,
     ) -> usize {
@@ -226,7 +228,7 @@ impl<'a> Ctx<'a> {
         if empty {
             self.delete(key, loc);
         } else if count > 0 {
-            self.changed(key, Some(loc), effect);
+            self.changed(key, was, Some(loc), effect);
         }
         count
     }
@@ -240,7 +242,7 @@ impl<'a> Ctx<'a> {
         f: impl FnOnce(&mut Entry) -> R,
     ) -> R {
         let result = self.table_mut().update(loc, f);
-        self.changed(key, Some(loc), effect);
+        self.changed(key, Known::Value, Some(loc), effect);
         result
     }
 
@@ -249,18 +251,19 @@ impl<'a> Ctx<'a> {
         let expires_at_ms = self.entry(loc).expires_at_ms();
         let mut value = self.table_mut().update(loc, Entry::take_value);
         self.delete(from, loc);
-        let found = self.find(to);
-        self.set_at(to, found, value.lend(), expires_at_ms);
+        self.set(to, value.lend(), expires_at_ms);
     }
 
-    /// What every change entails.
-    fn changed(&mut self, key: Key<'_>, loc: Option<Loc>, effect: Effect<'_>) {
-        self.server.stats.changes += 1;
-        if !self.server.watch.is_empty() {
-            self.server.watch.touch(&mut self.server.clients, self.db, key.bytes);
+    /// What every change entails. `was` is what memory knew of the key before; `loc` is where its
+    /// entry is now, if there is one.
+    fn changed(&mut self, key: Key<'_>, was: Known, loc: Option<Loc>, effect: Effect<'_>) {
+        let Server { stats, watch, clients, tier, keyspace, .. } = &mut *self.server;
+        stats.changes += 1;
+        if !watch.is_empty() {
+            watch.touch(clients, self.db, key.bytes);
         }
-        if self.server.tier.is_some() {
-            self.server.log_change(self.db, key, loc, effect);
+        if let (Some(tier), Some(loc)) = (tier, loc) {
+            tier.log(keyspace, self.db, key, was, loc, effect);
         }
     }
 

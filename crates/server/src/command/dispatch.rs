@@ -3,7 +3,8 @@
 //! Main thread. Called with the connection half of the client taken out, so replies go straight to
 //! its output while the command may look at every client.
 
-use crate::client::{Blocked, ClientKey, Closing};
+use crate::client::{ClientKey, Closing};
+use crate::config::Fsync;
 use crate::resp::encode::{Output, Reply};
 use crate::server::Server;
 
@@ -16,7 +17,7 @@ pub(crate) enum Done {
     /// It was answered, or queued: take it off the input.
     Answered,
     /// The client waits and nothing happened yet: run the request again when it is woken.
-    Waits(Blocked),
+    Waits,
 }
 
 /// Runs `request` for `client`; replies go to `out`.
@@ -46,14 +47,31 @@ pub(crate) fn run(
         queue(server, client, request, &mut reply);
         return Done::Answered;
     }
-    if let Some(blocked) = server.blocked_on(client, request) {
-        return Done::Waits(blocked);
+    match server.prepare(client, request) {
+        Ok(None) => {}
+        Ok(blocked) => {
+            server.clients.session_mut(client).blocked = blocked;
+            return Done::Waits;
+        }
+        Err(error) => {
+            refuse(server, client, &error, &mut reply);
+            return Done::Answered;
+        }
     }
-    execute(&mut Ctx::new(server, client), request, &mut reply)
+    let (logged, mark) = (server.logged(), reply.output().mark());
+    execute(&mut Ctx::new(server, client), request, &mut reply);
+    if server.tier.is_some() {
+        server.unprepare(client);
+        let syncs = request.command.flags.has(Flags::SYNCS);
+        if syncs || server.logged() > logged && server.config.appendfsync == Fsync::Always {
+            server.hold(client, mark);
+        }
+    }
+    Done::Answered
 }
 
 /// Runs a command that was admitted; also for the commands of a transaction and for replay.
-pub(super) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Done {
+pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) {
     let id = usize::from(request.command.id);
     ctx.server.stats.commands += 1;
     ctx.server.stats.per_command[id].calls += 1;
@@ -64,7 +82,13 @@ pub(super) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
         ctx.server.stats.error(error.prefix());
         reply.error(error.as_bytes());
     }
-    Done::Answered
+}
+
+/// Answers a request whose preparation failed.
+pub(crate) fn fail(server: &mut Server, client: ClientKey, error: &Error, out: &mut Output) {
+    let mut reply = Reply::new(out, server.clients.session(client).proto);
+    server.unprepare(client);
+    refuse(server, client, error, &mut reply);
 }
 
 /// Answers a request whose command does not exist.

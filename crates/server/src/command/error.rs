@@ -4,6 +4,10 @@
 
 use std::borrow::Cow;
 
+use flintlock_diskcache::cache::Refusal;
+use flintlock_diskcache::cache::job::Failure;
+use flintlock_diskcache::storage::ErrorKind;
+
 /// An error reply, without its leading `-`.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Error(Cow<'static, [u8]>);
@@ -44,6 +48,8 @@ impl Error {
         STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
         /// A write when memory is full.
         OOM = "OOM command not allowed when used memory > 'maxmemory'.";
+        /// A request that waited for the disk when the server ended.
+        STORE_CLOSING = "IOERR the server is shutting down";
         /// Any command before AUTH.
         NO_AUTH = "NOAUTH Authentication required.";
         /// AUTH with the wrong user or password.
@@ -77,6 +83,20 @@ impl Error {
         let reason = cause.0.strip_prefix(b"ERR ").unwrap_or(&cause.0);
         let text = b"EXECABORT Transaction discarded because of: ";
         Self::text([text.as_slice(), reason].concat())
+    }
+
+    /// A write while the store cannot take it; the text says what the operator must look at.
+    pub(crate) fn refused(refusal: &Refusal) -> Self {
+        let (Refusal::Journal(failure) | Refusal::Engine(failure)) = refusal;
+        if failure.kind == ErrorKind::NoSpace {
+            return Self::fixed("DISKFULL no space left for the store: reads and deletes go on");
+        }
+        Self::text(format!("MISCONF Errors writing to the store, writes are refused: {failure}"))
+    }
+
+    /// A change that was made in memory while the journal could not be written.
+    pub(crate) fn not_durable(failure: &Failure) -> Self {
+        Self::text(format!("MISCONF The change was made in memory and is not durable: {failure}"))
     }
 
     /// Too few or too many arguments.

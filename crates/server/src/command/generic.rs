@@ -1,10 +1,9 @@
-//! Commands on keys of any type: existence, expiry, names, iteration.
+//! Commands on keys of any type: existence, expiry, names.
 
 use crate::keyspace::Key;
-use crate::keyspace::entry::{EntryRef, ValueRef};
+use crate::keyspace::entry::ValueRef;
 use crate::resp::encode::Reply;
 use crate::types::number::parse_i64;
-use crate::util::glob;
 
 use super::expiry::Unit;
 use super::{Command, Ctx, Error, Flags, Keys, Request};
@@ -28,10 +27,6 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("pttl", pttl, 2, &[READ, FAST], Keys::ONE),
         Command::new("persist", persist, 2, &[WRITE, FAST], Keys::ONE),
         Command::new("rename", rename, 3, &[WRITE], Keys::TWO),
-        Command::new("keys", keys, 2, &[READ, Flags::DANGEROUS], Keys::NONE),
-        Command::new("scan", scan, -2, &[READ], Keys::NONE),
-        Command::new("randomkey", randomkey, 1, &[READ], Keys::NONE),
-        Command::new("dbsize", dbsize, 1, &[READ, FAST], Keys::NONE),
         Command::new("flushdb", flushdb, -1, &[WRITE, Flags::DANGEROUS], Keys::NONE),
         Command::new("flushall", flushall, -1, &[WRITE, Flags::DANGEROUS], Keys::NONE),
     ]
@@ -50,7 +45,7 @@ fn exists(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
 }
 
 /// The name that TYPE gives.
-pub(super) fn type_name(value: ValueRef<'_>) -> &'static str {
+pub(crate) fn type_name(value: ValueRef<'_>) -> &'static str {
     match value {
         ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Big(_) => "string",
         ValueRef::Object(object) => object.type_name(),
@@ -189,127 +184,6 @@ fn rename(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     Ok(())
 }
 
-/// Whether an entry is a live key whose name matches.
-fn is_match(entry: EntryRef<'_>, now_ms: u64, pattern: Option<&[u8]>) -> bool {
-    !entry.is_absent()
-        && entry.expires_at_ms().is_none_or(|at| at > now_ms)
-        && pattern.is_none_or(|p| glob::matches(p, entry.key()))
-}
-
-fn keys(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let pattern = Some(request.arg(1)).filter(|p| *p != b"*");
-    let now_ms = ctx.now_ms();
-    let mut found: Vec<Box<[u8]>> = Vec::new();
-    ctx.table().scan(0, usize::MAX, |entry| {
-        if is_match(entry, now_ms, pattern) {
-            found.push(entry.key().into());
-        }
-    });
-    reply.array(found.len());
-    found.iter().for_each(|key| reply.bulk(key));
-    Ok(())
-}
-
-/// Bits by which a scan position is shifted to make a cursor: clients in languages without
-/// unsigned 64-bit numbers must be able to hold it, and positions have zeros there.
-const CURSOR_SHIFT: u32 = 16;
-
-/// Options of SCAN.
-struct ScanOptions<'a> {
-    count: usize,
-    pattern: Option<&'a [u8]>,
-    type_name: Option<Vec<u8>>,
-}
-
-impl<'a> ScanOptions<'a> {
-    fn parse(request: &Request<'a>) -> Result<Self, Error> {
-        let mut options = Self { count: 10, pattern: None, type_name: None };
-        let mut rest = request.from(2);
-        while let Some(word) = rest.next() {
-            let value = rest.next().ok_or(Error::SYNTAX)?;
-            match word.to_ascii_lowercase().as_slice() {
-                b"count" => {
-                    let count = parse_i64(value).ok_or(Error::NOT_INTEGER)?;
-                    let count = usize::try_from(count).ok().filter(|c| *c > 0);
-                    options.count = count.ok_or(Error::SYNTAX)?;
-                }
-                b"match" => options.pattern = Some(value).filter(|p| *p != b"*"),
-                b"type" => options.type_name = Some(value.to_ascii_lowercase()),
-                _ => return Err(Error::SYNTAX),
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// A cursor as Redis reads it: what C's `strtoul` takes, all of it, so nothing is 0 and a negative
-/// number wraps around.
-fn parse_cursor(text: &[u8]) -> Option<u64> {
-    let (negative, digits) = match text {
-        [] => return Some(0),
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    // What `parse` takes besides is a second sign.
-    let number: u64 =
-        std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?.parse().ok()?;
-    Some(if negative { number.wrapping_neg() } else { number })
-}
-
-fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let cursor = parse_cursor(request.arg(1)).ok_or(Error::INVALID_CURSOR)?;
-    let options = ScanOptions::parse(request)?;
-    let now_ms = ctx.now_ms();
-    let mut found: Vec<Box<[u8]>> = Vec::new();
-    // Higher cursors were never given out: they are past the end.
-    let position =
-        if cursor >> (64 - CURSOR_SHIFT) == 0 { cursor << CURSOR_SHIFT } else { u64::MAX };
-    let next = ctx.table().scan(position, options.count, |entry| {
-        let type_fits =
-            options.type_name.as_ref().is_none_or(|t| type_name(entry.value()).as_bytes() == t);
-        if type_fits && is_match(entry, now_ms, options.pattern) {
-            found.push(entry.key().into());
-        }
-    });
-    reply.array(2);
-    let cursor = next.map_or(0, |position| position >> CURSOR_SHIFT);
-    reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
-    reply.array(found.len());
-    found.iter().for_each(|key| reply.bulk(key));
-    Ok(())
-}
-
-fn randomkey(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let now_ms = ctx.now_ms();
-    // Expired keys may be anywhere: a bounded number of draws, then the first live key there is.
-    for draw in 0..100 {
-        let random = if draw < 99 { ctx.server.random() } else { 0 };
-        let width = if draw < 99 { 16 } else { usize::MAX };
-        let skip = ctx.server.random() as usize % 16;
-        let mut found: Vec<Box<[u8]>> = Vec::new();
-        ctx.table().sample(random, width, |entry| {
-            if found.len() <= skip && is_match(entry, now_ms, None) {
-                found.push(entry.key().into());
-            }
-        });
-        if let Some(key) = found.last() {
-            reply.bulk(key);
-            return Ok(());
-        }
-        if ctx.table().counts().values == 0 {
-            break;
-        }
-    }
-    reply.null();
-    Ok(())
-}
-
-fn dbsize(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    reply.count(ctx.table().counts().values);
-    Ok(())
-}
-
 /// FLUSHDB and FLUSHALL free in the background either way; the word is only checked.
 fn check_flush_option(request: &Request<'_>) -> Result<(), Error> {
     match (request.len(), request.get(1)) {
@@ -342,18 +216,6 @@ fn flushall(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cursors() {
-        assert_eq!(parse_cursor(b"0"), Some(0));
-        assert_eq!(parse_cursor(b"18446744073709551615"), Some(u64::MAX));
-        assert_eq!(parse_cursor(b""), Some(0));
-        assert_eq!(parse_cursor(b"+7"), Some(7));
-        assert_eq!(parse_cursor(b"-1"), Some(u64::MAX));
-        for bad in [&b"x"[..], b"1x", b" 1", b"-", b"++1", b"18446744073709551616"] {
-            assert_eq!(parse_cursor(bad), None, "{}", bad.escape_ascii());
-        }
-    }
 
     #[test]
     fn conditions_of_expire() {

@@ -1,5 +1,7 @@
 //! Hashes.
 
+use flintlock_diskcache::cache::home::Known;
+
 use crate::resp::encode::Reply;
 use crate::tier::Effect;
 use crate::types::Hash;
@@ -25,8 +27,8 @@ fn hset(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
         return Err(Error::arity(request.command.name));
     }
     let key = ctx.key(request, 1);
-    let loc = ctx.find_or_create::<Hash>(key)?;
-    ctx.change_as(key, loc, Effect::Request(request), |hash: &mut Hash, rules| {
+    let at = ctx.find_or_create::<Hash>(key)?;
+    ctx.change_as(key, at, Effect::Request(request), |hash: &mut Hash, rules| {
         let fields = (2..request.len()).step_by(2);
         reply
             .count(fields.filter(|&i| hash.set(request.arg(i), request.arg(i + 1), rules)).count());
@@ -50,9 +52,10 @@ fn hdel(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
         reply.int(0);
         return Ok(());
     };
-    let there = ctx.change_as(key, loc, Effect::Request(request), |hash: &mut Hash, _| {
-        request.from(2).filter(|field| hash.remove(field)).count()
-    });
+    let there =
+        ctx.change_as(key, (loc, Known::Value), Effect::Request(request), |hash: &mut Hash, _| {
+            request.from(2).filter(|field| hash.remove(field)).count()
+        });
     reply.count(there);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Lists.
 
+use flintlock_diskcache::cache::home::Known;
+
 use crate::resp::encode::Reply;
 use crate::tier::Effect;
 use crate::types::List;
@@ -31,8 +33,8 @@ fn push(
     end: End,
 ) -> Result<(), Error> {
     let key = ctx.key(request, 1);
-    let loc = ctx.find_or_create::<List>(key)?;
-    ctx.change_as(key, loc, Effect::Request(request), |list: &mut List, rules| {
+    let at = ctx.find_or_create::<List>(key)?;
+    ctx.change_as(key, at, Effect::Request(request), |list: &mut List, rules| {
         request.from(2).for_each(|item| list.push(end, item, rules));
         reply.count(list.len());
         request.len() - 2
@@ -71,7 +73,7 @@ fn pop(
     if count.is_some() {
         reply.array(take);
     }
-    ctx.change_as(key, loc, Effect::Request(request), |list: &mut List, _| {
+    ctx.change_as(key, (loc, Known::Value), Effect::Request(request), |list: &mut List, _| {
         for _ in 0..take {
             reply.bulk(list.peek(end).unwrap_or_default());
             list.discard(end);

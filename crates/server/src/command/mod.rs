@@ -17,6 +17,7 @@ mod hash;
 mod introspect;
 mod list;
 mod request;
+mod scan;
 mod server;
 mod set;
 mod string;
@@ -26,7 +27,9 @@ mod zset;
 
 pub(crate) use ctx::Ctx;
 pub(crate) use error::Error;
+pub(crate) use generic::type_name;
 pub(crate) use request::{OwnedRequest, Request};
+pub(crate) use scan::WalkPlan;
 pub(crate) use table::{all, lookup, lookup_request};
 
 use crate::resp::encode::Reply;
@@ -61,8 +64,8 @@ impl Flags {
     pub(crate) const NO_MULTI: Self = Self(1 << 9);
     /// Runs at once inside MULTI instead of being queued.
     pub(crate) const UNQUEUED: Self = Self(1 << 10);
-    /// Does not need the old values of its keys, so none are loaded for it.
-    pub(crate) const BLIND: Self = Self(1 << 11);
+    /// Looks at stretches of the database, on disk too; see [`WalkPlan`].
+    pub(crate) const WALKS: Self = Self(1 << 11);
     /// May be allowed while a script runs too long.
     pub(crate) const ALLOW_BUSY: Self = Self(1 << 12);
     /// Not in the slow log: its parts are.
@@ -73,6 +76,8 @@ impl Flags {
     pub(crate) const DANGEROUS: Self = Self(1 << 15);
     /// Not while a replica loads in the background.
     pub(crate) const NO_ASYNC_LOADING: Self = Self(1 << 16);
+    /// Answered when everything logged so far is durable, whatever `appendfsync` says.
+    pub(crate) const SYNCS: Self = Self(1 << 17);
 
     /// All of both.
     pub(crate) const fn or(self, other: Self) -> Self {
@@ -109,7 +114,7 @@ impl Keys {
     pub(crate) const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
 
     /// Positions of the keys of a request with `len` arguments.
-    pub(crate) fn positions(self, len: usize) -> impl Iterator<Item = usize> {
+    pub(crate) fn positions(self, len: usize) -> impl Iterator<Item = usize> + Clone + use<> {
         let last = match usize::try_from(self.last) {
             Ok(last) => last.min(len.saturating_sub(1)),
             Err(_) => len.saturating_sub(usize::from(self.last.unsigned_abs())),
@@ -130,6 +135,9 @@ pub(crate) struct Command {
     pub flags: Flags,
     /// Keys among the arguments.
     pub keys: Keys,
+    /// For a command that may overwrite its keys unseen: whether this request needs the old
+    /// values after all. Other commands always do.
+    pub needs_old: Option<fn(&Request<'_>) -> bool>,
     /// What it does.
     pub run: Run,
     /// Its number in the table, set when the table is built.
@@ -150,7 +158,12 @@ impl Command {
             all |= flags[i].0;
             i += 1;
         }
-        Self { name, arity, flags: Flags(all), keys, run, id: 0 }
+        Self { name, arity, flags: Flags(all), keys, needs_old: None, run, id: 0 }
+    }
+
+    /// The row of a command that need not load the keys it overwrites.
+    pub(crate) const fn blind(self, needs_old: fn(&Request<'_>) -> bool) -> Self {
+        Self { needs_old: Some(needs_old), ..self }
     }
 
     /// Whether a request of `len` arguments fits.

@@ -61,9 +61,9 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The hash of the first key.
-    pub(crate) fn first_hash(&self) -> u64 {
-        self.hash
+    /// Whether the values of its keys must be in memory before it runs.
+    pub(crate) fn needs_old_values(&self) -> bool {
+        self.command.needs_old.is_none_or(|needs| needs(self))
     }
 
     /// Bytes of all arguments.

@@ -26,7 +26,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("config|resetstat", config_resetstat, 2, admin, NONE),
         Command::new("config|rewrite", config_rewrite, 2, admin, NONE),
         Command::new("config|help", super::help, 2, &[ANY], NONE),
-        Command::new("save", save, 1, &[SAVE, Flags::NO_MULTI], NONE),
+        Command::new("save", save, 1, &[SAVE, Flags::NO_MULTI, Flags::SYNCS], NONE),
         Command::new("bgsave", bgsave, -1, &[SAVE], NONE),
         Command::new("lastsave", lastsave, 1, &[ANY, Flags::FAST, Flags::DANGEROUS], NONE),
         Command::new("shutdown", shutdown, -1, &[ADMIN, Flags::NO_MULTI, Flags::ALLOW_BUSY], NONE),
@@ -90,8 +90,6 @@ fn config_rewrite(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> 
 /// SAVE answers when everything acknowledged so far is durable: the event loop holds the reply.
 fn save(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     ctx.server.save();
-    let position = ctx.server.logged();
-    ctx.session().gate = position;
     reply.ok();
     Ok(())
 }
@@ -196,7 +194,7 @@ fn debug_object(
         ValueRef::Object(object) => object.encoding_name(),
         _ => "raw",
     };
-    let idle = ctx.server.access.idle_seconds(entry.access());
+    let idle = ctx.server.access.idle_ms(entry.access()) / 1000;
     reply.simple(&format!(
         "Value at:{:p} refcount:1 encoding:{encoding} serializedlength:{} lru:{} \
          lru_seconds_idle:{idle}",

@@ -1,5 +1,7 @@
 //! Sets.
 
+use flintlock_diskcache::cache::home::Known;
+
 use crate::resp::encode::Reply;
 use crate::tier::Effect;
 use crate::types::Set;
@@ -23,8 +25,8 @@ pub(super) fn commands() -> Vec<Command> {
 
 fn sadd(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let key = ctx.key(request, 1);
-    let loc = ctx.find_or_create::<Set>(key)?;
-    let added = ctx.change_as(key, loc, Effect::Request(request), |set: &mut Set, rules| {
+    let at = ctx.find_or_create::<Set>(key)?;
+    let added = ctx.change_as(key, at, Effect::Request(request), |set: &mut Set, rules| {
         request.from(2).filter(|member| set.add(member, rules)).count()
     });
     reply.count(added);
@@ -37,9 +39,10 @@ fn srem(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
         reply.int(0);
         return Ok(());
     };
-    let there = ctx.change_as(key, loc, Effect::Request(request), |set: &mut Set, _| {
-        request.from(2).filter(|member| set.remove(member)).count()
-    });
+    let there =
+        ctx.change_as(key, (loc, Known::Value), Effect::Request(request), |set: &mut Set, _| {
+            request.from(2).filter(|member| set.remove(member)).count()
+        });
     reply.count(there);
     Ok(())
 }
@@ -87,7 +90,7 @@ fn spop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
     // The journal must not draw again: it gets the removal of what was drawn.
     let words: Vec<&[u8]> =
         [&b"srem"[..], key.bytes].into_iter().chain(chosen.iter().map(Vec::as_slice)).collect();
-    ctx.change_as(key, loc, Effect::Words(&words), |set: &mut Set, _| {
+    ctx.change_as(key, (loc, Known::Value), Effect::Words(&words), |set: &mut Set, _| {
         for member in &chosen {
             set.remove(member);
             reply.bulk(member);

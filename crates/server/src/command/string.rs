@@ -11,7 +11,6 @@ use super::expiry::{Unit, expires_at};
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const WRITE: Flags = Flags::WRITE.or(Flags::DENYOOM);
-const BLIND: Flags = WRITE.or(Flags::BLIND);
 const FAST: Flags = Flags::FAST;
 const READ: Flags = Flags::READONLY;
 
@@ -19,12 +18,12 @@ const READ: Flags = Flags::READONLY;
 pub(super) fn commands() -> Vec<Command> {
     vec![
         Command::new("get", get, 2, &[READ, FAST], Keys::ONE),
-        Command::new("set", set, -3, &[BLIND], Keys::ONE),
+        Command::new("set", set, -3, &[WRITE], Keys::ONE).blind(set_needs_old),
         Command::new("setnx", setnx, 3, &[WRITE, FAST], Keys::ONE),
         Command::new("getdel", getdel, 2, &[Flags::WRITE, FAST], Keys::ONE),
         Command::new("getex", getex, -2, &[Flags::WRITE, FAST], Keys::ONE),
         Command::new("mget", mget, -2, &[READ, FAST], Keys::ALL),
-        Command::new("mset", mset, -3, &[BLIND], Keys::PAIRS),
+        Command::new("mset", mset, -3, &[WRITE], Keys::PAIRS).blind(|_| false),
         Command::new("append", append, 3, &[WRITE, FAST], Keys::ONE),
         Command::new("strlen", strlen, 2, &[READ, FAST], Keys::ONE),
         Command::new("incr", incr, 2, &[WRITE, FAST], Keys::ONE),
@@ -105,6 +104,12 @@ impl<'a> SetOptions<'a> {
     }
 }
 
+/// Whether a SET looks at what the key held.
+fn set_needs_old(request: &Request<'_>) -> bool {
+    let looks = [&b"nx"[..], b"xx", b"get", b"keepttl"];
+    request.from(3).any(|word| looks.iter().any(|option| word.eq_ignore_ascii_case(option)))
+}
+
 fn set(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let key = ctx.key(request, 1);
     let value = encoded(request.arg(2));
@@ -137,7 +142,7 @@ fn set(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resul
         return Ok(());
     }
     let kept = found.and_then(|loc| ctx.entry(loc).expires_at_ms());
-    ctx.set_at(key, found, value, if options.keep_ttl { kept } else { time });
+    ctx.set(key, value, if options.keep_ttl { kept } else { time });
     Ok(())
 }
 
@@ -237,7 +242,7 @@ fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     } else {
         let whole = [head, tail].concat();
         let expires_at_ms = ctx.entry(loc).expires_at_ms();
-        ctx.set_at(key, Some(loc), NewValue::Str(&whole), expires_at_ms);
+        ctx.set(key, NewValue::Str(&whole), expires_at_ms);
     }
     reply.count(len);
     Ok(())

@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use super::{
-    Command, Flags, connection, generic, hash, introspect, list, server, set, string, transaction,
-    zset,
+    Command, Flags, connection, generic, hash, introspect, list, scan, server, set, string,
+    transaction, zset,
 };
 
 /// Longest name of a command, in bytes.
@@ -21,13 +21,14 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families: [Vec<Command>; 10] = [
+    let families: [Vec<Command>; 11] = [
         string::commands(),
         list::commands(),
         hash::commands(),
         set::commands(),
         zset::commands(),
         generic::commands(),
+        scan::commands(),
         transaction::commands(),
         connection::commands(),
         introspect::commands(),

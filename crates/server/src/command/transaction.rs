@@ -3,10 +3,10 @@
 //! The commands of one EXEC run in one turn of the loop, and their operations lie in one group of
 //! the journal, so a transaction is atomic in memory and on disk.
 
-use crate::client::Multi;
+use crate::client::{Multi, Watched};
 use crate::resp::encode::Reply;
 
-use super::dispatch::{Done, execute};
+use super::dispatch::execute;
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const ANY: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::FAST);
@@ -76,8 +76,7 @@ fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
         ctx.db = ctx.session().db;
         // HELLO may be among them.
         reply.proto = ctx.session().proto;
-        let done = execute(ctx, &request.get(), reply);
-        debug_assert_eq!(done, Done::Answered, "EXEC waited before it began");
+        execute(ctx, &request.get(), reply);
     }
     ctx.db = ctx.session().db;
     Ok(())
@@ -85,12 +84,8 @@ fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
 
 /// A watched key whose time ran out since WATCH counts as changed although nobody deleted it.
 fn watched_key_expired(ctx: &Ctx<'_>) -> bool {
-    let now_ms = ctx.now_ms();
-    ctx.server.clients.session(ctx.client).watching.iter().any(|watched| {
-        let table = &ctx.server.keyspace.dbs[watched.db].table;
-        let found = table.find(ctx.hasher().key(&watched.key));
-        found.is_some_and(|loc| table.entry(loc).expires_at_ms().is_some_and(|at| at <= now_ms))
-    })
+    let watching = &ctx.server.clients.session(ctx.client).watching;
+    watching.iter().any(|watched| watched.expires_at_ms.is_some_and(|at| at <= ctx.now_ms()))
 }
 
 fn discard(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
@@ -113,10 +108,15 @@ fn watch(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
     }
     if !ctx.session().cas_broken {
         for i in 1..request.len() {
-            // A key whose time is over is deleted now, or it would count as changed later.
-            ctx.find_untouched(ctx.key(request, i));
-            let (db, key) = (ctx.db, request.arg(i));
-            ctx.server.watch.add(&mut ctx.server.clients, ctx.client, db, key);
+            let found = ctx.find_untouched(ctx.key(request, i));
+            let watched = Watched {
+                db: ctx.db,
+                key: request.arg(i).into(),
+                existed: found.is_some(),
+                expires_at_ms: found.and_then(|loc| ctx.entry(loc).expires_at_ms()),
+            };
+            let server = &mut *ctx.server;
+            server.watch.add(&mut server.clients, ctx.client, watched);
         }
     }
     reply.ok();

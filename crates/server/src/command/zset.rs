@@ -1,5 +1,7 @@
 //! Sorted sets.
 
+use flintlock_diskcache::cache::home::Known;
+
 use std::ops::Range;
 
 use crate::resp::encode::{Proto, Reply};
@@ -111,9 +113,9 @@ fn zadd(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
         reply.int(0);
         return Ok(());
     }
-    let loc = ctx.find_or_create::<ZSet>(key)?;
+    let at = ctx.find_or_create::<ZSet>(key)?;
     let (mut added, mut updated, mut last) = (0, 0, None);
-    ctx.change_as(key, loc, Effect::Request(request), |zset: &mut ZSet, rules| {
+    ctx.change_as(key, at, Effect::Request(request), |zset: &mut ZSet, rules| {
         for i in (first..request.len()).step_by(2) {
             let Some(score) = Score::parse(request.arg(i)) else { continue };
             // INCR was tried out above, so no sum fails here.
@@ -148,9 +150,10 @@ fn zrem(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
         reply.int(0);
         return Ok(());
     };
-    let there = ctx.change_as(key, loc, Effect::Request(request), |zset: &mut ZSet, _| {
-        request.from(2).filter(|member| zset.remove(member).is_some()).count()
-    });
+    let there =
+        ctx.change_as(key, (loc, Known::Value), Effect::Request(request), |zset: &mut ZSet, _| {
+            request.from(2).filter(|member| zset.remove(member).is_some()).count()
+        });
     reply.count(there);
     Ok(())
 }
@@ -173,7 +176,7 @@ fn zpopmin(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> R
     let take = count.unwrap_or(1).min(ctx.view::<ZSet>(loc).len());
     let nested = count.is_some() && reply.proto == Proto::Resp3;
     reply.array(if nested { take } else { 2 * take });
-    ctx.change_as(key, loc, Effect::Request(request), |zset: &mut ZSet, _| {
+    ctx.change_as(key, (loc, Known::Value), Effect::Request(request), |zset: &mut ZSet, _| {
         for (member, score) in zset.range(0..take) {
             reply_member(member, Some(score), nested, reply);
         }

@@ -128,6 +128,8 @@ pub struct Config {
     pub flush_delay_ms: u32,
     /// Threads that do the store's blocking work.
     pub storage_threads: u16,
+    /// Start although acknowledged writes are missing from the store.
+    pub store_accept_loss: bool,
     /// Memory for blocks of the store.
     pub store_cache_size_bytes: u64,
 
@@ -216,7 +218,8 @@ impl Default for Config {
             journal_sync_ms: 1000,
             journal_size_max_bytes: 512 << 20,
             flush_delay_ms: 5000,
-            storage_threads: 2,
+            storage_threads: 8,
+            store_accept_loss: false,
             store_cache_size_bytes: 32 << 20,
             hash_max_listpack_entries: 512,
             hash_max_listpack_value_bytes: 64,

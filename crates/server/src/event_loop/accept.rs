@@ -107,7 +107,7 @@ impl EventLoop {
         let Some(mut client) = self.server.clients.remove(key) else { return };
         let watching = std::mem::take(&mut client.session.watching);
         self.server.watch.forget(key, watching);
-        self.server.forget_blocked(key, &client);
+        self.server.forget_blocked(&mut client);
         if let Some(mut io) = client.io.take() {
             // A socket that cannot be deregistered is closed all the same, which does it.
             drop(self.poll.registry().deregister(io.stream_mut()));

@@ -1,21 +1,26 @@
 //! The event loop: one turn reads as a list of calls.
 //!
 //! Main thread, which owns the server's state, the sockets' readiness and every decision. `serve`
-//! reads, runs and writes for clients; `accept` takes new ones; `cron` is the housekeeping.
+//! reads, runs and writes for clients; `accept` takes new ones; `storage` is what the disk tier
+//! has to say; `cron` is the housekeeping; `end` is the way out.
 //! Polling is edge-triggered: readiness that cannot be used at once is noted on the client and
 //! used later, since no second event tells of it.
 
 mod accept;
 mod cron;
+mod end;
 mod serve;
+mod storage;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use flintlock_diskcache::cache::Now;
+use flintlock_iothreads::{Bell, Wake};
 use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::client::ClientKey;
 use crate::server::Server;
@@ -27,6 +32,7 @@ const EVENTS_MAX: usize = 256;
 /// Tokens from here up are not clients.
 const FIRST_LISTENER: usize = usize::MAX - 64;
 const SIGNALS: Token = Token(usize::MAX - 65);
+const BELL: Token = Token(usize::MAX - 66);
 
 /// See the module doc.
 #[derive(Debug)]
@@ -40,7 +46,39 @@ pub(crate) struct EventLoop {
     ready: VecDeque<ClientKey>,
     /// Clients with replies to send.
     writes: Vec<ClientKey>,
+    /// Clients whose replies wait for the journal (`appendfsync always`).
+    held: Vec<ClientKey>,
     cron: cron::Cron,
+    started: Instant,
+    /// Until when the end may take, once it has begun.
+    end_by: Option<Instant>,
+    /// The disk tier has more to do at once.
+    storage_more: bool,
+    /// When the disk tier wants its next turn.
+    storage_wake: Option<Instant>,
+}
+
+/// Wakes the loop from the threads of the pools.
+#[derive(Debug)]
+pub(crate) struct LoopWaker(Waker);
+
+impl Wake for LoopWaker {
+    fn wake(&self) {
+        if self.0.wake().is_err() {
+            // A loop that cannot be woken would leave its clients waiting for ever.
+            std::process::abort();
+        }
+    }
+}
+
+/// Makes the poll that a loop will sleep in, and what wakes it.
+///
+/// # Errors
+/// The operating system refused one of them.
+pub(crate) fn poll_and_bell() -> io::Result<(Poll, Arc<Bell>)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), BELL)?;
+    Ok((poll, Bell::new(LoopWaker(waker))))
 }
 
 impl EventLoop {
@@ -49,11 +87,12 @@ impl EventLoop {
     /// # Errors
     /// The operating system refused a poll or a registration.
     pub(crate) fn new(
+        poll: Poll,
         server: Server,
+        started: Instant,
         mut listeners: Vec<TcpListener>,
         mut signals: Signals,
     ) -> io::Result<Self> {
-        let poll = Poll::new()?;
         for (i, listener) in listeners.iter_mut().enumerate() {
             poll.registry().register(listener, Token(FIRST_LISTENER + i), Interest::READABLE)?;
         }
@@ -67,7 +106,12 @@ impl EventLoop {
             server,
             ready: VecDeque::new(),
             writes: Vec::new(),
+            held: Vec::new(),
             cron,
+            started,
+            end_by: None,
+            storage_more: false,
+            storage_wake: None,
         })
     }
 
@@ -83,6 +127,7 @@ impl EventLoop {
             }
             self.sleep()?;
             self.collect();
+            self.finish_storage();
             self.serve_ready();
             self.run_cron();
         }
@@ -90,19 +135,31 @@ impl EventLoop {
 
     /// What must be out before the loop may sleep: replies, and clients that are to go.
     fn before_sleep(&mut self) {
+        self.storage_turn();
+        self.release_held();
         self.send_replies();
         self.close_marked();
         self.server.stats.cycles += 1;
     }
 
     fn sleep(&mut self) -> io::Result<()> {
-        let timeout =
-            if self.ready.is_empty() { self.cron.timeout(Instant::now()) } else { Duration::ZERO };
+        let now = Instant::now();
+        let idle = self.ready.is_empty() && !self.storage_more;
+        let storage = self.storage_wake.map(|at| at.saturating_duration_since(now));
+        let end = self.end_by.map(|at| at.saturating_duration_since(now));
+        let wanted = [storage, end].into_iter().flatten().min();
+        let longest = self.cron.timeout(now).min(wanted.unwrap_or(Duration::MAX));
+        let timeout = if idle { longest } else { Duration::ZERO };
+        let answered = self.server.tier.as_mut().is_some_and(|tier| !tier.before_sleep());
+        let timeout = if answered { Duration::ZERO } else { timeout };
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        self.server.set_now(unix_ms());
+        if let Some(tier) = &mut self.server.tier {
+            tier.after_sleep();
+        }
+        self.server.set_now(now_since(self.started));
         Ok(())
     }
 
@@ -112,6 +169,8 @@ impl EventLoop {
         for event in &events {
             match event.token() {
                 SIGNALS => self.note_signal(),
+                // Whoever rang is asked anyway.
+                BELL => {}
                 Token(word) if word >= FIRST_LISTENER => self.accept(word - FIRST_LISTENER),
                 Token(word) => self.note_readiness(ClientKey::from_word(word), event),
             }
@@ -128,22 +187,12 @@ impl EventLoop {
         self.server.log.warning(format_args!("Received {name} scheduling shutdown..."));
         self.server.end_by_signal();
     }
-
-    /// Address that clients connect to.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.listeners.first().and_then(|l| l.local_addr().ok())
-    }
-
-    /// The exit status, once everything that must happen before the end has happened.
-    fn ended(&mut self) -> Option<u8> {
-        self.server.ending?;
-        self.server.log.warning(format_args!("Flintlock is now ready to exit, bye bye..."));
-        Some(0)
-    }
 }
 
-/// Milliseconds since the Unix epoch.
-pub(crate) fn unix_ms() -> u64 {
+/// Both clocks; the one that never goes back counts from `started`.
+pub(crate) fn now_since(started: Instant) -> Now {
+    let mono_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    let unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    Now { mono_ms, unix_ms }
 }

@@ -42,6 +42,9 @@ impl EventLoop {
 
     /// Serves the clients that were ready when the turn began.
     pub(super) fn serve_ready(&mut self) {
+        if self.is_ending() {
+            return;
+        }
         let mut left = self.ready.len();
         let mut group = [ClientKey::INTERNAL; GROUP];
         while left > 0 {
@@ -168,19 +171,28 @@ impl EventLoop {
                 None => return true,
             };
             match done {
-                Done::Answered => io.pop(),
-                Done::Waits(blocked) => {
-                    self.server.clients.session_mut(key).blocked = Some(blocked);
-                    return true;
-                }
+                Done::Answered => self.answered(key, io),
+                Done::Waits => return true,
             }
         }
         false
     }
 
+    /// The request in front was answered.
+    pub(super) fn answered(&mut self, key: ClientKey, io: &mut ConnIo) {
+        io.pop();
+        if let Some(held) = &mut self.server.clients.session_mut(key).held {
+            held.replies += 1;
+        }
+    }
+
     /// Sends the replies of this turn.
     pub(super) fn send_replies(&mut self) {
         for key in std::mem::take(&mut self.writes) {
+            if self.server.clients.get(key).is_some_and(|client| self.server.is_held(client)) {
+                self.held.push(key);
+                continue;
+            }
             let Some(client) = self.server.clients.get_mut(key) else { continue };
             client.in_writes = false;
             let Some(io) = client.io.as_mut() else { continue };

@@ -4,6 +4,7 @@
 //! dashboards parse. Cheap, since clients ask for it before their first command.
 
 mod sections;
+mod store;
 
 use std::fmt::Write;
 
@@ -22,6 +23,7 @@ const SECTIONS: &[(&str, bool, Section)] = &[
     ("Clients", true, clients),
     ("Memory", true, memory),
     ("Persistence", true, persistence),
+    ("Store", true, store::store),
     ("Stats", true, stats),
     ("Replication", true, replication),
     ("CPU", true, cpu),

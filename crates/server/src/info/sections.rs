@@ -4,7 +4,7 @@ use crate::command;
 use crate::process;
 use crate::server::Server;
 
-use super::{human, line};
+use super::{human, line, store};
 
 macro_rules! fields {
     ($out:expr, $($name:literal => $value:expr),* $(,)?) => {
@@ -73,7 +73,7 @@ pub(super) fn memory(s: &Server, out: &mut String) {
         "used_memory_rss_human" => human(rss),
         "used_memory_peak" => peak,
         "used_memory_peak_human" => human(peak),
-        "used_memory_overhead" => used - dataset,
+        "used_memory_overhead" => used.saturating_sub(dataset),
         "used_memory_startup" => 0,
         "used_memory_dataset" => dataset,
         "allocator_allocated" => used,
@@ -91,17 +91,21 @@ pub(super) fn memory(s: &Server, out: &mut String) {
         "mem_allocator" => "libc",
         "lazyfree_pending_objects" => s.garbage.len(),
     }
+    if let Some(tier) = &s.tier {
+        store::memory(&tier.cache, out);
+    }
 }
 
 pub(super) fn persistence(s: &Server, out: &mut String) {
     let on_disk = u8::from(s.tier.is_some());
+    let is_saving = s.tier.as_ref().is_some_and(|tier| !tier.is_at_rest());
     fields! { out,
         "loading" => 0,
         "async_loading" => 0,
         "rdb_changes_since_last_save" => s.stats.changes - s.stats.changes_saved,
-        "rdb_bgsave_in_progress" => 0,
+        "rdb_bgsave_in_progress" => u8::from(is_saving),
         "rdb_last_save_time" => s.last_save_s,
-        "rdb_last_bgsave_status" => "ok",
+        "rdb_last_bgsave_status" => store::status(s, false),
         "rdb_last_bgsave_time_sec" => -1,
         "rdb_current_bgsave_time_sec" => -1,
         "rdb_last_cow_size" => 0,
@@ -111,13 +115,18 @@ pub(super) fn persistence(s: &Server, out: &mut String) {
         "aof_last_rewrite_time_sec" => -1,
         "aof_current_rewrite_time_sec" => -1,
         "aof_last_bgrewrite_status" => "ok",
-        "aof_last_write_status" => "ok",
+        "aof_last_write_status" => store::status(s, true),
         "aof_last_cow_size" => 0,
+    }
+    if let Some(tier) = &s.tier {
+        store::persistence(&tier.cache, out);
     }
 }
 
 pub(super) fn stats(s: &Server, out: &mut String) {
     let st = &s.stats;
+    let store = s.tier.as_ref().map(|tier| tier.cache.stats());
+    let cached_keys: usize = s.keyspace.dbs.iter().map(|db| db.table.counts().values).sum();
     fields! { out,
         "total_connections_received" => st.connections,
         "total_commands_processed" => st.commands,
@@ -131,7 +140,7 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "sync_partial_ok" => 0,
         "sync_partial_err" => 0,
         "expired_keys" => st.expired_keys,
-        "evicted_keys" => st.evicted_keys,
+        "evicted_keys" => st.evicted_keys + store.map_or(0, |store| store.evictions),
         "keyspace_hits" => st.keyspace_hits,
         "keyspace_misses" => st.keyspace_misses,
         "pubsub_channels" => 0,
@@ -145,7 +154,11 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "total_writes_processed" => st.writes + st.offloaded_writes,
         "io_threaded_reads_processed" => st.offloaded_reads,
         "io_threaded_writes_processed" => st.offloaded_writes,
+        "io_threads_active" => 0,
         "eventloop_cycles" => st.cycles,
+        "cached_keys" => cached_keys,
+        "storage_provider_read_hits" => store.map_or(0, |store| store.loads_found),
+        "storage_provider_read_misses" => store.map_or(0, |store| store.loads_absent),
     }
 }
 
@@ -210,10 +223,16 @@ pub(super) fn cluster(_: &Server, out: &mut String) {
 
 pub(super) fn keyspace(s: &Server, out: &mut String) {
     for (index, db) in s.keyspace.dbs.iter().enumerate() {
-        let counts = db.table.counts();
-        if counts.values > 0 {
-            let (keys, expires) = (counts.values, counts.volatile);
-            line(out, format_args!("db{index}:keys={keys},expires={expires},avg_ttl=0"));
+        let (counts, keys) = (db.table.counts(), s.key_count(index));
+        if keys > 0 {
+            // How many of the keys on disk expire nobody knows: those in memory are counted.
+            let (expires, cached) = (counts.volatile, counts.values);
+            line(
+                out,
+                format_args!(
+                    "db{index}:keys={keys},expires={expires},avg_ttl=0,cached_keys={cached}"
+                ),
+            );
         }
     }
 }

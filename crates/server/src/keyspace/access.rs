@@ -3,29 +3,43 @@
 //! Main thread; pure: the time comes in. LRU keeps seconds (they wrap after 194 days, as ages are
 //! differences); LFU keeps a logarithmic counter of 8 bits and 16 bits of minutes for its decay.
 //!
-//! Source: Redis's evict.c, head comment; `lfu-log-factor` 10 and `lfu-decay-time` 1 as there.
+//! Source: Redis's evict.c, head comment; the counter's arithmetic is the disk cache's.
+
+use flintlock_diskcache::cache::evict::{LFU_START, lfu_decay, lfu_touch};
+
+use crate::types::{Rng, SplitMix64};
 
 use super::table::{Loc, Table};
 
 const MASK: u32 = 0xff_ffff;
-const LFU_INITIAL: u32 = 5;
-const LFU_LOG_FACTOR: u32 = 10;
+const COUNTER: u32 = 0xff;
+
+/// By what uses are counted; the directives `maxmemory-policy` and `lfu-*`.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Counting {
+    /// Frequency instead of recency.
+    pub lfu: bool,
+    /// The larger, the more uses a step of the counter takes.
+    pub log_factor: u32,
+    /// Minutes without use that cost one step; 0 for never.
+    pub decay_min: u32,
+}
 
 /// The clock and the rule by which uses are noted.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// LRU: seconds; what a key used now is given.
+    /// LRU: what a key used now is given.
     seconds: u32,
     minutes: u32,
-    lfu: bool,
-    /// State of a small random generator: counters grow by chance.
-    random: u64,
+    counting: Counting,
+    rng: SplitMix64,
 }
 
 impl Access {
     /// A clock at `now_ms`.
     pub(crate) fn new(now_ms: u64, seed: u64) -> Self {
-        let mut access = Self { seconds: 0, minutes: 0, lfu: false, random: seed | 1 };
+        let counting = Counting { lfu: false, log_factor: 10, decay_min: 1 };
+        let mut access = Self { seconds: 0, minutes: 0, counting, rng: SplitMix64::new(seed) };
         access.set_now(now_ms);
         access
     }
@@ -36,62 +50,47 @@ impl Access {
         self.minutes = (now_ms / 60_000) as u32 & 0xffff;
     }
 
-    /// Whether frequency counts instead of recency.
-    pub(crate) fn set_lfu(&mut self, lfu: bool) {
-        self.lfu = lfu;
+    /// Changes the rule.
+    pub(crate) fn set_counting(&mut self, counting: Counting) {
+        self.counting = counting;
     }
 
     /// Notes a use of the entry at `loc`.
     pub(crate) fn touch(&mut self, table: &mut Table, loc: Loc) {
         let old = table.entry(loc).access();
-        let new = if self.lfu { self.counted(old) } else { self.seconds };
+        let new = if self.counting.lfu { self.counted(old) } else { self.seconds };
         // Most uses of a hot key fall into one second: reading is cheaper than writing the line.
         if new != old {
             table.touch(loc, |entry| entry.set_access(new));
         }
     }
 
-    /// Notes the creation of the entry at `loc`.
-    pub(crate) fn touch_new(&mut self, table: &mut Table, loc: Loc) {
-        let fresh = if self.lfu { self.minutes << 8 | LFU_INITIAL } else { self.seconds };
-        if table.entry(loc).access() != fresh {
-            table.touch(loc, |entry| entry.set_access(fresh));
+    /// What a new entry starts with.
+    pub(crate) fn fresh(&self) -> u32 {
+        if self.counting.lfu { self.minutes << 8 | u32::from(LFU_START) } else { self.seconds }
+    }
+
+    /// Milliseconds since the last use, to the second; 0 while frequency counts.
+    pub(crate) fn idle_ms(&self, access: u32) -> u64 {
+        if self.counting.lfu {
+            return 0;
         }
+        u64::from(self.seconds.wrapping_sub(access) & MASK) * 1000
     }
 
-    /// Seconds since the last use; LRU only.
-    pub(crate) fn idle_seconds(&self, access: u32) -> u32 {
-        self.seconds.wrapping_sub(access) & MASK
-    }
-
-    /// Counter after decay; LFU only.
-    pub(crate) fn frequency(&self, access: u32) -> u32 {
+    /// The counter after decay; 0 while recency counts.
+    pub(crate) fn frequency(&self, access: u32) -> u8 {
+        if !self.counting.lfu {
+            return 0;
+        }
         let elapsed = self.minutes.wrapping_sub(access >> 8) & 0xffff;
-        (access & 0xff).saturating_sub(elapsed)
-    }
-
-    /// How ready an entry is to be evicted: higher goes first.
-    pub(crate) fn coldness(&self, access: u32) -> u64 {
-        if self.lfu {
-            u64::from(255 - self.frequency(access))
-        } else {
-            u64::from(self.idle_seconds(access))
-        }
+        lfu_decay((access & COUNTER) as u8, elapsed, self.counting.decay_min)
     }
 
     fn counted(&mut self, access: u32) -> u32 {
-        let mut counter = self.frequency(access);
-        if counter < 255 {
-            let base = counter.saturating_sub(LFU_INITIAL);
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            // One chance in base * factor + 1.
-            if ((self.random >> 32) * u64::from(base * LFU_LOG_FACTOR + 1)) >> 32 == 0 {
-                counter += 1;
-            }
-        }
-        self.minutes << 8 | counter
+        let random = (self.rng.next_u64() >> 32) as u32;
+        let counter = lfu_touch(self.frequency(access), random, self.counting.log_factor);
+        self.minutes << 8 | u32::from(counter)
     }
 }
 
@@ -102,15 +101,15 @@ mod tests {
     #[test]
     fn ages_wrap() {
         let access = Access::new(0, 1);
-        assert_eq!(access.idle_seconds(MASK), 1);
-        assert_eq!(access.idle_seconds(0), 0);
+        assert_eq!(access.idle_ms(MASK), 1000);
+        assert_eq!(access.idle_ms(0), 0);
     }
 
     #[test]
     fn frequencies_grow_slowly_and_decay() {
         let mut access = Access::new(600_000, 1);
-        access.set_lfu(true);
-        let mut word = 10 << 8 | LFU_INITIAL;
+        access.set_counting(Counting { lfu: true, log_factor: 10, decay_min: 1 });
+        let mut word = access.fresh();
         for _ in 0..100_000 {
             word = access.counted(word);
         }
@@ -120,6 +119,5 @@ mod tests {
         assert_eq!(access.frequency(word), hot - 50);
         access.set_now(600_000 + 5000 * 60_000);
         assert_eq!(access.frequency(word), 0);
-        assert_eq!(access.coldness(word), 255);
     }
 }

@@ -11,6 +11,9 @@ pub(crate) mod expire;
 mod segment;
 pub(crate) mod table;
 
+use std::collections::HashMap;
+
+use flintlock_diskcache::key::Space;
 use siphasher::sip::SipHasher13;
 
 use table::Table;
@@ -49,6 +52,8 @@ impl Hasher {
 /// One database.
 #[derive(Debug)]
 pub(crate) struct Db {
+    /// The number that the database has on disk until it is flushed.
+    pub space: Space,
     /// The keys.
     pub table: Table,
     /// Where the expiry walk goes on.
@@ -60,19 +65,92 @@ pub(crate) struct Db {
 pub(crate) struct Keyspace {
     /// By database number.
     pub dbs: Vec<Db>,
+    /// Database of each space.
+    by_space: HashMap<Space, usize>,
     hasher: Hasher,
 }
 
 impl Keyspace {
-    /// `count` empty databases.
+    /// `count` empty databases, in spaces of their own.
     pub(crate) fn new(count: usize, hasher: Hasher) -> Self {
-        let db = || Db { table: Table::new(hasher), expire_position: 0 };
-        Self { dbs: (0..count).map(|_| db()).collect(), hasher }
+        let db = |space| Db { space, table: Table::new(hasher), expire_position: 0 };
+        let dbs: Vec<Db> = (1..).map(Space).map(db).take(count).collect();
+        let mut keyspace = Self { dbs, by_space: HashMap::new(), hasher };
+        keyspace.index_spaces();
+        keyspace
+    }
+
+    /// For replay, where spaces come up before it is known which database each belongs to: the
+    /// place of a space, an unused one if it is new. Unused places have the space of no database.
+    pub(crate) fn place_of(&mut self, space: Space) -> usize {
+        if let Some(index) = self.db_of(space) {
+            return index;
+        }
+        let unused = self.dbs.iter().position(|db| db.space == Space::META);
+        let index = unused.unwrap_or_else(|| {
+            let table = Table::new(self.hasher);
+            self.dbs.push(Db { space: Space::META, table, expire_position: 0 });
+            self.dbs.len() - 1
+        });
+        self.dbs[index].space = space;
+        self.index_spaces();
+        index
+    }
+
+    /// For replay: no place is used yet.
+    pub(crate) fn clear_places(&mut self) {
+        for db in &mut self.dbs {
+            db.space = Space::META;
+        }
+        self.by_space.clear();
+    }
+
+    /// For replay: drops the keys of a space, whose place is unused then.
+    pub(crate) fn clear_place(&mut self, space: Space) {
+        if let Some(index) = self.db_of(space) {
+            drop(self.take_db(index));
+            self.dbs[index].space = Space::META;
+            self.index_spaces();
+        }
+    }
+
+    /// For the end of replay: puts `count` databases in order, each with the keys of its space.
+    pub(crate) fn order_places(&mut self, count: usize, space_of: impl Fn(usize) -> Option<Space>) {
+        for index in 0..count {
+            let space = space_of(index).unwrap_or(Space::META);
+            let place = self.place_of(space);
+            self.dbs.swap(index, place);
+            self.index_spaces();
+        }
+        self.dbs.truncate(count);
+        self.index_spaces();
+    }
+
+    fn index_spaces(&mut self) {
+        self.by_space = self.dbs.iter().enumerate().map(|(i, db)| (db.space, i)).collect();
+    }
+
+    /// Gives databases the spaces that the store has for them.
+    pub(crate) fn set_spaces(&mut self, space_of: impl Fn(usize) -> Option<Space>) {
+        for (index, db) in self.dbs.iter_mut().enumerate() {
+            db.space = space_of(index).unwrap_or(db.space);
+        }
+        self.index_spaces();
+    }
+
+    /// The database of a space; `None` if it was flushed since.
+    pub(crate) fn db_of(&self, space: Space) -> Option<usize> {
+        self.by_space.get(&space).copied()
     }
 
     /// The store's hash.
     pub(crate) fn hasher(&self) -> Hasher {
         self.hasher
+    }
+
+    /// Entries, absent ones included.
+    pub(crate) fn entry_count(&self) -> usize {
+        self.dbs.iter().map(|db| db.table.counts()).map(|c| c.values + c.absent).sum()
     }
 
     /// Bytes of all keys and tables.

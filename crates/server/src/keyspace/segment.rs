@@ -114,6 +114,22 @@ impl Segment {
         Some(Place::Stash(found as u16))
     }
 
+    /// The `n`-th entry whose whole hash is `hash`; nearly always there is one at most.
+    pub(super) fn nth_of_hash(
+        &self,
+        hash: u64,
+        n: usize,
+        hash_of: impl Fn(&[u8]) -> u64,
+    ) -> Option<Place> {
+        let (tag, index) = (tag_of(hash), self.bucket_of(hash));
+        let bucket = &self.buckets[index].0;
+        let is_it = |slot: &Slot| slot.entry().is_some_and(|e| hash_of(e.key()) == hash);
+        let inside = bucket.iter().enumerate().filter(|(_, slot)| slot.matches(tag) && is_it(slot));
+        let inside = inside.map(|(i, _)| Place::Bucket(index as u8, i as u8));
+        let overflow = self.stash.iter().enumerate().filter(|(_, (h, _))| *h == hash);
+        inside.chain(overflow.map(|(i, _)| Place::Stash(i as u16))).nth(n)
+    }
+
     /// The slot at `place`.
     pub(super) fn slot(&self, place: Place) -> &Slot {
         match place {

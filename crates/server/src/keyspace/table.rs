@@ -118,6 +118,14 @@ impl Table {
         Some(Loc { segment, place })
     }
 
+    /// The `n`-th entry whose hash is `hash`, whatever its key.
+    pub(crate) fn nth_of_hash(&self, hash: u64, n: usize) -> Option<Loc> {
+        let segment = self.segment_of(hash);
+        let hasher = self.hasher;
+        let place = self.segment(segment).nth_of_hash(hash, n, |key| hasher.hash(key))?;
+        Some(Loc { segment, place })
+    }
+
     /// The entry at `loc`.
     pub(crate) fn entry(&self, loc: Loc) -> EntryRef<'_> {
         let slot = self.segment(loc.segment).slot(loc.place);

@@ -38,6 +38,13 @@ pub struct Output {
     shared_len: usize,
 }
 
+/// A place in an [`Output`]; good until what is in front of it is sent.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Mark {
+    bytes: usize,
+    shared: usize,
+}
+
 impl Output {
     /// Bytes still to be sent.
     #[must_use]
@@ -122,12 +129,12 @@ impl Output {
 
     /// A mark to return to with [`Output::truncate`].
     #[must_use]
-    pub fn mark(&self) -> (usize, usize) {
-        (self.bytes.len(), self.shared.len())
+    pub fn mark(&self) -> Mark {
+        Mark { bytes: self.bytes.len(), shared: self.shared.len() }
     }
 
     /// Takes back what was added since `mark`; nothing of it may have been sent.
-    pub fn truncate(&mut self, (bytes, shared): (usize, usize)) {
+    pub fn truncate(&mut self, Mark { bytes, shared }: Mark) {
         debug_assert!(bytes >= self.sent, "what was sent cannot be taken back");
         self.bytes.truncate(bytes);
         for (_, string) in self.shared.drain(shared..) {

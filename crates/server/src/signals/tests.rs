@@ -23,6 +23,7 @@ fn child(script: &str) -> ! {
             "TERM" => (SIGTERM, true),
             "HUP" => (SIGHUP, false),
             "PIPE" => (SIGPIPE, false),
+            "XFSZ" => (SIGXFSZ, false),
             _ => unreachable!("no such step {name}"),
         };
         low_level::raise(signal).expect("raise");
@@ -74,10 +75,14 @@ fn an_interrupt_after_terminate_exits_at_once() {
 }
 
 #[test]
-fn hang_up_and_broken_pipe_are_ignored() {
-    let (code, lines) = run("HUP PIPE INT");
+fn signals_of_failed_writes_and_of_a_closed_terminal_are_ignored() {
+    let (code, lines) = run("HUP PIPE XFSZ INT");
     assert_eq!(code, Some(0));
-    let expected =
-        ["HUP woken=false None", "PIPE woken=false None", "INT woken=true Some(Interrupt)"];
+    let expected = [
+        "HUP woken=false None",
+        "PIPE woken=false None",
+        "XFSZ woken=false None",
+        "INT woken=true Some(Interrupt)",
+    ];
     assert_eq!(lines, expected);
 }

@@ -1,6 +1,36 @@
-//! The disk tier.
+//! The disk tier: the cache's state machine, the pool that runs its jobs, and how requests meet
+//! them.
+//!
+//! Main thread. `home` shows the keyspace to the cache; `delta` is how changes are journalled;
+//! `prepare` makes a request wait for what it needs before it runs, so that a command always runs
+//! at once and whole; `walk` reads stretches of keys from memory and disk together; `open` is the
+//! way from the store's directory to a served keyspace. Commands know none of this: they see keys
+//! that are there or absent.
+
+mod delta;
+pub(crate) mod home;
+pub(crate) mod open;
+pub(crate) mod prepare;
+pub(crate) mod walk;
+
+use std::collections::VecDeque;
+
+use flintlock_diskcache::Token;
+use flintlock_diskcache::cache::home::Known;
+use flintlock_diskcache::cache::job::{Done, Job, Lane, Worker};
+use flintlock_diskcache::cache::{Cache, Completion, Now, Refusal, Turn};
+use flintlock_diskcache::key::KeyRef;
+use flintlock_diskcache::layout::StoreDir;
+use flintlock_diskcache::op;
+use flintlock_iothreads::{Context, Full, Handler, Outcome, Panic, Pool};
+use flintlock_queues::Words;
 
 use crate::command::Request;
+use crate::keyspace::entry::Value;
+use crate::keyspace::table::Loc;
+use crate::keyspace::{Key, Keyspace};
+
+use home::{Resident, ServerDecode, state_of, stored};
 
 /// How a change goes into the journal.
 #[derive(Copy, Clone, Debug)]
@@ -17,6 +47,223 @@ pub(crate) enum Effect<'a> {
     Words(&'a [&'a [u8]]),
 }
 
-/// The disk tier.
+/// Answers taken from the pool in one turn: the rest come in the next, so that a burst of loads
+/// does not hold up clients whose keys are in memory.
+const ANSWERS_MAX: usize = 256;
+/// The worker that appends to the journal, in order.
+const JOURNAL_WORKER: usize = 0;
+/// The worker that commits batches, one at a time.
+const ENGINE_WORKER: usize = 1;
+/// The worker that merges and copies, for seconds at a time.
+const BACKGROUND_WORKER: usize = 2;
+/// Workers that there are at least: those above may block, reads must not wait for them.
+const WORKERS_MIN: usize = 4;
+
+/// Runs the cache's jobs on the storage workers.
+struct StoreHandler(Worker<ServerDecode>);
+
+impl Handler for StoreHandler {
+    type Job = Box<Job>;
+    type Answer = Box<Done<Value>>;
+    type Layout = Words;
+    type Owner = ();
+    type Local = ();
+
+    fn local(&self, _: usize) {}
+
+    fn owner(&self, _: &Box<Job>) {}
+
+    fn run(&self, job: Box<Job>, _: &mut Context<'_, ()>) -> Outcome<Box<Job>, Box<Done<Value>>> {
+        let start = std::time::Instant::now();
+        let done = self.0.run(*job);
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Outcome::Done(Box::new(done.took(micros)))
+    }
+
+    fn panicked(&self, (): (), panic: &Panic) -> Option<Box<Done<Value>>> {
+        // A panic of the engine is an error inside `run`. One outside it would leave the journal's
+        // writer lost and clients waiting for ever; the journal makes a restart safe.
+        eprintln!("a storage worker panicked: {panic:?}");
+        std::process::abort();
+    }
+}
+
+/// See the module doc.
 #[derive(Debug)]
-pub(crate) enum Tier {}
+pub(crate) struct Tier {
+    /// The state machine.
+    pub cache: Cache,
+    pool: Pool<StoreHandler>,
+    /// Jobs that found the pool full, in order.
+    backlog: VecDeque<Box<Job>>,
+    completions: Vec<Completion>,
+    /// Background work that nobody waits for: SAVE's syncs, the last drain.
+    syncs: Vec<Token<op::Sync>>,
+    last_drain: Option<Token<op::Drain>>,
+    /// Holds the store's lock for as long as the store is served.
+    #[expect(dead_code, reason = "what it does is to be held")]
+    dir: StoreDir,
+}
+
+impl Tier {
+    fn new(cache: Cache, pool: Pool<StoreHandler>, dir: StoreDir) -> Self {
+        Self {
+            cache,
+            pool,
+            backlog: VecDeque::new(),
+            completions: Vec::new(),
+            syncs: Vec::new(),
+            last_drain: None,
+            dir,
+        }
+    }
+
+    /// Journals a change of `key` that has been made, and queues the key to be saved.
+    pub(crate) fn log(
+        &mut self,
+        keyspace: &mut Keyspace,
+        db: usize,
+        key: Key<'_>,
+        was: Known,
+        loc: Loc,
+        effect: Effect<'_>,
+    ) {
+        let db = &mut keyspace.dbs[db];
+        let at = KeyRef { space: db.space, hash: key.hash, key: key.bytes };
+        let entry = db.table.entry(loc);
+        let exists = !entry.is_absent();
+        // A change needs a state to stand on; what creates a key is that state.
+        let creates = exists && was != Known::Value;
+        let seq = match if creates { Effect::Put } else { effect } {
+            Effect::Put => {
+                let value = stored(entry.value()).expect("what was put exists");
+                self.cache.put(at, entry.expires_at_ms(), |out| {
+                    crate::types::codec::encode_into(value, out);
+                })
+            }
+            Effect::Delete => self.cache.delete(at),
+            Effect::Expiry(expiry) => self.cache.delta(at, |out| delta::push_expiry(out, expiry)),
+            Effect::Request(request) => {
+                self.cache.delta(at, |out| delta::push_words(out, request.from(0)))
+            }
+            Effect::Words(words) => {
+                self.cache.delta(at, |out| delta::push_words(out, words.iter().copied()))
+            }
+        };
+        let seq = seq.expect("a request and a value that came through it are below 4 GiB");
+        let mut state =
+            if was == Known::Unknown { self.cache.fresh_state(at.space) } else { state_of(entry) };
+        if state.is_save() && exists && was == Known::Value {
+            return;
+        }
+        self.cache.changed(at, seq, was, exists, &mut state);
+        db.table.touch(loc, |entry| entry.set_state(state.to_bits()));
+    }
+
+    /// One turn of the cache, and its jobs to the workers.
+    pub(crate) fn turn(&mut self, home: &mut Resident<'_>, now: Now) -> Turn {
+        let turn = self.cache.turn(home, now);
+        while let Some(job) = self.cache.next_job() {
+            self.backlog.push_back(Box::new(job));
+        }
+        // Order counts within a lane: behind a job that finds no place, all others wait.
+        while let Some(job) = self.backlog.pop_front() {
+            if let Err(job) = self.submit(job) {
+                self.backlog.push_front(job);
+                break;
+            }
+        }
+        self.pool.commit();
+        turn
+    }
+
+    fn submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>> {
+        let submitted = match job.lane() {
+            Lane::Any => self.pool.submit(job),
+            Lane::Journal => self.pool.submit_to(JOURNAL_WORKER, job),
+            Lane::Engine => self.pool.submit_to(ENGINE_WORKER, job),
+            Lane::Background => self.pool.submit_to(BACKGROUND_WORKER, job),
+        };
+        submitted.map_err(|Full { job, .. }| job)
+    }
+
+    /// Takes finished jobs back.
+    pub(crate) fn drain(&mut self, home: &mut Resident<'_>, now: Now) {
+        let cache = &mut self.cache;
+        self.pool.drain(ANSWERS_MAX, |done| cache.complete_job(*done, home, now));
+    }
+
+    /// The clients whose waits are over, as tags.
+    pub(crate) fn completions(&mut self) -> Vec<Completion> {
+        let mut completions = std::mem::take(&mut self.completions);
+        completions.clear();
+        self.cache.poll_completions(&mut completions);
+        completions
+    }
+
+    /// Gives the buffer of [`Tier::completions`] back.
+    pub(crate) fn reuse(&mut self, completions: Vec<Completion>) {
+        self.completions = completions;
+    }
+
+    /// Announces that the loop will sleep; `false` if answers are there.
+    pub(crate) fn before_sleep(&mut self) -> bool {
+        self.pool.before_sleep()
+    }
+
+    /// The loop woke up.
+    pub(crate) fn after_sleep(&mut self) {
+        self.pool.after_sleep();
+    }
+
+    /// Makes everything logged durable, in the background.
+    pub(crate) fn begin_save(&mut self) {
+        let token = self.cache.begin_sync(BACKGROUND);
+        self.syncs.push(token);
+    }
+
+    /// Begins the end: everything logged is made durable and, with `drain`, all dirty keys are
+    /// saved in the engine, which makes the next start fast. See [`Tier::is_at_rest`].
+    pub(crate) fn begin_end(&mut self, drain: bool) {
+        self.begin_save();
+        if drain {
+            self.last_drain = Some(self.cache.begin_drain(BACKGROUND));
+        }
+    }
+
+    /// Whether all background work is done.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.syncs.is_empty() && self.last_drain.is_none()
+    }
+
+    /// Whether everything acknowledged survives the end of the process.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.cache.durable() >= self.cache.last_seq()
+    }
+
+    /// Takes a background completion back. Its failure shows in the cache's state, which retries.
+    pub(crate) fn background_done(&mut self, completion: Completion) {
+        if let Some(i) = self.syncs.iter().position(|token| token.id() == completion.token) {
+            let token = self.syncs.swap_remove(i);
+            let _ = self.cache.complete(token);
+        } else if let Some(token) = self.last_drain.take_if(|t| t.id() == completion.token) {
+            let _ = self.cache.complete(token);
+        }
+    }
+
+    /// Gives up what nobody waits for any more; before the tier is dropped.
+    pub(crate) fn release(&mut self) {
+        self.syncs.drain(..).for_each(|token| self.cache.abandon(token));
+        if let Some(token) = self.last_drain.take() {
+            self.cache.abandon(token);
+        }
+    }
+
+    /// Why writes are refused now, if they are.
+    pub(crate) fn refusing(&self) -> Option<Refusal> {
+        self.cache.refusing()
+    }
+}
+
+/// Tag of operations that no client waits for; no client's key is this word.
+pub(crate) const BACKGROUND: u64 = u64::MAX;

@@ -369,7 +369,7 @@ impl Storage for FjallStore {
         limit: usize,
         limit_bytes: usize,
         out: &mut Vec<Scanned>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let before = out.len();
         let end = codec::space_end(from.as_ref().space);
         let first = codec::scan_start(from.as_disk());
@@ -377,22 +377,22 @@ impl Storage for FjallStore {
             out.truncate(before);
             let mut left = limit_bytes;
             for item in tree.range(first, end) {
-                if out.len() - before == limit {
-                    break;
-                }
                 let (key, value) = item?;
                 let (key, record) = codec::decode(&key, &value)?;
                 if key < *from {
                     continue;
                 }
+                if out.len() - before == limit {
+                    return Ok(true);
+                }
                 let bytes = key.as_disk().len() + record.payload.len();
                 if bytes > left && out.len() > before {
-                    break;
+                    return Ok(true);
                 }
                 left = left.saturating_sub(bytes);
                 out.push(Scanned { key, record });
             }
-            Ok(())
+            Ok(false)
         })
         .inspect_err(|_| out.truncate(before))
     }

@@ -133,18 +133,21 @@ impl Storage for SimStore {
         limit: usize,
         limit_bytes: usize,
         out: &mut Vec<Scanned>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let state = self.lock();
         let space = from.as_ref().space;
         let mut bytes = 0;
         for (key, record) in state.records.range(from..) {
-            if key.as_ref().space != space || out.len() >= limit || bytes >= limit_bytes {
+            if key.as_ref().space != space {
                 break;
+            }
+            if out.len() >= limit || bytes >= limit_bytes {
+                return Ok(true);
             }
             bytes += record.payload.len();
             out.push(Scanned { key: key.clone(), record: record.clone() });
         }
-        Ok(())
+        Ok(false)
     }
 
     fn meta(&self) -> Result<Meta, StoreError> {

@@ -85,6 +85,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("journal-size-max", memory(64 * MIB, LONG_MAX), field!(journal_size_max_bytes)),
     row("flush-delay-ms", int(0, 3_600_000), field!(flush_delay_ms)),
     row("storage-threads", int(1, 64), field!(storage_threads)).start_only(),
+    row("store-accept-loss", Syntax::Bool, field!(store_accept_loss)).start_only(),
     row("store-cache-size", memory(0, LONG_MAX), field!(store_cache_size_bytes)).start_only(),
     // Encodings of small values.
     row("hash-max-listpack-entries", int(0, i64::MAX), field!(hash_max_listpack_entries))
@@ -108,10 +109,9 @@ pub(super) static ROWS: &[Directive] = &[
     row("busy-reply-threshold", int(0, i64::MAX), field!(busy_reply_threshold_ms))
         .alias("lua-time-limit")
         .noted(),
-    row("shutdown-timeout", int(0, INT_MAX), field!(shutdown_timeout_s)).noted(),
+    row("shutdown-timeout", int(0, INT_MAX), field!(shutdown_timeout_s)),
     row("enable-debug-command", Syntax::Choice(DebugCommand::NAMES), field!(enable_debug_command))
-        .start_only()
-        .noted(),
+        .start_only(),
 ];
 
 /// Values out of range are a hint, not a mistake: Redis moves them into the range.

@@ -108,13 +108,15 @@ pub fn encoded_len(value: Value<'_>) -> usize {
 /// let rules = Rules::new(HashKey::new([7; 16]));
 /// assert!(matches!(decode(&bytes, &rules), Ok(Decoded::String(b"flint"))));
 /// ```
-pub fn encode<E>(value: Value<'_>, sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+pub fn encode<E>(value: Value<'_>, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    if let Value::String(bytes) = value {
+        // What nearly every write logs: no buffer in between.
+        sink(&[VERSION, kind::STRING])?;
+        return sink(bytes);
+    }
     let mut out = Writer { buffer: Vec::with_capacity(64), sink };
     match value {
-        Value::String(bytes) => {
-            out.put(&[VERSION, kind::STRING])?;
-            out.put(bytes)?;
-        }
+        Value::String(_) => {}
         Value::Integer(number) => {
             out.put(&[VERSION, kind::INTEGER])?;
             out.varint(zigzag(number))?;
@@ -127,15 +129,33 @@ pub fn encode<E>(value: Value<'_>, sink: impl FnMut(&[u8]) -> Result<(), E>) -> 
     out.flush()
 }
 
+/// What TYPE prints of an encoded value, from its first bytes; "none" for what is no value.
+#[must_use]
+pub const fn type_name(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [VERSION, kind::STRING | kind::INTEGER, ..] => "string",
+        [VERSION, kind::LIST, ..] => "list",
+        [VERSION, kind::HASH_SMALL | kind::HASH_TABLE, ..] => "hash",
+        [VERSION, kind::SET_INTS | kind::SET_SMALL | kind::SET_TABLE, ..] => "set",
+        [VERSION, kind::ZSET_SMALL | kind::ZSET_BIG, ..] => "zset",
+        _ => "none",
+    }
+}
+
+/// Appends the encoded value.
+pub fn encode_into(value: Value<'_>, out: &mut Vec<u8>) {
+    let Ok(()) = encode(value, |piece| {
+        out.extend_from_slice(piece);
+        Ok::<(), Infallible>(())
+    });
+}
+
 /// The encoded value in one buffer of exactly its length.
 #[must_use]
 pub fn encode_to_vec(value: Value<'_>) -> Vec<u8> {
     let len = encoded_len(value);
     let mut bytes = Vec::with_capacity(len);
-    let Ok(()) = encode(value, |piece| {
-        bytes.extend_from_slice(piece);
-        Ok::<(), Infallible>(())
-    });
+    encode_into(value, &mut bytes);
     debug_assert_eq!(bytes.len(), len);
     bytes
 }

@@ -1,0 +1,179 @@
+//! Commands that look at a whole database: SCAN, KEYS, RANDOMKEY, DBSIZE.
+//!
+//! They cover memory and disk. What is on disk has been read by the time the command runs: its
+//! [`WalkPlan`] says beforehand what it will look at, and `tier::walk` does it.
+
+use std::collections::HashSet;
+
+use crate::resp::encode::Reply;
+use crate::tier::walk::{Goal, POSITION_BITS, Walk};
+use crate::types::Rng;
+use crate::types::number::parse_i64;
+
+use super::{Command, Ctx, Error, Flags, Keys, Request};
+
+const READ: Flags = Flags::READONLY.or(Flags::WALKS);
+
+/// The rows of this family.
+pub(super) fn commands() -> Vec<Command> {
+    vec![
+        Command::new("keys", keys, 2, &[READ, Flags::DANGEROUS], Keys::NONE),
+        Command::new("scan", scan, -2, &[READ], Keys::NONE),
+        Command::new("randomkey", randomkey, 1, &[READ], Keys::NONE),
+        Command::new("dbsize", dbsize, 1, &[READ, Flags::FAST], Keys::NONE),
+    ]
+}
+
+/// What a request will look at.
+#[derive(Debug)]
+pub(crate) struct WalkPlan {
+    /// How far.
+    pub goal: Goal,
+    /// From which position in hash order.
+    pub position: u64,
+    /// Only keys with such a name.
+    pub pattern: Option<Vec<u8>>,
+    /// Only keys of this type, in lower case.
+    pub type_name: Option<Vec<u8>>,
+}
+
+impl WalkPlan {
+    fn new(goal: Goal, position: u64) -> Self {
+        Self { goal, position, pattern: None, type_name: None }
+    }
+
+    /// The plan of a request; `None` for other commands, and for requests that are refused.
+    pub(crate) fn of(request: &Request<'_>, random: u64) -> Option<Self> {
+        if !request.command.accepts(request.len()) {
+            return None;
+        }
+        match request.command.name {
+            "keys" => Some(Self { pattern: pattern(request.arg(1)), ..Self::new(Goal::All, 0) }),
+            "scan" => Self::of_scan(request).ok(),
+            "randomkey" => Some(Self::new(Goal::Any, random >> POSITION_BITS << POSITION_BITS)),
+            "dbsize" => Some(Self::new(Goal::Count, 0)),
+            _ => None,
+        }
+    }
+
+    fn of_scan(request: &Request<'_>) -> Result<Self, Error> {
+        let cursor = parse_cursor(request.arg(1)).ok_or(Error::INVALID_CURSOR)?;
+        let (mut count, mut plan) = (10, Self::new(Goal::All, position_of(cursor)));
+        let mut rest = request.from(2);
+        while let Some(word) = rest.next() {
+            let value = rest.next().ok_or(Error::SYNTAX)?;
+            match word.to_ascii_lowercase().as_slice() {
+                b"count" => {
+                    let number = parse_i64(value).ok_or(Error::NOT_INTEGER)?;
+                    count = usize::try_from(number).ok().filter(|c| *c > 0).ok_or(Error::SYNTAX)?;
+                }
+                b"match" => plan.pattern = pattern(value),
+                b"type" => plan.type_name = Some(value.to_ascii_lowercase()),
+                _ => return Err(Error::SYNTAX),
+            }
+        }
+        plan.goal = Goal::Stretch(count.min(COUNT_MAX));
+        Ok(plan)
+    }
+}
+
+/// The star alone is no pattern: it matches the empty key too.
+fn pattern(text: &[u8]) -> Option<Vec<u8>> {
+    Some(text.to_vec()).filter(|p| p != b"*")
+}
+
+/// Keys that one SCAN looks at, whatever COUNT says: the reply and the turn stay bounded.
+const COUNT_MAX: usize = 100_000;
+
+/// The position of a cursor; cursors that were never given out are past the end.
+fn position_of(cursor: u64) -> u64 {
+    if cursor.leading_zeros() >= POSITION_BITS { cursor << POSITION_BITS } else { u64::MAX }
+}
+
+/// A cursor as Redis reads it: what C's `strtoul` takes, all of it, so nothing is 0 and a negative
+/// number wraps around.
+fn parse_cursor(text: &[u8]) -> Option<u64> {
+    let (negative, digits) = match text {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    // What `parse` takes besides is a second sign.
+    let number: u64 =
+        std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?.parse().ok()?;
+    Some(if negative { number.wrapping_neg() } else { number })
+}
+
+/// The walk that was made for this command, or one over memory if there is no disk.
+fn walk(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Option<Walk> {
+    if ctx.server.tier.is_some() {
+        let mut walk = ctx.session().prepared.take_walk()?;
+        walk.catch_up(&ctx.server.keyspace);
+        return Some(walk);
+    }
+    let random = ctx.server.random();
+    let mut walk = Walk::plan(&ctx.server.keyspace, ctx.db, request, ctx.now_ms(), random)?;
+    walk.run_in_memory(&ctx.server.keyspace);
+    Some(walk)
+}
+
+/// The keys that the request's walk found, and where to go on.
+fn found(ctx: &mut Ctx<'_>, request: &Request<'_>) -> (HashSet<Box<[u8]>>, Option<u64>) {
+    walk(ctx, request).map(Walk::into_found).unwrap_or_default()
+}
+
+fn keys(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let (keys, _) = found(ctx, request);
+    reply.array(keys.len());
+    keys.iter().for_each(|key| reply.bulk(key));
+    Ok(())
+}
+
+fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    WalkPlan::of_scan(request)?;
+    let (keys, next) = found(ctx, request);
+    reply.array(2);
+    let cursor = next.map_or(0, |position| position >> POSITION_BITS);
+    reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
+    reply.array(keys.len());
+    keys.iter().for_each(|key| reply.bulk(key));
+    Ok(())
+}
+
+fn randomkey(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let (keys, _) = found(ctx, request);
+    let pick = ctx.server.rng().next_u64() as usize % keys.len().max(1);
+    match keys.iter().nth(pick) {
+        Some(key) => reply.bulk(key),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+fn dbsize(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    if ctx.server.tier.is_some() {
+        // It was waited for: the number is exact, but for blind writes that came since.
+        ctx.session().prepared.take_walk();
+    }
+    let count = ctx.server.key_count(ctx.db);
+    reply.int(count.cast_signed());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors() {
+        assert_eq!(parse_cursor(b"0"), Some(0));
+        assert_eq!(parse_cursor(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_cursor(b""), Some(0));
+        assert_eq!(parse_cursor(b"+7"), Some(7));
+        assert_eq!(parse_cursor(b"-1"), Some(u64::MAX));
+        for bad in [&b"x"[..], b"1x", b" 1", b"-", b"++1", b"18446744073709551616"] {
+            assert_eq!(parse_cursor(bad), None, "{}", bad.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The keyspace as the disk cache sees it: one probe of an entry answers value, known absent or
+//! unknown, and the entry keeps the save bits.
+//!
+//! Main thread, but for [`ServerDecode`], which the storage workers run. Must not journal: the
+//! cache calls in here while it settles what was journalled long ago.
+
+use std::sync::Arc;
+
+use flintlock_diskcache::cache::flags::KeyState;
+use flintlock_diskcache::cache::home::{self, Candidate, Forgot, Home, Known, Loaded, Payload};
+use flintlock_diskcache::cache::job::{Decode, DecodeError};
+use flintlock_diskcache::key::{KeyRef, Space};
+use flintlock_diskcache::storage::Record;
+
+use crate::keyspace::entry::{Entry, EntryRef, NewValue, Value, ValueRef};
+use crate::keyspace::table::Table;
+use crate::keyspace::{Key, Keyspace};
+use crate::types::Rules;
+use crate::types::codec::{self, Decoded};
+
+/// Values that take more bytes than this are encoded on a worker, from a shared snapshot.
+const ENCODE_HERE_MAX: usize = 16 * 1024;
+
+/// The save bits of an entry.
+pub(super) fn state_of(entry: EntryRef<'_>) -> KeyState {
+    KeyState::from_bits(entry.state()).expect("only the cache's own states are stored")
+}
+
+/// The value in the form that the store keeps.
+pub(super) fn stored(value: ValueRef<'_>) -> Option<codec::Value<'_>> {
+    match value {
+        ValueRef::Absent => None,
+        ValueRef::Int(n) => Some(codec::Value::Integer(n)),
+        ValueRef::Str(s) => Some(codec::Value::String(s)),
+        ValueRef::Big(s) => Some(codec::Value::String(s)),
+        ValueRef::Object(object) => Some(codec::Value::Object(object)),
+    }
+}
+
+/// An entry under `Home::visit`.
+struct Visited<'a>(&'a mut Entry);
+
+impl home::Entry for Visited<'_> {
+    fn key(&self) -> &[u8] {
+        self.0.get().key()
+    }
+
+    fn state(&self) -> KeyState {
+        state_of(self.0.get())
+    }
+
+    fn set_state(&mut self, state: KeyState) {
+        self.0.set_state(state.to_bits());
+    }
+
+    fn exists(&self) -> bool {
+        !self.0.get().is_absent()
+    }
+
+    fn expires_at_ms(&self) -> Option<u64> {
+        self.0.get().expires_at_ms()
+    }
+
+    fn encode(&self) -> Payload {
+        match self.0.get().value() {
+            ValueRef::Big(string) => {
+                let string = Arc::clone(string);
+                later(move || codec::encode_to_vec(codec::Value::String(&string)))
+            }
+            ValueRef::Object(object) if object.memory_bytes() > ENCODE_HERE_MAX => {
+                let object = Arc::clone(object);
+                later(move || codec::encode_to_vec(codec::Value::Object(&object)))
+            }
+            value => {
+                let value = stored(value).expect("asked only of entries that exist");
+                Payload::Ready(codec::encode_to_vec(value).into())
+            }
+        }
+    }
+}
+
+fn later(encode: impl FnOnce() -> Vec<u8> + Send + 'static) -> Payload {
+    Payload::Later(Box::new(move || encode().into()))
+}
+
+/// Ages and frequencies of entries, which the clock of the server's keyspace decides.
+pub(crate) struct Resident<'a> {
+    /// The keys.
+    pub keyspace: &'a mut Keyspace,
+    /// The clock of uses.
+    pub access: &'a crate::keyspace::access::Access,
+}
+
+impl Resident<'_> {
+    fn table_mut(&mut self, space: Space) -> Option<&mut Table> {
+        let index = self.keyspace.db_of(space)?;
+        Some(&mut self.keyspace.dbs[index].table)
+    }
+
+    fn candidate(&self, space: Space, entry: EntryRef<'_>) -> Candidate {
+        let access = entry.access();
+        Candidate {
+            space,
+            hash: self.keyspace.hasher().hash(entry.key()),
+            idle_ms: self.access.idle_ms(access),
+            frequency: self.access.frequency(access),
+            expires_at_ms: entry.expires_at_ms(),
+        }
+    }
+}
+
+/// What the keyspace knows of a key.
+pub(super) fn known(keyspace: &Keyspace, key: KeyRef<'_>) -> Known {
+    let Some(db) = keyspace.db_of(key.space) else { return Known::Unknown };
+    let table = &keyspace.dbs[db].table;
+    match table.find(Key { bytes: key.key, hash: key.hash }) {
+        None => Known::Unknown,
+        Some(loc) if table.entry(loc).is_absent() => Known::Absent,
+        Some(_) => Known::Value,
+    }
+}
+
+/// Databases looked at in one sampling, and entries in each.
+const SAMPLE_TRIES: usize = 16;
+
+impl Home for Resident<'_> {
+    type Value = Value;
+
+    fn known(&self, key: KeyRef<'_>) -> Known {
+        known(self.keyspace, key)
+    }
+
+    fn visit(&mut self, space: Space, hash: u64, each: &mut dyn FnMut(&mut dyn home::Entry)) {
+        let Some(table) = self.table_mut(space) else { return };
+        let mut n = 0;
+        while let Some(loc) = table.nth_of_hash(hash, n) {
+            table.touch(loc, |entry| each(&mut Visited(entry)));
+            n += 1;
+        }
+    }
+
+    fn insert(&mut self, key: KeyRef<'_>, loaded: Option<Loaded<Value>>, state: KeyState) {
+        let fresh = self.access.fresh();
+        let Some(table) = self.table_mut(key.space) else { return };
+        let at = Key { bytes: key.key, hash: key.hash };
+        let loc = match loaded {
+            None => table.insert(at, NewValue::Absent, None),
+            Some(mut loaded) => table.insert(at, loaded.value.lend(), loaded.expires_at_ms),
+        };
+        table.touch(loc, |entry| {
+            entry.set_state(state.to_bits());
+            entry.set_access(fresh);
+        });
+    }
+
+    fn forget(&mut self, space: Space, hash: u64) -> Forgot {
+        let mut forgot = Forgot::default();
+        let Some(table) = self.table_mut(space) else { return forgot };
+        let mut n = 0;
+        while let Some(loc) = table.nth_of_hash(hash, n) {
+            if !state_of(table.entry(loc)).is_clean() {
+                n += 1;
+                continue;
+            }
+            let before = table.memory_bytes();
+            drop(table.remove(loc));
+            forgot.entries += 1;
+            forgot.bytes += (before - table.memory_bytes().min(before)) as u64;
+        }
+        forgot
+    }
+
+    fn sample(&mut self, random: u64, want: usize, out: &mut Vec<Candidate>) {
+        let dbs = &self.keyspace.dbs;
+        let total: usize = self.keyspace.entry_count();
+        if total == 0 {
+            return;
+        }
+        // A database is as likely as it is large; the hash inside it is drawn apart from that.
+        let mut pick = (random >> 32) as usize % total;
+        let count = |table: &Table| table.counts().values + table.counts().absent;
+        let db = dbs.iter().find(|db| {
+            let here = count(&db.table);
+            let found = pick < here;
+            pick = pick.saturating_sub(here);
+            found
+        });
+        let Some(db) = db else { return };
+        let hash = random.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut left = want;
+        db.table.sample(hash, want * SAMPLE_TRIES, |entry| {
+            if left > 0 && state_of(entry).is_clean() {
+                left -= 1;
+                out.push(self.candidate(db.space, entry));
+            }
+        });
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.keyspace.memory_bytes() as u64
+    }
+
+    fn entry_count(&self) -> u64 {
+        self.keyspace.entry_count() as u64
+    }
+}
+
+/// Makes values of records, on the workers, so that the main thread only links them in.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerDecode {
+    /// Limits and secret for the collections.
+    pub rules: Rules,
+}
+
+impl Decode for ServerDecode {
+    type Value = Value;
+
+    fn decode(&self, _: KeyRef<'_>, record: &Record) -> Result<Value, DecodeError> {
+        value_of(&record.payload, &self.rules)
+    }
+}
+
+/// The value of a payload.
+///
+/// # Errors
+/// The payload was not written by us.
+pub(super) fn value_of(payload: &[u8], rules: &Rules) -> Result<Value, DecodeError> {
+    match codec::decode(payload, rules) {
+        Ok(Decoded::Integer(number)) => Ok(Value::Int(number)),
+        Ok(Decoded::String(bytes)) => Ok(Value::Str(bytes.to_vec())),
+        Ok(Decoded::Object(object)) => Ok(Value::Object(Arc::new(object))),
+        Err(_) => Err(DecodeError("the value does not decode")),
+    }
+}

@@ -1,0 +1,280 @@
+//! What a request waits for before it runs: keys that are on disk only, stretches of keys, room in
+//! memory. A command then runs at once and whole, and cannot fail for a slow disk half way.
+//!
+//! Main thread. The state of a request that waits is its client's [`Prepared`]; the request itself
+//! stays in the client's input and is looked at again from its start whenever a wait is over. For
+//! EXEC all of this is done for the whole queue before the first of its commands runs.
+//!
+//! Source: anchors C28 to C33 (seeds: preload and blocking), D-7, D-19.
+
+use std::collections::VecDeque;
+
+use flintlock_diskcache::cache::home::{Home, Known};
+use flintlock_diskcache::cache::job::Failure;
+use flintlock_diskcache::cache::{KeyCount, Room};
+use flintlock_diskcache::key::KeyRef;
+use flintlock_diskcache::storage::ErrorKind;
+use flintlock_diskcache::{Token, TokenId, op};
+
+use crate::client::{Client, ClientKey};
+use crate::command::{Error, Flags, Request};
+use crate::server::Server;
+use crate::types::number::parse_i64;
+
+use super::Tier;
+use super::home::Resident;
+use super::walk::Walk;
+
+/// What a client waits for.
+#[derive(Debug)]
+pub(crate) enum Blocked {
+    /// Keys that are being loaded.
+    Load(Token<op::Load>),
+    /// Room in memory for its write.
+    Room(Token<op::Room>),
+    /// A stretch of keys.
+    Scan(Token<op::Scan>),
+    /// Blind writes to reach the engine, so that keys can be counted.
+    Count(Token<op::Drain>),
+}
+
+impl Blocked {
+    fn id(&self) -> TokenId {
+        match self {
+            Self::Load(token) => token.id(),
+            Self::Room(token) => token.id(),
+            Self::Scan(token) => token.id(),
+            Self::Count(token) => token.id(),
+        }
+    }
+
+    /// Gives the wait up: its client is gone.
+    fn abandon(self, tier: &mut Tier) {
+        match self {
+            Self::Load(token) => tier.cache.abandon(token),
+            Self::Room(token) => tier.cache.abandon(token),
+            Self::Scan(token) => tier.cache.abandon(token),
+            Self::Count(token) => tier.cache.abandon(token),
+        }
+    }
+}
+
+/// What a request has gathered so far.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    /// Its keys stay in memory until it has run.
+    pinned: Option<Token<op::Pinned>>,
+    /// Stretches that are read, in the order of the commands that asked for them.
+    walks: VecDeque<Walk>,
+    /// The stretch being read.
+    walk: Option<Walk>,
+    has_room: bool,
+    is_counted: bool,
+}
+
+impl Prepared {
+    /// The next walk that a command asked for.
+    pub(crate) fn take_walk(&mut self) -> Option<Walk> {
+        self.walks.pop_front()
+    }
+}
+
+/// The requests that `request` stands for: itself, or what EXEC will run, each with its database.
+fn each_request<'a>(
+    request: &'a Request<'a>,
+    client: &'a Client,
+) -> impl Iterator<Item = (usize, Request<'a>)> + Clone {
+    let session = &client.session;
+    let queue = session.multi.as_ref().filter(|_| request.command.name == "exec");
+    let queued = queue.map_or(&[][..], |multi| &multi.queue);
+    let one = if queue.is_some() { None } else { Some(*request) };
+    let mut db = session.db;
+    let all = one.into_iter().chain(queued.iter().map(|owned| owned.get()));
+    all.map(move |request| {
+        let at = db;
+        if request.command.name == "select" {
+            let index = request.get(1).and_then(parse_i64).and_then(|i| usize::try_from(i).ok());
+            db = index.unwrap_or(db);
+        }
+        (at, request)
+    })
+}
+
+impl Server {
+    /// Gathers what `request` needs; returns what the client must wait for, if anything.
+    ///
+    /// # Errors
+    /// The reply, when it cannot be had.
+    pub(crate) fn prepare(
+        &mut self,
+        key: ClientKey,
+        request: &Request<'_>,
+    ) -> Result<Option<Blocked>, Error> {
+        if self.tier.is_none() {
+            return Ok(None);
+        }
+        if let Some(blocked) = self.prepare_keys(key, request) {
+            return Ok(Some(blocked));
+        }
+        if let Some(blocked) = self.prepare_walks(key, request) {
+            return Ok(Some(blocked));
+        }
+        Ok(self.prepare_room(key, request))
+    }
+
+    /// Loads the keys of the request that are on disk only.
+    fn prepare_keys(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
+        let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
+        if client.session.prepared.pinned.is_some() {
+            return None;
+        }
+        let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
+        let keys = each_request(request, client).filter(|(db, _)| *db < dbs.len());
+        // A transaction that counts keys must know which of its own writes make new ones.
+        let counts = each_request(request, client).any(|(_, r)| r.command.name == "dbsize");
+        let keys = keys.filter(move |(_, request)| counts || request.needs_old_values());
+        let keys = keys.flat_map(|(db, request)| {
+            let positions = request.command.keys.positions(request.len());
+            positions.map(move |i| (db, request.key(i, hasher)))
+        });
+        // Nearly always everything is there, and this is all that happens.
+        let missing = keys.clone().any(|(db, key)| dbs[db].table.find(key).is_none());
+        if !missing {
+            return None;
+        }
+        let refs: Vec<KeyRef<'_>> = keys
+            .map(|(db, key)| KeyRef { space: dbs[db].space, hash: key.hash, key: key.bytes })
+            .collect();
+        let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
+        let token = tier.cache.begin_load(&home, refs.iter().copied(), tag_of(key))?;
+        Some(Blocked::Load(token))
+    }
+
+    /// Reads the stretches of keys that the request wants to see.
+    fn prepare_walks(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
+        if !request.command.flags.has(Flags::WALKS) && request.command.name != "exec" {
+            return None;
+        }
+        let random = self.random();
+        let client = self.clients.get(key)?;
+        let prepared = &client.session.prepared;
+        if prepared.walk.is_none() {
+            let done = prepared.walks.len();
+            let plan = |(db, request): (usize, Request<'_>)| {
+                Walk::plan(&self.keyspace, db, &request, self.now_ms, random)
+            };
+            let next = each_request(request, client).filter_map(plan).nth(done);
+            self.clients.session_mut(key).prepared.walk = Some(next?);
+        }
+        self.walk_on(key)
+    }
+
+    /// Takes the next step of the client's walk.
+    fn walk_on(&mut self, key: ClientKey) -> Option<Blocked> {
+        let tier = self.tier.as_mut()?;
+        let prepared = &mut self.clients.session_mut(key).prepared;
+        let walk = prepared.walk.as_mut()?;
+        if walk.is_count() {
+            let exact = matches!(tier.cache.key_count(walk.db()), KeyCount::Exact(_));
+            if !exact && !prepared.is_counted {
+                prepared.is_counted = true;
+                return Some(Blocked::Count(tier.cache.begin_drain(tag_of(key))));
+            }
+        } else if let Some(stretch) = walk.begin(&self.keyspace) {
+            let token = tier.cache.begin_scan(
+                stretch.from,
+                stretch.limit,
+                stretch.limit_bytes,
+                tag_of(key),
+            );
+            return Some(Blocked::Scan(token));
+        }
+        let done = prepared.walk.take()?;
+        prepared.walks.push_back(done);
+        None
+    }
+
+    /// Makes sure that a write fits under the memory limit, or waits until it does.
+    fn prepare_room(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
+        let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
+        if self.config.maxmemory_bytes == 0 || client.session.prepared.has_room {
+            return None;
+        }
+        let grows = |request: &Request<'_>| request.command.flags.has(Flags::DENYOOM);
+        let all = each_request(request, client).filter(|(_, request)| grows(request));
+        let need: usize = all.map(|(_, request)| request.len_bytes() + ENTRY_OVERHEAD).sum();
+        if need == 0 {
+            return None;
+        }
+        let mut home = Resident { keyspace: &mut self.keyspace, access: &self.access };
+        match tier.cache.room(&mut home, need as u64) {
+            Room::Now => None,
+            Room::Wait => Some(Blocked::Room(tier.cache.begin_room(need as u64, tag_of(key)))),
+        }
+    }
+
+    /// A wait of the client is over: notes what came of it. The client's request is to be looked
+    /// at again, or to be answered with the error.
+    ///
+    /// Returns `None` if the client did not wait for this.
+    pub(crate) fn wait_over(&mut self, key: ClientKey, id: TokenId) -> Option<Result<(), Error>> {
+        let tier = self.tier.as_mut()?;
+        let session = &mut self.clients.get_mut(key)?.session;
+        let blocked = session.blocked.take_if(|blocked| blocked.id() == id)?;
+        let prepared = &mut session.prepared;
+        let result = match blocked {
+            Blocked::Load(token) => tier.cache.complete_load(token).map(|pinned| {
+                prepared.pinned = Some(pinned);
+            }),
+            Blocked::Room(token) => tier.cache.complete(token).map(|()| prepared.has_room = true),
+            Blocked::Count(token) => tier.cache.complete(token),
+            Blocked::Scan(token) => tier.cache.complete(token).map(|records| {
+                if let Some(walk) = &mut prepared.walk {
+                    let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
+                    walk.merge(&records, |key| home.known(key) == Known::Absent);
+                }
+            }),
+        };
+        Some(result.map_err(|failure| storage_error(&failure)))
+    }
+
+    /// The client's request has run, or will not: lets go of what was gathered for it.
+    pub(crate) fn unprepare(&mut self, key: ClientKey) {
+        let (Some(tier), Some(client)) = (self.tier.as_mut(), self.clients.get_mut(key)) else {
+            return;
+        };
+        release(tier, client);
+    }
+
+    /// A client is gone that may have waited for something.
+    pub(crate) fn forget_blocked(&mut self, client: &mut Client) {
+        if let Some(tier) = self.tier.as_mut() {
+            if let Some(blocked) = client.session.blocked.take() {
+                blocked.abandon(tier);
+            }
+            release(tier, client);
+        }
+    }
+}
+
+/// What a new key costs besides its bytes, about.
+const ENTRY_OVERHEAD: usize = 64;
+
+fn tag_of(key: ClientKey) -> u64 {
+    key.to_word() as u64
+}
+
+fn release(tier: &mut Tier, client: &mut Client) {
+    let prepared = std::mem::take(&mut client.session.prepared);
+    if let Some(pinned) = prepared.pinned {
+        tier.cache.unpin(pinned);
+    }
+}
+
+/// The reply to a request whose data could not be read: never a miss.
+fn storage_error(failure: &Failure) -> Error {
+    match failure.kind {
+        ErrorKind::Cancelled | ErrorKind::Closed => Error::STORE_CLOSING,
+        _ => Error::text(format!("IOERR the disk store cannot be read: {failure}")),
+    }
+}

@@ -1,0 +1,265 @@
+//! Reading stretches of keys from memory and disk together: SCAN, KEYS, RANDOMKEY, DBSIZE.
+//!
+//! Main thread; pure: records come in, keys go out. Memory and disk are both in hash order, so a
+//! stretch of one is merged with the same stretch of the other. What memory knows overrides what
+//! the disk says. The keys in memory are noted *before* the disk is asked: a key that is saved and
+//! evicted in between would be in neither otherwise.
+//!
+//! Without a disk tier the same walk runs over memory alone.
+
+use std::collections::HashSet;
+
+use flintlock_diskcache::key::{KeyBuf, KeyRef, Space};
+use flintlock_diskcache::op;
+
+use crate::command::{Request, WalkPlan};
+use crate::keyspace::Keyspace;
+use crate::keyspace::entry::EntryRef;
+use crate::types::codec;
+use crate::util::glob;
+
+/// Bytes of records that one read of a stretch may fetch.
+const STRETCH_BYTES: usize = 1 << 20;
+/// Keys of one stretch where the caller names no number.
+const STRETCH_KEYS: usize = 1000;
+/// Keys looked at to choose one at random.
+const RANDOM_KEYS: usize = 16;
+/// Positions end in this many zero bits: a cursor of 48 bits holds them, see SCAN.
+pub(crate) const POSITION_BITS: u32 = 16;
+
+/// How far a walk goes.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Goal {
+    /// One stretch of about so many keys.
+    Stretch(usize),
+    /// The whole database.
+    All,
+    /// Until there is a key, around the end if need be.
+    Any,
+    /// Nowhere: only the number of keys is asked for.
+    Count,
+}
+
+/// A walk over one database.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    db: usize,
+    space: Space,
+    goal: Goal,
+    pattern: Option<Vec<u8>>,
+    type_name: Option<Vec<u8>>,
+    now_ms: u64,
+    /// Where the next stretch begins; `None` at the end.
+    position: Option<u64>,
+    /// Where the walk began, for [`Goal::Any`].
+    start: u64,
+    /// Keys in memory of the stretch being read, with their hashes.
+    resident: Vec<(u64, Box<[u8]>)>,
+    /// Where the stretch in memory ends.
+    resident_end: Option<u64>,
+    limit: usize,
+    /// Where to read on in the same stretch.
+    resume: Option<KeyBuf>,
+    /// The one stretch that was wanted is read.
+    is_read: bool,
+    found: HashSet<Box<[u8]>>,
+}
+
+/// What to ask the disk for.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    /// The first key in disk order.
+    pub from: KeyBuf,
+    /// Most records.
+    pub limit: usize,
+    /// Most bytes of records.
+    pub limit_bytes: usize,
+}
+
+impl Walk {
+    /// The walk that a request wants, if it wants one and is well formed.
+    pub(crate) fn plan(
+        keyspace: &Keyspace,
+        db: usize,
+        request: &Request<'_>,
+        now_ms: u64,
+        random: u64,
+    ) -> Option<Self> {
+        let plan = WalkPlan::of(request, random)?;
+        Some(Self::new(keyspace, db, plan, now_ms))
+    }
+
+    /// A walk as planned.
+    pub(crate) fn new(keyspace: &Keyspace, db: usize, plan: WalkPlan, now_ms: u64) -> Self {
+        Self {
+            db,
+            space: keyspace.dbs[db].space,
+            limit: match plan.goal {
+                Goal::Stretch(count) => count,
+                Goal::All | Goal::Count => STRETCH_KEYS,
+                Goal::Any => RANDOM_KEYS,
+            },
+            goal: plan.goal,
+            pattern: plan.pattern,
+            type_name: plan.type_name,
+            now_ms,
+            position: Some(plan.position),
+            start: plan.position,
+            resident: Vec::new(),
+            resident_end: None,
+            resume: None,
+            is_read: false,
+            found: HashSet::new(),
+        }
+    }
+
+    /// The database.
+    pub(crate) fn db(&self) -> usize {
+        self.db
+    }
+
+    /// Whether only the number of keys is wanted.
+    pub(crate) fn is_count(&self) -> bool {
+        self.goal == Goal::Count
+    }
+
+    /// The keys found, and where to go on (`None` at the end).
+    pub(crate) fn into_found(self) -> (HashSet<Box<[u8]>>, Option<u64>) {
+        (self.found, self.position)
+    }
+
+    /// Brings what was found up to date with memory, just before the command runs: commands of
+    /// the same transaction may have come in between.
+    pub(crate) fn catch_up(&mut self, keyspace: &Keyspace) {
+        let db = &keyspace.dbs[self.db];
+        if db.space != self.space {
+            // Flushed: nothing that was found is there any more.
+            self.found.clear();
+        }
+        let hasher = keyspace.hasher();
+        self.found.retain(|key| {
+            let found = db.table.find(hasher.key(key));
+            found.is_none_or(|loc| !db.table.entry(loc).is_absent())
+        });
+        let (mut at, end) = (Some(self.start), self.position);
+        while let Some(from) = at.filter(|at| end.is_none_or(|end| *at < end)) {
+            let mut fresh: Vec<Box<[u8]>> = Vec::new();
+            at = db.table.scan(from, STRETCH_KEYS, |entry| {
+                let inside = end.is_none_or(|end| hasher.hash(entry.key()) < end);
+                let type_name = crate::command::type_name(entry.value());
+                if inside
+                    && !entry.is_absent()
+                    && self.admits(entry.key(), entry.expires_at_ms(), type_name)
+                {
+                    fresh.push(entry.key().into());
+                }
+            });
+            self.found.extend(fresh);
+        }
+    }
+
+    fn admits(&self, key: &[u8], expires_at_ms: Option<u64>, type_name: &str) -> bool {
+        expires_at_ms.is_none_or(|at| at > self.now_ms)
+            && self.type_name.as_ref().is_none_or(|t| t == type_name.as_bytes())
+            && self.pattern.as_ref().is_none_or(|p| glob::matches(p, key))
+    }
+
+    /// Notes the keys in memory of the next stretch; returns what to ask the disk for, or `None`
+    /// when the walk is over.
+    pub(crate) fn begin(&mut self, keyspace: &Keyspace) -> Option<Stretch> {
+        let from = match self.resume.take() {
+            Some(from) => from,
+            None => {
+                let from = self.next_position()?;
+                self.note_resident(keyspace, from);
+                KeyRef { space: self.space, hash: from, key: b"" }.to_buf()
+            }
+        };
+        Some(Stretch { from, limit: self.limit, limit_bytes: STRETCH_BYTES })
+    }
+
+    /// Walks to the goal over memory alone.
+    pub(crate) fn run_in_memory(&mut self, keyspace: &Keyspace) {
+        while let Some(from) = self.next_position() {
+            self.note_resident(keyspace, from);
+            self.close(self.resident_end);
+        }
+    }
+
+    /// Where the next stretch begins, unless the goal is reached.
+    fn next_position(&mut self) -> Option<u64> {
+        match self.goal {
+            Goal::Count => None,
+            Goal::Stretch(_) if self.is_read => None,
+            Goal::Any if !self.found.is_empty() => None,
+            Goal::Any if self.position.is_none() && self.start > 0 => {
+                // Around the end, once.
+                self.start = 0;
+                self.position = Some(0);
+                self.position
+            }
+            _ => self.position,
+        }
+    }
+
+    fn note_resident(&mut self, keyspace: &Keyspace, from: u64) {
+        let mut resident = std::mem::take(&mut self.resident);
+        resident.clear();
+        let hasher = keyspace.hasher();
+        let table = &keyspace.dbs[self.db].table;
+        self.resident_end = table.scan(from, self.limit, |entry: EntryRef<'_>| {
+            let type_name = crate::command::type_name(entry.value());
+            if !entry.is_absent() && self.admits(entry.key(), entry.expires_at_ms(), type_name) {
+                resident.push((hasher.hash(entry.key()), entry.key().into()));
+            }
+        });
+        self.resident = resident;
+    }
+
+    /// Merges what the disk has of the stretch; `is_absent` is what memory knows now.
+    pub(crate) fn merge(&mut self, read: &op::Stretch, is_absent: impl Fn(KeyRef<'_>) -> bool) {
+        let records = &read.records;
+        // Keys with one position belong together: of the last, more may follow.
+        let last = records.last().filter(|_| read.more).map(|last| last.key.as_ref());
+        let disk_end = last.map(|key| key.hash >> POSITION_BITS << POSITION_BITS);
+        let end = match (self.resident_end, disk_end) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        };
+        // Not a step further: the read was cut short among keys with one position, by a big value.
+        let stays = end.is_some_and(|end| Some(end) <= self.position);
+        for record in records {
+            let key = record.key.as_ref();
+            let inside = end.is_none_or(|end| key.hash < end);
+            let type_name = codec::type_name(&record.record.payload);
+            if (inside || stays)
+                && self.admits(key.key, record.record.expires_at_ms, type_name)
+                && !is_absent(key)
+            {
+                self.found.insert(key.key.into());
+            }
+        }
+        self.resident
+            .retain(|(hash, key)| !is_absent(KeyRef { space: self.space, hash: *hash, key }));
+        match last.filter(|_| stays) {
+            // On behind the last key: the smallest that is larger.
+            Some(last) => {
+                let behind = [last.key, b"\0"].concat();
+                self.resume = Some(KeyRef { key: &behind, ..last }.to_buf());
+            }
+            None => self.close(end),
+        }
+    }
+
+    /// Ends a stretch: what memory had of it is found too.
+    fn close(&mut self, end: Option<u64>) {
+        let inside = |hash: u64| end.is_none_or(|end| hash < end);
+        let resident = self.resident.drain(..).filter(|(hash, _)| inside(*hash));
+        self.found.extend(resident.map(|(_, key)| key));
+        self.position = end;
+        self.is_read = true;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use flintlock_diskcache::key::Seq;
+use flintlock_diskcache::storage::{Record, Scanned};
+use proptest::prelude::*;
+
+use super::*;
+use crate::keyspace::entry::NewValue;
+use crate::keyspace::{Hasher, Key};
+
+const NOW_MS: u64 = 1_000_000;
+
+/// Where a key of the model is.
+#[derive(Copy, Clone, Debug)]
+enum Place {
+    /// In memory only: never saved.
+    Memory,
+    /// On disk only.
+    Disk,
+    /// In both.
+    Both,
+    /// On disk, but deleted in memory.
+    Deleted,
+    /// On disk, but out of time.
+    Expired,
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        Just(Place::Memory),
+        Just(Place::Disk),
+        Just(Place::Both),
+        Just(Place::Deleted),
+        Just(Place::Expired),
+    ]
+}
+
+struct World {
+    keyspace: Keyspace,
+    disk: BTreeMap<KeyBuf, Record>,
+    /// Records that one read returns at most, as if they were big.
+    read_max: usize,
+}
+
+impl World {
+    fn new(places: &[Place], read_max: usize) -> Self {
+        let hasher = Hasher::new(b"a secret of 16 b");
+        let mut world =
+            Self { keyspace: Keyspace::new(1, hasher), disk: BTreeMap::new(), read_max };
+        for (i, place) in places.iter().enumerate() {
+            let name = format!("key{i}");
+            let key = hasher.key(name.as_bytes());
+            let on_disk = !matches!(place, Place::Memory);
+            if on_disk {
+                let expired = matches!(place, Place::Expired);
+                world.save(key, expired.then_some(NOW_MS - 1));
+            }
+            let table = &mut world.keyspace.dbs[0].table;
+            match place {
+                Place::Memory | Place::Both => drop(table.insert(key, NewValue::Int(1), None)),
+                Place::Deleted => drop(table.insert(key, NewValue::Absent, None)),
+                Place::Disk | Place::Expired => {}
+            }
+        }
+        world
+    }
+
+    fn save(&mut self, key: Key<'_>, expires_at_ms: Option<u64>) {
+        let space = self.keyspace.dbs[0].space;
+        let at = KeyRef { space, hash: key.hash, key: key.bytes }.to_buf();
+        let payload: Arc<[u8]> = codec::encode_to_vec(codec::Value::Integer(1)).into();
+        self.disk.insert(at, Record { seq: Seq(1), expires_at_ms, payload });
+    }
+
+    fn read(&self, stretch: &Stretch) -> op::Stretch {
+        let all = self.disk.range(stretch.from.clone()..);
+        let most = stretch.limit.min(self.read_max);
+        let records = all.clone().take(most);
+        let scanned = |(k, r): (&KeyBuf, &Record)| Scanned { key: k.clone(), record: r.clone() };
+        op::Stretch { records: records.map(scanned).collect(), more: all.count() > most }
+    }
+
+    fn is_absent(&self, key: KeyRef<'_>) -> bool {
+        let table = &self.keyspace.dbs[0].table;
+        let found = table.find(Key { bytes: key.key, hash: key.hash });
+        found.is_some_and(|loc| table.entry(loc).is_absent())
+    }
+
+    fn walk(&self, goal: Goal, position: u64) -> Walk {
+        let plan = WalkPlan { goal, position, pattern: None, type_name: None };
+        Walk::new(&self.keyspace, 0, plan, NOW_MS)
+    }
+
+    fn run(&self, walk: &mut Walk) {
+        while let Some(stretch) = walk.begin(&self.keyspace) {
+            let records = self.read(&stretch);
+            walk.merge(&records, |key| self.is_absent(key));
+        }
+    }
+
+    fn expected(places: &[Place]) -> HashSet<Box<[u8]>> {
+        let live = |p: &Place| !matches!(p, Place::Deleted | Place::Expired);
+        let names = places.iter().enumerate().filter(|(_, p)| live(p));
+        names.map(|(i, _)| format!("key{i}").into_bytes().into()).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn memory_and_disk_together_give_every_key_once(
+        places in prop::collection::vec(place(), 0..600),
+        count in 1usize..50,
+        read_max in 1usize..100,
+    ) {
+        let world = World::new(&places, read_max);
+        let expected = World::expected(&places);
+        let mut all = world.walk(Goal::All, 0);
+        world.run(&mut all);
+        prop_assert_eq!(&all.into_found().0, &expected);
+
+        let (mut seen, mut position) = (HashSet::new(), Some(0));
+        while let Some(at) = position {
+            let mut step = world.walk(Goal::Stretch(count), at);
+            world.run(&mut step);
+            let (found, next) = step.into_found();
+            prop_assert!(next.is_none_or(|next| next > at));
+            seen.extend(found);
+            position = next;
+        }
+        prop_assert_eq!(&seen, &expected);
+
+        let mut any = world.walk(Goal::Any, u64::MAX << POSITION_BITS);
+        world.run(&mut any);
+        let found = any.into_found().0;
+        prop_assert_eq!(found.is_empty(), expected.is_empty());
+        prop_assert!(found.is_subset(&expected));
+    }
+
+    /// A key that is saved and evicted between the two looks is in neither alone.
+    #[test]
+    fn a_key_evicted_during_the_walk_is_found(count in 1usize..300, victim in 0usize..300) {
+        let count = count.max(victim + 1);
+        let mut world = World::new(&vec![Place::Memory; count], usize::MAX);
+        let mut walk = world.walk(Goal::All, 0);
+        let stretch = walk.begin(&world.keyspace).unwrap();
+        let records = world.read(&stretch);
+        let name = format!("key{victim}");
+        let key = world.keyspace.hasher().key(name.as_bytes());
+        world.save(key, None);
+        let loc = world.keyspace.dbs[0].table.find(key).unwrap();
+        drop(world.keyspace.dbs[0].table.remove(loc));
+        walk.merge(&records, |key| world.is_absent(key));
+        world.run(&mut walk);
+        prop_assert!(walk.into_found().0.contains(name.as_bytes()));
+    }
+}
