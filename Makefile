@@ -38,7 +38,7 @@ TOOLS := target/tools
 PYTHON := $(TOOLS)/venv/bin/python
 SMOKE := crates/server/tests/smoke
 
-PAGES := command::docs
+PAGES := command::docs config::reference
 
 .PHONY: all test $(STAGES) docs bench crash loom-3 release store-crash
 all: release

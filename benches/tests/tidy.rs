@@ -336,3 +336,66 @@ fn unsafe_is_where_it_may_be_and_says_why() {
         ],
     );
 }
+
+/// Words between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|line| !line.starts_with("```"))
+        .flat_map(|l| l.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn what_the_architecture_names_exists() {
+    fn complaints(text: &str, all: &[Source]) -> Vec<String> {
+        let mut complaints = Vec::new();
+        for word in quoted(text) {
+            let is_path = has_extension(word, "rs") || word.ends_with('/');
+            let name = word.strip_suffix("()").map(|call| call.rsplit("::").next().unwrap_or(call));
+            let exists = match name {
+                Some(name) => {
+                    let (plain, generic) = (format!("fn {name}("), format!("fn {name}<"));
+                    all.iter().any(|s| s.text.contains(&plain) || s.text.contains(&generic))
+                }
+                None if is_path => all.iter().any(|source| {
+                    source.path.starts_with(word)
+                        || format!("/{}", source.path).ends_with(&format!("/{word}"))
+                }),
+                None => true,
+            };
+            if !exists {
+                complaints.push(word.to_owned());
+            }
+        }
+        complaints
+    }
+    let all = sources();
+    let good = "`crates/queues/src/`, `spmc.rs`, `Pool::submit()`, `any word`";
+    assert_eq!(complaints(good, &all), [""; 0]);
+    for bad in ["`crates/queues/nowhere/`", "`mc.rs`", "`Pool::no_such_function()`"] {
+        assert_eq!(complaints(bad, &all).len(), 1, "{bad}");
+    }
+    let page = all.iter().find(|source| source.path == "ARCHITECTURE.md").expect("it is there");
+    assert_eq!(complaints(&page.text, &all), [""; 0]);
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    fn rule(source: &Source) -> Vec<String> {
+        if !has_extension(&source.path, "md") {
+            return Vec::new();
+        }
+        let here = root().join(&source.path);
+        let targets = source.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let dead = targets.filter(|target| {
+            let is_file = !target.contains(':') && !target.starts_with('#');
+            let file = target.split('#').next().unwrap_or_default();
+            is_file && !here.with_file_name(file).exists()
+        });
+        dead.map(|target| format!("1: a link to {target}, which is not there")).collect()
+    }
+    enforce(
+        rule,
+        &[("README.md", "[a](docs/no-such-page.md)\n")],
+        &[("README.md", "[a](Cargo.toml), [b](https://example.org/x), [c](#here)\n")],
+    );
+}

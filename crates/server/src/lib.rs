@@ -7,6 +7,7 @@ mod client;
 mod command;
 pub mod config;
 mod event_loop;
+mod evict;
 mod garbage;
 mod info;
 mod keyspace;

@@ -11,13 +11,14 @@ use flintlock_diskcache::storage::ErrorKind;
 use crate::client::{Client, ClientKey, Clients, Closing, Held};
 use crate::command::{self, Command, Error, Flags};
 use crate::config::{Config, DebugCommand, EvictionPolicy, SetError, Staged};
+use crate::evict::Evictor;
 use crate::garbage::Garbage;
 use crate::keyspace::access::{Access, Counting};
 use crate::keyspace::{Hasher, Keyspace};
 use crate::log::Log;
 use crate::resp::encode::Mark;
 use crate::stats::Stats;
-use crate::tier::Tier;
+use crate::tier::{Tier, open};
 use crate::types::{HashKey, Object, Rng, Rules, SplitMix64};
 use crate::watch::Watch;
 
@@ -51,6 +52,8 @@ pub(crate) struct Server {
     pub watch: Watch,
     /// Limits at which values change their form.
     pub rules: Rules,
+    /// Who goes next without a disk.
+    pub evictor: Evictor,
     /// Uses of keys.
     pub access: Access,
     /// Values waiting to be freed in slices.
@@ -85,6 +88,7 @@ impl Server {
             clients: Clients::new(),
             stats: Stats::new(command::all().len()),
             tier: None,
+            evictor: Evictor::default(),
             watch: Watch::default(),
             rules: Rules::new(HashKey::new(seed)),
             access: Access::new(
@@ -160,6 +164,11 @@ impl Server {
             log_factor: self.config.lfu_log_factor,
             decay_min: self.config.lfu_decay_time_min,
         });
+        self.forget_candidates();
+        if let Some(tier) = &mut self.tier {
+            // The seed is the one that the cache has.
+            tier.cache.set_options(open::options(&self.config, 0));
+        }
     }
 
     /// Bytes that count against `maxmemory`.
@@ -185,9 +194,7 @@ impl Server {
                 return Err(Error::refused(&refusal));
             }
         }
-        let full = self.config.maxmemory_bytes > 0
-            && self.used_memory() as u64 > self.config.maxmemory_bytes;
-        if self.tier.is_none() && full && command.flags.has(Flags::DENYOOM) {
+        if self.tier.is_none() && command.flags.has(Flags::DENYOOM) && self.is_full() {
             return Err(Error::OOM);
         }
         Ok(())

@@ -32,6 +32,7 @@ pub(crate) fn run(
     let mut reply = Reply::new(out, proto);
     session.last_ms = server.now_ms;
     session.last_command = Some(request.command);
+    server.evict();
     if let Err(error) = admit(server, client, request) {
         server.stats.per_command[usize::from(request.command.id)].rejected += 1;
         if request.command.name == "exec" {

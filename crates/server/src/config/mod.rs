@@ -21,6 +21,8 @@
 //! I/O, and nothing logs. Source: behaviour of redis-server 7.0.15, which the tests run.
 
 mod load;
+#[cfg(test)]
+mod reference;
 mod rewrite;
 mod row;
 mod set;

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use flintlock_diskcache::cache::evict::Policy;
 use flintlock_diskcache::cache::flags::KeyState;
 use flintlock_diskcache::cache::home::{self, Candidate, Forgot, Home, Known, Loaded};
 use flintlock_diskcache::cache::job::{DecodeError, Worker};
@@ -21,7 +20,8 @@ use flintlock_iothreads::{Bell, Options as PoolOptions, Pool};
 
 use crate::client::ClientKey;
 use crate::command::{self, Ctx, OwnedRequest, dispatch, lookup};
-use crate::config::{Config, EvictionPolicy, Fsync};
+use crate::config::{Config, Fsync};
+use crate::evict::policy_of;
 use crate::keyspace::Key;
 use crate::keyspace::entry::{NewValue, Value};
 use crate::resp::encode::{Output, Proto, Reply};
@@ -101,10 +101,7 @@ pub(crate) fn options(config: &Config, seed: u64) -> Options {
             Fsync::EverySec => Durability::EveryMs(u64::from(config.journal_sync_ms)),
             Fsync::No => Durability::Never,
         },
-        policy: match config.maxmemory_policy {
-            EvictionPolicy::NoEviction => Policy::NoEviction,
-            other => Policy::from_name(other.name()).unwrap_or_default(),
-        },
+        policy: policy_of(config.maxmemory_policy),
         samples: config.maxmemory_samples as usize,
         flush_delay_ms: u64::from(config.flush_delay_ms),
         journal_bytes_max: config.journal_size_max_bytes,

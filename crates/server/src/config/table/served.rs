@@ -57,7 +57,8 @@ pub(super) static ROWS: &[Directive] = &[
         "client-output-buffer-limit",
         words(read::output_limits, Layout::OutputLimits),
         field!(client_output_buffer_limit),
-    ),
+    )
+    .noted(),
     // The process.
     row("daemonize", Syntax::Bool, Store::Passive("no")).start_only().only_default(
         "this server does not put itself into the background: use a supervisor, or '&'",
@@ -65,7 +66,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("pidfile", TEXT, field!(pidfile)).start_only(),
     row("loglevel", Syntax::Choice(Level::NAMES), field!(loglevel)),
     row("logfile", TEXT_OR_EMPTY, field!(logfile)).start_only(),
-    row("always-show-logo", Syntax::Bool, field!(always_show_logo)).start_only(),
+    row("always-show-logo", Syntax::Bool, field!(always_show_logo)).start_only().noted(),
     row("databases", int(1, 65_536), field!(databases)).start_only(),
     row("io-threads", Syntax::IntOrAuto { min: 1, max: 256 }, field!(io_threads)).start_only(),
     row("hz", int(0, INT_MAX), HZ),
@@ -76,7 +77,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("maxmemory-samples", int(1, INT_MAX), field!(maxmemory_samples)),
     row("lfu-log-factor", int(0, INT_MAX), field!(lfu_log_factor)),
     row("lfu-decay-time", int(0, INT_MAX), field!(lfu_decay_time_min)),
-    row("active-expire-effort", int(1, 10), field!(active_expire_effort)),
+    row("active-expire-effort", int(1, 10), field!(active_expire_effort)).noted(),
     // Durability.
     row("store", Syntax::Choice(StoreKind::NAMES), field!(store)).start_only(),
     row("appendonly", Syntax::Bool, APPENDONLY),

@@ -1,0 +1,131 @@
+//! Making room without a disk: with `store memory` a key that is evicted is gone.
+//!
+//! Main thread. With a disk tier the cache forgets clean keys instead, and nothing here runs. As in
+//! Redis, keys are evicted before a command runs, whatever the command, and one that needs memory
+//! is refused only if that was not enough. Who goes is decided by the disk cache's sampling, told
+//! that there is no disk; an eviction is a deletion, so it breaks WATCH.
+//!
+//! What waits to be freed is not counted here: evicting more would not free it sooner. It is freed
+//! by slices of each command's time instead, so that a command pays for a millisecond at most.
+//!
+//! Source: behaviour of redis-server 7.0.15.
+
+use std::time::{Duration, Instant};
+
+use flintlock_diskcache::cache::evict::{Policy, Pool, Tier, score};
+use flintlock_diskcache::cache::home::{Candidate, Home};
+
+use crate::client::ClientKey;
+use crate::command::Ctx;
+use crate::config::EvictionPolicy;
+use crate::keyspace::Key;
+use crate::server::Server;
+use crate::tier::home::Resident;
+
+/// Keys evicted before one command: what a large write pushed out is a matter of several.
+const EVICTIONS_MAX: usize = 64;
+/// Samples drawn for one eviction before nobody is said to be left: with `volatile-*` most keys
+/// may not go.
+const DRAWS_MAX: usize = 64;
+/// Time given to freeing before one command.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// The best candidates seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Evictor {
+    pool: Pool,
+    drawn: Vec<Candidate>,
+}
+
+/// The policy as the disk cache names it.
+pub(crate) fn policy_of(policy: EvictionPolicy) -> Policy {
+    Policy::from_name(policy.name()).expect("both have the names of Redis")
+}
+
+impl Server {
+    /// Whether keys and values take more than `maxmemory`.
+    pub(crate) fn is_full(&self) -> bool {
+        let limit = self.config.maxmemory_bytes;
+        limit > 0 && self.keyspace.memory_bytes() as u64 > limit
+    }
+
+    /// Evicts keys until the limit holds, nobody may go, or this command has paid enough.
+    pub(crate) fn evict(&mut self) {
+        if self.tier.is_some() || self.config.maxmemory_bytes == 0 {
+            return;
+        }
+        for _ in 0..EVICTIONS_MAX {
+            if !self.is_full() || !self.evict_one() {
+                break;
+            }
+        }
+        if self.used_memory() as u64 > self.config.maxmemory_bytes {
+            self.garbage.step(Instant::now() + SLICE);
+        }
+    }
+
+    /// What was drawn under another policy is no candidate.
+    pub(crate) fn forget_candidates(&mut self) {
+        self.evictor.pool.clear();
+    }
+
+    fn evict_one(&mut self) -> bool {
+        let policy = policy_of(self.config.maxmemory_policy);
+        let volatile = self.keyspace.dbs.iter().any(|db| db.table.counts().volatile > 0);
+        if policy == Policy::NoEviction || policy.is_volatile() && !volatile {
+            return false;
+        }
+        for _ in 0..DRAWS_MAX {
+            self.draw(policy);
+            while let Some(candidate) = self.evictor.pool.take() {
+                if self.delete_candidate(policy, &candidate) {
+                    self.stats.evicted_keys += 1;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Adds a few keys to the candidates.
+    fn draw(&mut self, policy: Policy) {
+        let random = self.random();
+        let samples = self.config.maxmemory_samples as usize;
+        let mut home = Resident { keyspace: &mut self.keyspace, access: &self.access };
+        home.sample(random, samples, &mut self.evictor.drawn);
+        for candidate in self.evictor.drawn.drain(..) {
+            let order = random ^ candidate.hash;
+            if let Some(score) = score(policy, Tier::MemoryOnly, &candidate, self.now_ms, order) {
+                self.evictor.pool.offer(score, candidate);
+            }
+        }
+    }
+
+    /// Deletes a key that was drawn some time ago, if it is still there and may still go.
+    fn delete_candidate(&mut self, policy: Policy, candidate: &Candidate) -> bool {
+        let Some(db) = self.keyspace.db_of(candidate.space) else { return false };
+        let table = &self.keyspace.dbs[db].table;
+        let Some(loc) = table.nth_of_hash(candidate.hash, 0) else { return false };
+        let entry = table.entry(loc);
+        if policy.is_volatile() && entry.expires_at_ms().is_none() {
+            return false;
+        }
+        let bytes: Box<[u8]> = entry.key().into();
+        let mut ctx = Ctx::new(self, ClientKey::INTERNAL);
+        ctx.db = db;
+        ctx.delete(Key { bytes: &bytes, hash: candidate.hash }, loc);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_has_its_counterpart() {
+        for policy in EvictionPolicy::ALL {
+            assert_eq!(policy_of(*policy).name(), policy.name());
+        }
+    }
+}

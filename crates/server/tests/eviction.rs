@@ -1,0 +1,122 @@
+//! `maxmemory` without a disk: who goes, who stays, and what is refused, as in redis-server.
+//!
+//! Which key goes is chance in both servers, so each test checks what holds for every choice.
+
+#[expect(dead_code, reason = "each test binary uses its own part of the harness")]
+mod common;
+
+use common::client::Client;
+use common::server::Server;
+
+const MEMORY_BYTES: i64 = 8 << 20;
+const VALUE_BYTES: usize = 1000;
+/// Twice the memory.
+const KEYS: usize = 2 * MEMORY_BYTES as usize / VALUE_BYTES;
+
+fn server(policy: &str) -> Server {
+    // What redis-server takes for itself counts there.
+    let theirs = ["--maxmemory", "10mb", "--save", "", "--maxmemory-policy", policy];
+    let ours = ["--store", "memory", "--maxmemory", "8mb", "--maxmemory-policy", policy];
+    Server::subject_or(&ours, &theirs)
+}
+
+fn number(client: &mut Client, section: &str, field: &str) -> i64 {
+    let text = String::from_utf8(client.ok(&format!("INFO {section}")).raw).expect("text");
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
+    line.expect("the field").trim().parse().expect("a number")
+}
+
+/// Sets a key; returns whether it was refused for lack of memory.
+fn set(client: &mut Client, name: &str, options: &[&str]) -> bool {
+    let value = "v".repeat(VALUE_BYTES);
+    let words: Vec<&str> =
+        ["SET", name, &value].into_iter().chain(options.iter().copied()).collect();
+    let reply = client.try_command(&words).expect("a reply");
+    assert!(reply.raw == b"+OK\r\n" || reply.raw.starts_with(b"-OOM "), "{:?}", reply.raw);
+    reply.raw != b"+OK\r\n"
+}
+
+fn counted(client: &mut Client, pattern: &str) -> usize {
+    client.ok(&format!("KEYS {pattern}")).leaves().len()
+}
+
+#[test]
+fn any_key_may_go_and_writes_go_on() {
+    for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
+        let server = server(policy);
+        let mut client = server.connect();
+        for n in 0..KEYS {
+            assert!(!set(&mut client, &format!("key:{n}"), &[]), "{policy}: refused");
+        }
+        let evicted = number(&mut client, "stats", "evicted_keys");
+        let left = client.ok("DBSIZE").integer().expect("a number");
+        assert!(evicted > KEYS as i64 / 4, "{policy}: {evicted}");
+        assert_eq!(evicted + left, KEYS as i64, "{policy}");
+        let used = number(&mut client, "memory", "used_memory");
+        assert!(used < MEMORY_BYTES * 13 / 10, "{policy}: {used}");
+    }
+}
+
+#[test]
+fn keys_in_use_stay() {
+    let server = server("allkeys-lfu");
+    let mut client = server.connect();
+    set(&mut client, "hot", &[]);
+    for n in 0..KEYS {
+        set(&mut client, &format!("key:{n}"), &[]);
+        client.ok("GET hot");
+    }
+    assert_eq!(client.ok("EXISTS hot").integer(), Ok(1));
+}
+
+#[test]
+fn keys_without_expiry_stay_where_the_policy_says_so() {
+    for policy in ["volatile-lru", "volatile-ttl", "volatile-random", "volatile-lfu"] {
+        let server = server(policy);
+        let mut client = server.connect();
+        for n in 0..KEYS / 4 {
+            assert!(!set(&mut client, &format!("kept:{n}"), &[]), "{policy}: refused");
+        }
+        for n in 0..KEYS {
+            assert!(!set(&mut client, &format!("key:{n}"), &["EX", "1000"]), "{policy}: refused");
+        }
+        assert_eq!(counted(&mut client, "kept:*"), KEYS / 4, "{policy}");
+        assert!(counted(&mut client, "key:*") < KEYS, "{policy}");
+    }
+}
+
+#[test]
+fn without_victims_writes_are_refused_and_reads_are_not() {
+    for (policy, options) in [("noeviction", &["EX", "1000"][..]), ("volatile-lru", &[])] {
+        let server = server(policy);
+        let mut client = server.connect();
+        let refused = (0..KEYS).find(|n| set(&mut client, &format!("key:{n}"), options));
+        assert!(refused.is_some_and(|n| n > KEYS / 4), "{policy}: {refused:?}");
+        assert_eq!(number(&mut client, "stats", "evicted_keys"), 0, "{policy}");
+        client.ok("GET key:1");
+        // What frees memory is allowed, and lets writes go on.
+        for n in 0..500 {
+            client.ok(&format!("DEL key:{n}"));
+        }
+        assert!(!set(&mut client, "again", &[]), "{policy}");
+        client.ok("CONFIG SET maxmemory-policy allkeys-random");
+        assert!((0..KEYS).all(|n| !set(&mut client, &format!("more:{n}"), &[])), "{policy}");
+    }
+}
+
+#[test]
+fn an_evicted_key_breaks_the_watch_on_it() {
+    let server = server("allkeys-random");
+    let (mut client, mut watcher) = (server.connect(), server.connect());
+    set(&mut client, "watched", &[]);
+    watcher.ok("WATCH watched");
+    let mut n = 0;
+    while client.ok("EXISTS watched").integer() == Ok(1) {
+        set(&mut client, &format!("key:{n}"), &[]);
+        n += 1;
+        assert!(n < 100 * KEYS, "it is never chosen");
+    }
+    watcher.ok("MULTI");
+    watcher.ok("SET done 1");
+    assert!(watcher.ok("EXEC").is_null());
+}
