@@ -1,28 +1,74 @@
-//! Throughput and round trips of the queues against their rivals.
+//! Throughput, round trips and stalls of the queues against their rivals.
 //!
-//! Not a criterion group, because two things matter more here than its statistics: contenders are
+//! Not criterion groups, because two things matter more here than its statistics: contenders are
 //! alternated sample by sample, and a sample counts only for the regime of the machine (near or
-//! far cores) that probes before and after it agree on. The single-thread costs are criterion's
-//! (queues_pair.rs) and callgrind's (queue_instructions).
+//! far cores) that probes before and after it agree on. Instructions are counted by callgrind
+//! (tests/instructions.rs).
 //!
-//! Usage: `cargo bench -p flintlock-benches --bench queues -- [GROUP...] [--samples N]`
+//! Usage: `cargo bench -p flintlock-benches --bench queues -- [GROUP...] [--samples N]
+//! [--only NAME,...] [--readme FILE]`. With `--readme` the tables also replace what stands between
+//! the two marks in that file.
 
+use std::process::{Command, ExitCode};
 use std::time::Duration;
+use std::{env, fs, thread};
 
-use flintlock_benches::queues::groups::{Group, Load, Run, groups};
-use flintlock_benches::queues::machine::{Regime, cores, in_regime};
+use flintlock_benches::queues::gates::{Verdict, judge};
+use flintlock_benches::queues::groups::{Group, Load, Row, StallGroup, groups, stall_groups};
+use flintlock_benches::queues::machine::{Regime, cores, description, go_first, in_regime};
 use flintlock_benches::queues::report::{Samples, figure, markdown};
+use flintlock_benches::queues::stall::Stalls;
 
 /// One sample lasts about so long; short, to fit between moves of the cores.
 const SAMPLE: Duration = Duration::from_millis(4);
-const PAUSE: Duration = Duration::from_millis(2);
+/// What other work of the machine gets after each sample.
+const PAUSE: Duration = Duration::from_millis(6);
+/// A stall measurement lasts so long for each row and round.
+const STALLING: Duration = Duration::from_millis(500);
+
+const BEGIN: &str = "<!-- figures: begin -->\n";
+const END: &str = "<!-- figures: end -->";
+
+struct Arguments {
+    groups: Vec<String>,
+    only: Option<String>,
+    readme: Option<String>,
+    rounds: usize,
+}
+
+impl Arguments {
+    fn parse() -> Self {
+        let mut parsed = Self { groups: Vec::new(), only: None, readme: None, rounds: 12 };
+        let mut rest = env::args().skip(1);
+        while let Some(argument) = rest.next() {
+            let mut value = || rest.next().expect("an option has a value");
+            match argument.as_str() {
+                "--bench" => {}
+                "--only" => parsed.only = Some(value()),
+                "--readme" => parsed.readme = Some(value()),
+                "--samples" => parsed.rounds = value().parse().expect("a number of samples"),
+                _ => parsed.groups.push(argument),
+            }
+        }
+        parsed
+    }
+
+    fn wants(&self, group: &str) -> bool {
+        self.groups.is_empty() || self.groups.iter().any(|name| name == group)
+    }
+
+    fn wants_row(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.split(',').any(|part| name.contains(part)))
+    }
+}
 
 /// How many items fill a sample.
-fn calibrate(run: Run, load: Load) -> usize {
+fn calibrate(row: &Row, load: Load) -> usize {
     let mut items = 1 << 10;
     loop {
         // The faster of some: other work on the machine only adds.
-        let ns = (0..3).map(|_| run(load, items)).fold(f64::INFINITY, f64::min) * items as f64;
+        let ns =
+            (0..3).map(|_| (row.run)(load, items)).fold(f64::INFINITY, f64::min) * items as f64;
         if ns > 1e6 || items >= 1 << 24 {
             let wanted = items as f64 * SAMPLE.as_secs_f64() * 1e9 / ns;
             return (wanted as usize).clamp(1 << 8, 1 << 24);
@@ -34,12 +80,18 @@ fn calibrate(run: Run, load: Load) -> usize {
 fn measure(group: &Group, rounds: usize) -> Samples {
     let mut samples = Samples::default();
     for (load_number, (_, load)) in group.loads.iter().enumerate() {
-        let sizes: Vec<usize> =
-            group.contenders.iter().map(|(_, run)| calibrate(*run, *load)).collect();
+        let sizes: Vec<usize> = group.contenders.iter().map(|row| calibrate(row, *load)).collect();
         for _ in 0..rounds {
-            for (number, (_, run)) in group.contenders.iter().enumerate() {
-                std::thread::sleep(PAUSE);
-                if let Some((regime, ns)) = in_regime(|| run(*load, sizes[number])) {
+            for (number, row) in group.contenders.iter().enumerate() {
+                thread::sleep(PAUSE);
+                let sample = || (row.run)(*load, sizes[number]);
+                let sampled = if group.has_threads() {
+                    in_regime(sample)
+                } else {
+                    // One core is near itself.
+                    Some((Regime::Near, sample()))
+                };
+                if let Some((regime, ns)) = sampled {
                     samples.add(load_number, number, regime, ns);
                 }
             }
@@ -48,49 +100,136 @@ fn measure(group: &Group, rounds: usize) -> Samples {
     samples
 }
 
-fn cell(samples: &Samples, load: usize, contender: usize, is_rate: bool) -> String {
-    let one = |regime| match samples.median(load, contender, regime) {
-        Some(ns) => figure(if is_rate { 1e3 / ns } else { ns }),
-        None => "-".to_owned(),
+/// A group as a table: in each cell near cores / far cores.
+fn table(group: &Group, samples: &Samples) -> String {
+    let cell = |load, contender| {
+        let one = |regime| match samples.median(load, contender, regime) {
+            Some(ns) => figure(if group.is_rate() { 1e3 / ns } else { ns }),
+            None => "-".to_owned(),
+        };
+        if group.has_threads() {
+            format!("{} / {}", one(Regime::Near), one(Regime::Far))
+        } else {
+            one(Regime::Near)
+        }
     };
-    format!("{} / {}", one(Regime::Near), one(Regime::Far))
+    let mut head = vec![group.name.to_owned()];
+    head.extend(group.loads.iter().map(|(label, _)| label.clone()));
+    let rows: Vec<Vec<String>> = group
+        .contenders
+        .iter()
+        .enumerate()
+        .map(|(number, row)| {
+            let cells = (0..group.loads.len()).map(|load| cell(load, number));
+            [row.name.to_owned()].into_iter().chain(cells).collect()
+        })
+        .collect();
+    format!("{}:\n\n{}\n", group.title, markdown(&head, &rows))
 }
 
-fn main() {
+/// The table, and whether a queue froze that promises not to.
+fn stall_table(group: &StallGroup, rounds: usize) -> (String, bool) {
+    let mut all = vec![Stalls::default(); group.contenders.len()];
+    for _ in 0..rounds {
+        for ((_, run), sum) in group.contenders.iter().zip(&mut all) {
+            let more = run(STALLING);
+            sum.count += more.count;
+            sum.freezes += more.freezes;
+            sum.longest = sum.longest.max(more.longest);
+        }
+    }
+    // Less than one in a hundred may be the host's doing, which takes cores away unseen.
+    let broken = |name, sum: &Stalls| group.never.contains(&name) && sum.frozen_percent() > 1.0;
+    let has_failed = group.contenders.iter().zip(&all).any(|((name, _), sum)| broken(*name, sum));
+    let rows: Vec<Vec<String>> = group
+        .contenders
+        .iter()
+        .zip(&all)
+        .map(|((name, _), sum)| {
+            vec![
+                (*name).to_owned(),
+                sum.count.to_string(),
+                format!("{:.1} %", sum.frozen_percent()),
+                format!("{:.1} ms", sum.longest.as_secs_f64() * 1e3),
+            ]
+        })
+        .collect();
+    let head = ["stalls", "stops of one thread", "froze the others", "nothing moved for"];
+    let table = markdown(&head.map(str::to_owned), &rows);
+    (format!("{}:\n\n{table}\n", group.title), has_failed)
+}
+
+fn verdict_table(verdicts: &[Verdict]) -> String {
+    let rows: Vec<Vec<String>> = verdicts
+        .iter()
+        .map(|verdict| {
+            vec![
+                verdict.what.clone(),
+                verdict.regime.name().to_owned(),
+                format!("{:.2}", verdict.wanted),
+                format!("{:.2}", verdict.measured),
+                verdict.word().to_owned(),
+            ]
+        })
+        .collect();
+    let head = ["times as fast as", "cores", "wanted", "measured", ""].map(str::to_owned);
+    format!("What we ask of ourselves:\n\n{}\n", markdown(&head, &rows))
+}
+
+/// Which commit the figures are of.
+fn commit() -> String {
+    let git = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let hash = git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    hash.unwrap_or_else(|_| "unknown".to_owned())
+}
+
+/// Puts `figures` between the marks of `file`.
+fn publish(file: &str, figures: &str) {
+    let text = fs::read_to_string(file).expect("the file can be read");
+    let (before, rest) = text.split_once(BEGIN).expect("the file has a begin mark");
+    let (_, after) = rest.split_once(END).expect("the file has an end mark");
+    fs::write(file, format!("{before}{BEGIN}{figures}{END}{after}")).expect("it can be written");
+}
+
+fn main() -> ExitCode {
     // Before any thread is pinned.
     assert!(cores().len() >= 2, "the loads need two cores");
-    let mut names: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let mut rounds = 12;
-    let mut only = None;
-    if let Some(at) = names.iter().position(|arg| arg == "--only") {
-        only = Some(names[at + 1].clone());
-        names.drain(at..at + 2);
-    }
-    if let Some(at) = names.iter().position(|arg| arg == "--samples") {
-        rounds = names[at + 1].parse().expect("a number of samples");
-        names.drain(at..at + 2);
-    }
+    let arguments = Arguments::parse();
+    let is_first = go_first(true);
+    let mut figures = format!(
+        "{} Commit {}, medians of up to {} samples of {} ms, {}. Cells: near cores / far cores.\n\n",
+        description(),
+        commit(),
+        arguments.rounds,
+        SAMPLE.as_millis(),
+        if is_first { "before all other work" } else { "beside other work" },
+    );
+    let mut verdicts = Vec::new();
     for mut group in groups() {
-        if let Some(only) = &only {
-            group.contenders.retain(|(name, _)| only.split(',').any(|part| name.contains(part)));
+        if arguments.wants(group.name) {
+            group.contenders.retain(|row| arguments.wants_row(row.name));
+            let samples = measure(&group, arguments.rounds);
+            figures += &table(&group, &samples);
+            verdicts.extend(judge(&group, &samples));
         }
-        if !names.is_empty() && !names.iter().any(|name| name == group.name) {
-            continue;
-        }
-        let samples = measure(&group, rounds);
-        let is_rate = group.is_rate();
-        let mut head = vec![group.name.to_owned()];
-        head.extend(group.loads.iter().map(|(label, _)| label.clone()));
-        let rows: Vec<Vec<String>> = group
-            .contenders
-            .iter()
-            .enumerate()
-            .map(|(number, (name, _))| {
-                let mut row = vec![(*name).to_owned()];
-                row.extend((0..group.loads.len()).map(|l| cell(&samples, l, number, is_rate)));
-                row
-            })
-            .collect();
-        println!("{}", markdown(&head, &rows));
     }
+    if !verdicts.is_empty() {
+        figures += &verdict_table(&verdicts);
+    }
+    let mut has_failed = verdicts.iter().any(Verdict::has_failed);
+    if arguments.wants("stall") {
+        // Threads are to be descheduled as they usually are.
+        go_first(false);
+        for mut group in stall_groups() {
+            group.contenders.retain(|(name, _)| arguments.wants_row(name));
+            let (table, has_frozen) = stall_table(&group, arguments.rounds.min(6));
+            figures += &table;
+            has_failed |= has_frozen;
+        }
+    }
+    println!("{figures}");
+    if let Some(file) = &arguments.readme {
+        publish(file, &figures);
+    }
+    ExitCode::from(u8::from(has_failed))
 }

@@ -1,7 +1,9 @@
 //! Our queues and their rivals, each as its documentation says it is used best.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crossbeam_utils::CachePadded;
 use disruptor::{
     EventPoller, Producer as _, SingleConsumerBarrier, SingleProducer, SingleProducerBarrier,
 };
@@ -93,10 +95,52 @@ impl<O: Ours> Contender for Spsc<O> {
     type Tx = spsc::Producer<O::Payload, O::Layout>;
     type Rx = spsc::Consumer<O::Payload, O::Layout>;
     const NAME: &'static str = O::NAMES[0];
+    const IS_RIVAL: bool = false;
 
     fn build(_: usize, _: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
         let (producer, consumer) = spsc::ring_in(CAPACITY);
         (vec![producer], vec![consumer])
+    }
+}
+
+/// The same, with a commit after each batch: what the fence for a parker costs.
+#[derive(Debug)]
+pub struct Committed<O>(O);
+
+/// The producing end.
+pub struct CommittedTx<O: Ours>(spsc::Producer<O::Payload, O::Layout>);
+
+impl<O: Ours> std::fmt::Debug for CommittedTx<O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<O: Ours> Contender for Committed<O> {
+    type Item = O::Payload;
+    type Tx = CommittedTx<O>;
+    type Rx = spsc::Consumer<O::Payload, O::Layout>;
+    const NAME: &'static str = "spsc Words, commit each time";
+    const IS_RIVAL: bool = false;
+
+    fn build(_: usize, _: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
+        let (producer, consumer) = spsc::ring_in(CAPACITY);
+        (vec![CommittedTx(producer)], vec![consumer])
+    }
+}
+
+impl<O: Ours> Tx<O::Payload> for CommittedTx<O> {
+    #[inline(always)]
+    fn push(&mut self, item: O::Payload) -> bool {
+        let pushed = self.0.push(item).is_ok();
+        self.0.commit();
+        pushed
+    }
+    #[inline(always)]
+    fn push_batch(&mut self, items: &[O::Payload]) -> usize {
+        let pushed = self.0.push_slice(items);
+        self.0.commit();
+        pushed
     }
 }
 
@@ -109,6 +153,7 @@ impl<O: Ours> Contender for Spmc<O> {
     type Tx = spmc::Producer<O::Payload, O::Layout>;
     type Rx = spmc::Consumer<O::Payload, O::Layout>;
     const NAME: &'static str = O::NAMES[1];
+    const IS_RIVAL: bool = false;
 
     fn build(_: usize, consumers: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
         let (producer, consumer) = spmc::ring_in(CAPACITY);
@@ -125,6 +170,7 @@ impl<O: Ours> Contender for Rings<O> {
     type Tx = rings::Producer<O::Payload, O::Layout>;
     type Rx = rings::Consumer<O::Payload, O::Layout>;
     const NAME: &'static str = O::NAMES[2];
+    const IS_RIVAL: bool = false;
 
     fn build(producers: usize, _: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
         let mut consumer = rings::ring_in(CAPACITY / producers);
@@ -141,6 +187,7 @@ impl<O: Ours> Contender for Shared<O> {
     type Tx = shared::Producer<O::Payload, O::Layout>;
     type Rx = shared::Consumer<O::Payload, O::Layout>;
     const NAME: &'static str = O::NAMES[3];
+    const IS_RIVAL: bool = false;
 
     fn build(producers: usize, _: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
         let (producer, consumer) = shared::ring_in(CAPACITY);
@@ -171,6 +218,49 @@ impl<P: Payload, L: Layout<P>> Rx<P> for shared::Consumer<P, L> {
     #[inline(always)]
     fn pop_batch(&mut self, items: &mut [P]) -> usize {
         self.pop_slice(items)
+    }
+}
+
+/// No queue: one word that goes round, the least that a hand-over can cost.
+#[derive(Debug)]
+pub enum BareWord {}
+
+/// The word and the last value seen in it.
+#[derive(Debug)]
+pub struct WordEnd {
+    word: Arc<CachePadded<AtomicUsize>>,
+    seen: usize,
+}
+
+impl Contender for BareWord {
+    type Item = usize;
+    type Tx = WordEnd;
+    type Rx = WordEnd;
+    const NAME: &'static str = "(a bare word each way)";
+    const IS_RIVAL: bool = false;
+
+    fn build(_: usize, _: usize) -> (Vec<WordEnd>, Vec<WordEnd>) {
+        let word = Arc::default();
+        let end = || vec![WordEnd { word: Arc::clone(&word), seen: 0 }];
+        (end(), end())
+    }
+}
+
+impl Tx<usize> for WordEnd {
+    #[inline(always)]
+    fn push(&mut self, item: usize) -> bool {
+        self.word.store(item + 1, Ordering::Release);
+        true
+    }
+}
+
+impl Rx<usize> for WordEnd {
+    #[inline(always)]
+    fn pop(&mut self) -> Option<usize> {
+        let word = self.word.load(Ordering::Acquire);
+        let is_new = word != self.seen;
+        self.seen = word;
+        is_new.then(|| word - 1)
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Owns nothing. A group is one table: its loads are the columns, its contenders the rows.
 
+use std::time::Duration;
+
 use super::Contender;
 use super::contenders::{
-    ArrayQueue, ConcurrentQueue, Deque, Disruptor, Kanal, OurCompact, OurPadded, OurWords, Ringbuf,
-    Rings, Rtrb, Shared, Spmc, Spsc, SyncChannel, ThingBuf,
+    ArrayQueue, BareWord, Committed, ConcurrentQueue, Deque, Disruptor, Kanal, OurCompact,
+    OurPadded, OurWords, Ringbuf, Rings, Rtrb, Shared, Spmc, Spsc, SyncChannel, ThingBuf,
 };
 use super::load::{Stream, pairs, round_trip_ns};
+use super::stall::{Stalls, consumer_stopped, producer_stopped};
 
 /// One thing done with a queue.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +22,6 @@ pub enum Load {
     /// One item there and back.
     RoundTrip,
 }
-
-/// Puts a load on a contender with so many items; nanoseconds an item.
-pub type Run = fn(Load, usize) -> f64;
 
 fn run<C: Contender>(load: Load, items: usize) -> f64 {
     match load {
@@ -41,10 +41,27 @@ pub struct Group {
     /// The columns.
     pub loads: Vec<(String, Load)>,
     /// The rows.
-    pub contenders: Vec<(&'static str, Run)>,
+    pub contenders: Vec<Row>,
+}
+
+/// A row of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// What the tables call it.
+    pub name: &'static str,
+    /// Puts a load on it with so many items; nanoseconds an item.
+    pub run: fn(Load, usize) -> f64,
+    /// Whether it counts among those that ours are compared with.
+    pub is_rival: bool,
 }
 
 impl Group {
+    /// Whether items go from core to core, so that it matters how near those are.
+    #[must_use]
+    pub fn has_threads(&self) -> bool {
+        self.loads.iter().any(|(_, load)| !matches!(load, Load::Pairs))
+    }
+
     /// Whether figures are items in a time, where more is better; else they are times.
     #[must_use]
     pub fn is_rate(&self) -> bool {
@@ -54,7 +71,11 @@ impl Group {
 
 macro_rules! contenders {
     ($($contender:ty),+ $(,)?) => {
-        vec![$( (<$contender as Contender>::NAME, run::<$contender> as Run) ),+]
+        vec![$( Row {
+            name: <$contender as Contender>::NAME,
+            run: run::<$contender>,
+            is_rival: <$contender as Contender>::IS_RIVAL,
+        } ),+]
     };
 }
 
@@ -106,6 +127,7 @@ fn spsc() -> Group {
             Spsc<OurWords>,
             Spsc<OurCompact>,
             Spsc<OurPadded>,
+            Committed<OurWords>,
             Rtrb,
             Ringbuf,
             Disruptor,
@@ -124,6 +146,7 @@ fn trip() -> Group {
         title: "round trip of one item through two queues, ns",
         loads: vec![("round trip".to_owned(), Load::RoundTrip)],
         contenders: contenders![
+            BareWord,
             Spsc<OurWords>,
             Spsc<OurCompact>,
             Spsc<OurPadded>,
@@ -194,4 +217,45 @@ fn mpsc() -> Group {
             ThingBuf,
         ],
     }
+}
+
+/// Stops one thread of a queue for so long, again and again.
+pub type Stop = fn(Duration) -> Stalls;
+
+/// A stall table: which side is stopped, and how to measure each queue.
+#[derive(Debug)]
+pub struct StallGroup {
+    /// What the table says above it.
+    pub title: &'static str,
+    /// The rows: a name and its measurement.
+    pub contenders: Vec<(&'static str, Stop)>,
+    /// Rows that promise that nobody is ever frozen.
+    pub never: &'static [&'static str],
+}
+
+macro_rules! stopped {
+    ($way:ident; $($contender:ty),+ $(,)?) => {
+        vec![$( (<$contender as Contender>::NAME, $way::<$contender> as Stop) ),+]
+    };
+}
+
+/// Both stall tables.
+#[must_use]
+pub fn stall_groups() -> [StallGroup; 2] {
+    [
+        StallGroup {
+            title: "a producer is descheduled (MPSC)",
+            contenders: stopped![producer_stopped;
+                Rings<OurWords>, Rings<OurCompact>, Shared<OurWords>, Shared<OurCompact>,
+                ArrayQueue, ConcurrentQueue, Kanal, SyncChannel, ThingBuf],
+            never: &["mpsc::rings Words", "mpsc::rings Compact"],
+        },
+        StallGroup {
+            title: "a consumer is descheduled (SPMC)",
+            contenders: stopped![consumer_stopped;
+                Spmc<OurWords>, Spmc<OurCompact>,
+                ArrayQueue, ConcurrentQueue, Deque, Kanal, ThingBuf],
+            never: &["spmc Words"],
+        },
+    ]
 }

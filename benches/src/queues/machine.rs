@@ -4,7 +4,9 @@
 //! factor of nine within seconds, and any queue with it. So each sample is framed by two probes of
 //! that round trip, and counts only if both agree on the regime.
 
+use std::fs;
 use std::hint::spin_loop;
+use std::process::{self, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, OnceLock};
 use std::thread;
@@ -98,4 +100,27 @@ pub fn in_regime<R>(sample: impl FnOnce() -> R) -> Option<(Regime, R)> {
     let before = regime();
     let result = sample();
     (regime() == before).then_some((before, result))
+}
+
+/// Processor, cores and compiler, in a sentence.
+#[must_use]
+pub fn description() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let rustc = Command::new("rustc").arg("--version").output();
+    let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    format!(
+        "{}, {} cores, {}.",
+        model.map_or("unknown processor", |(_, name)| name.trim()),
+        cores().len(),
+        rustc.unwrap_or_else(|_| "unknown compiler".to_owned()),
+    )
+}
+
+/// Lets this thread and those it starts go before all ordinary work of the machine, or ends that;
+/// false if the system does not allow it. The bursts that follow have to be short.
+pub fn go_first(first: bool) -> bool {
+    let policy = if first { ["--fifo", "--pid", "10"] } else { ["--other", "--pid", "0"] };
+    let status = Command::new("chrt").args(policy).arg(process::id().to_string()).status();
+    status.is_ok_and(|status| status.success())
 }

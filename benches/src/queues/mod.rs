@@ -5,10 +5,12 @@
 use flintlock_queues::Index;
 
 pub mod contenders;
+pub mod gates;
 pub mod groups;
 pub mod load;
 pub mod machine;
 pub mod report;
+pub mod stall;
 
 /// Items a ring holds in every load.
 pub const CAPACITY: usize = 4096;
@@ -87,6 +89,8 @@ pub trait Contender {
     type Rx: Rx<Self::Item>;
     /// What the tables call it.
     const NAME: &'static str;
+    /// Whether it counts among those that ours are compared with.
+    const IS_RIVAL: bool = true;
 
     /// A queue of [`CAPACITY`] with so many ends.
     fn build(producers: usize, consumers: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>);
