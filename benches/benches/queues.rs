@@ -197,7 +197,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let is_first = go_first(true);
     let mut figures = format!(
-        "{} Commit {}, medians of up to {} samples of {} ms, {}. Cells: near cores / far cores.\n\n",
+        "{} Commit {}, medians of up to {} samples of {} ms, {}. \
+         Cells: near cores / far cores.\n\n",
         description(),
         commit(),
         arguments.rounds,

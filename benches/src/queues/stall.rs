@@ -3,8 +3,8 @@
 //! The *victim* shares its core with a thread that only spins, so the kernel takes the core away
 //! from it at whatever instruction it happens to be. The healthy thread, alone on the other core,
 //! does both ends of the queue and notes when nothing moves although it runs itself. It keeps the
-//! queue so that each operation of the victim succeeds (nearly empty for a producer, nearly full for
-//! a consumer): the victim is then mostly stopped inside the queue, not beside it.
+//! queue so that each operation of the victim succeeds (nearly empty for a producer, nearly full
+//! for a consumer): the victim is then mostly stopped inside the queue, not beside it.
 //!
 //! Time is that for which the healthy thread itself has run: when it loses its own core, which it
 //! does on a busy machine, that is no fault of the queue.

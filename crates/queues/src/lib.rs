@@ -1,4 +1,6 @@
-//! Lock-free rings for handing jobs between threads (see README.md).
+//! Lock-free rings for handing jobs between threads; this file only names what is public.
+//!
+#![doc = include_str!("../README.md")]
 #![no_std]
 
 extern crate alloc;
