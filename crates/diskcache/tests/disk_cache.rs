@@ -78,9 +78,7 @@ fn figure<K: flintlock_diskcache::Codec, V: flintlock_diskcache::Codec>(
     cache: &DiskCache<K, V>,
     name: &str,
 ) -> u64 {
-    let mut figures = Figures::default();
-    cache.report(&mut figures).unwrap();
-    figures.0[name]
+    all(cache)[name]
 }
 
 #[test]
@@ -130,6 +128,7 @@ fn sixty_four_threads_on_one_cold_key_make_one_read() {
         }
     });
     assert_eq!(figure(&cache, "loads_found"), 1, "one read");
+    assert_eq!((figure(&cache, "misses"), figure(&cache, "entries")), (64, 1));
     assert_eq!(figure(&cache, "load"), 1, "one job");
 }
 
@@ -189,6 +188,10 @@ fn a_full_disk_refuses_writes_loses_nothing_and_recovers() {
     };
     assert!(matches!(refused, Error::Refused(_)), "{refused}");
     assert!(figure(&cache, "memory_bytes_peak") <= small().memory_bytes + (256 << 10));
+    let figures = all(&cache);
+    assert_eq!(figures["errors_no_space"], figures["batch_failures"]);
+    assert_eq!(figures["entries"] - figures["absent_entries"], taken);
+    assert!(figures["dirty_bytes"] > 0);
     assert_eq!(cache.get(&name(3)).unwrap(), Some(value(3, 100)), "reads go on");
     store.mend();
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -332,10 +335,9 @@ fn always_durable_writers_share_syncs() {
             });
         }
     });
-    let mut figures = Figures::default();
-    cache.report(&mut figures).unwrap();
-    assert!(figures.0["durable_seq"] >= 400);
-    assert!(figures.0["syncs"] < 300, "{} syncs for 400 writes", figures.0["syncs"]);
+    let figures = all(&cache);
+    assert_eq!((figures["durable_seq"] >= 400, figures["durable_lag_ops"]), (true, 0));
+    assert!(figures["syncs"] < 300, "{} syncs for 400 writes", figures["syncs"]);
 }
 
 #[test]

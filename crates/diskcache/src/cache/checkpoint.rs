@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::dirty::Node;
 use super::flags::{HandOver, KeyState};
-use super::home::{Entry, Home, Payload};
+use super::home::{Entry, Home, Payload, Resident};
 use super::job::{CommitJob, Failure, Job, Outgoing, OutgoingRecord, Work};
 use super::lane::Backoff;
 use super::memory::Account;
@@ -186,6 +186,11 @@ impl Checkpoint {
         (spaced && (old || spaces_due)).then_some(Reason::Age)
     }
 
+    /// Up to where keys are to be saved; the watermark when nothing is under way.
+    pub(super) fn target(&self) -> Seq {
+        self.upto.max(self.watermark)
+    }
+
     /// When a batch may begin without anything else happening.
     pub(super) fn wake_ms(&self, front: Option<&Node>, options: &Options, now: Now) -> Option<u64> {
         if !matches!(self.phase, Phase::Idle) {
@@ -263,7 +268,7 @@ impl Cache {
         let reason = if front.is_some() && self.evictor.is_stuck() {
             self.checkpoint.want(last);
             Some(Reason::Pressure)
-        } else if front.is_some() && self.dirty_bytes(home) > self.dirty_bytes_max() {
+        } else if front.is_some() && self.dirty_bytes(Resident::of(home)) > self.dirty_bytes_max() {
             self.checkpoint.want(last);
             Some(Reason::Share)
         } else if self.unsaved_journal_bytes() > self.options.journal_bytes_max {
@@ -281,8 +286,9 @@ impl Cache {
         self.checkpoint.phase = Phase::Building(Build { limit: last, ..Build::default() });
     }
 
-    fn dirty_bytes<H: Home>(&self, home: &H) -> u64 {
-        let mean = home.memory_bytes() / home.entry_count().max(1);
+    /// By the mean over all entries.
+    pub(super) fn dirty_bytes(&self, resident: Resident) -> u64 {
+        let mean = resident.bytes / resident.entries.max(1);
         mean * self.dirty.len() as u64
     }
 

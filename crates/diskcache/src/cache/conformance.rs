@@ -84,7 +84,9 @@ where
         self.delete(&mut home, k, dirty());
         assert_eq!(home.known(k), Known::Absent, "a deleted key keeps its entry");
         assert_eq!(home.entry_count(), 1, "absent entries are counted");
+        assert!(home.absent_count().is_none_or(|count| count == 1));
         self.put(&mut home, k, 2, dirty());
+        assert!(home.absent_count().is_none_or(|count| count == 0));
         assert_eq!((home.known(k), home.entry_count()), (Known::Value, 1), "and takes it again");
         let other = key(spread(2), b"o");
         home.insert(other, None, KeyState::new(Before::Absent));

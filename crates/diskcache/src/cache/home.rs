@@ -153,4 +153,24 @@ pub trait Home {
 
     /// Entries, absent ones included; O(1).
     fn entry_count(&self) -> u64;
+
+    /// Absent entries, if they are counted; O(1).
+    fn absent_count(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// What a home holds, in figures.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(super) struct Resident {
+    pub(super) bytes: u64,
+    pub(super) entries: u64,
+    pub(super) absent: Option<u64>,
+}
+
+impl Resident {
+    pub(super) fn of<H: Home>(home: &H) -> Self {
+        let (bytes, entries) = (home.memory_bytes(), home.entry_count());
+        Self { bytes, entries, absent: home.absent_count() }
+    }
 }

@@ -45,18 +45,26 @@ impl Cache {
     #[must_use]
     pub fn gauges(&self) -> stats::Gauges {
         let oldest = self.dirty.front().map(|node| self.age_ms(node));
+        let (last, durable) = (self.lane.last_seq().0, self.lane.durable().0);
+        let lag_ms = self.lane.oldest_ms().map(|at| self.now.mono_ms.saturating_sub(at));
         stats::Gauges {
             loads_queued: self.loads.queued() as u64,
             loads_in_flight: self.loads.loading() as u64,
             saves_queued: self.dirty.len() as u64,
             saves_in_flight: self.checkpoint.in_flight() as u64,
             waiting: self.waiters.blocked() as u64,
+            dirty_bytes: self.dirty_bytes(self.resident),
             oldest_dirty_ms: oldest.unwrap_or(0),
+            durable_lag_ms: lag_ms.unwrap_or(0),
+            durable_lag_ops: last.saturating_sub(durable),
             unwritten_bytes: self.lane.unwritten_bytes(),
             journal_bytes: self.lane.stats().disk_bytes,
-            last_seq: self.lane.last_seq().0,
-            durable_seq: self.lane.durable().0,
+            last_seq: last,
+            durable_seq: durable,
             watermark_seq: self.checkpoint.watermark().0,
+            checkpoint_seq: self.checkpoint.target().0,
+            entries: self.resident.entries,
+            absent_entries: self.resident.absent,
             tokens_leaked: self.waiters.leaks(),
             engine_disk_bytes: self.stats.engine.disk_bytes,
             engine_runs: self.stats.engine.runs,

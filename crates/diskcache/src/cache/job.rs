@@ -247,6 +247,27 @@ impl<V> Done<V> {
     pub fn kind(&self) -> JobKind {
         self.kind
     }
+
+    /// Calls `each` with every failure in it.
+    pub(super) fn each_failure(&self, mut each: impl FnMut(&Failure)) {
+        match &self.outcome {
+            Outcome::Load(results) => {
+                results.iter().filter_map(|one| one.result.as_ref().err()).for_each(each);
+            }
+            Outcome::Commit(Err(failure))
+            | Outcome::Examine(Err(failure))
+            | Outcome::Maintain(Err(failure))
+            | Outcome::Scan { result: Err(failure), .. }
+            | Outcome::BackupEngine(Err(failure))
+            | Outcome::BackupJournal(Err(failure)) => each(failure),
+            Outcome::Journal(outcome) => {
+                let errand = outcome.errand.iter().filter_map(|(_, result)| result.as_ref().err());
+                let trim = outcome.trim.iter().filter_map(|result| result.as_ref().err());
+                outcome.result.as_ref().err().into_iter().chain(trim).chain(errand).for_each(each);
+            }
+            _ => {}
+        }
+    }
 }
 
 #[derive(Debug)]

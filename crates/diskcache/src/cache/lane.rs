@@ -195,7 +195,7 @@ impl Lane {
     }
 
     /// When the oldest operation that is not durable was logged.
-    fn oldest_ms(&self) -> Option<u64> {
+    pub(super) fn oldest_ms(&self) -> Option<u64> {
         let filling = (!self.group.is_empty()).then_some(self.group_since_ms);
         self.unsynced_since_ms.or(filling)
     }

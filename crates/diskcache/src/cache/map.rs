@@ -144,6 +144,8 @@ pub struct MapHome<V> {
     split: usize,
     level: u32,
     entries: usize,
+    /// Those without a value.
+    absent: usize,
     /// Heap bytes of keys and values.
     heap_bytes: u64,
     /// Bytes of the segments' tables.
@@ -172,6 +174,7 @@ impl<V: Codec> MapHome<V> {
             split: 0,
             level: 0,
             entries: 0,
+            absent: 0,
             heap_bytes: 0,
             table_bytes: 0,
             now: Now::default(),
@@ -256,6 +259,7 @@ impl<V: Codec> MapHome<V> {
                 frequency: evict::LFU_START,
             };
             self.heap_bytes += key.key.len() as u64;
+            self.absent += 1;
             self.add(slot);
         }
         let at = self.segment(key.hash);
@@ -266,6 +270,7 @@ impl<V: Codec> MapHome<V> {
         let old = std::mem::replace(&mut slot.value, value);
         let freed = old.as_ref().map_or(0, Codec::heap_bytes) as u64;
         self.heap_bytes = self.heap_bytes + added - freed;
+        self.absent = self.absent + usize::from(slot.value.is_none()) - usize::from(old.is_none());
         (old, &mut slot.state)
     }
 
@@ -306,15 +311,17 @@ impl<V: Codec> MapHome<V> {
     }
 
     fn remove_where(&mut self, at: usize, mut remove: impl FnMut(&Slot<V>) -> bool) -> Forgot {
-        let mut forgot = Forgot::default();
+        let (mut forgot, mut absent) = (Forgot::default(), 0);
         self.segments[at].retain(|slot| {
             let goes = remove(slot);
             if goes {
                 forgot.entries += 1;
                 forgot.bytes += Self::freed(slot);
+                absent += usize::from(slot.value.is_none());
             }
             !goes
         });
+        self.absent -= absent;
         self.entries -= forgot.entries as usize;
         self.heap_bytes -= forgot.bytes;
         forgot
@@ -393,6 +400,7 @@ impl<V: Codec> Home for MapHome<V> {
             let (slot, _) = entry.remove();
             forgot.entries += 1;
             forgot.bytes += Self::freed(&slot);
+            self.absent -= usize::from(slot.value.is_none());
         }
         self.entries -= forgot.entries as usize;
         self.heap_bytes -= forgot.bytes;
@@ -434,6 +442,10 @@ impl<V: Codec> Home for MapHome<V> {
     fn entry_count(&self) -> u64 {
         self.entries as u64
     }
+
+    fn absent_count(&self) -> Option<u64> {
+        Some(self.absent as u64)
+    }
 }
 
 impl<V: Codec> Replayed for MapHome<V> {
@@ -451,6 +463,7 @@ impl<V: Codec> Replayed for MapHome<V> {
                 let old = self.find_mut(key).and_then(|slot| slot.value.take());
                 let old = old.ok_or(DecodeError("a change of nothing"))?;
                 self.heap_bytes -= old.heap_bytes() as u64;
+                self.absent += 1;
                 ((self.apply)(old, delta)?, expires_at_ms)
             }
         };
@@ -494,6 +507,7 @@ mod tests {
             let key = KeyRef { space: Space(1), hash: *hash, key: b"k" };
             assert_eq!(home.value(key), Some(&(n as u64)));
         }
+        assert_eq!(home.absent_count(), Some(0));
         let tables: u64 = home.segments.iter().map(|t| t.allocation_size() as u64).sum();
         assert_eq!(home.table_bytes, tables);
         assert_eq!(home.heap_bytes, 40_000);

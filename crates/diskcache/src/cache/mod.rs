@@ -77,7 +77,7 @@ use backup::BackupRun;
 use checkpoint::Checkpoint;
 use dirty::{DirtyQueue, Node};
 use flags::KeyState;
-use home::{Home, Known};
+use home::{Home, Known, Resident};
 use job::{Done, Failure, Job, Outcome, Work};
 use lane::Lane;
 use loads::Loads;
@@ -132,6 +132,8 @@ pub struct Cache {
     waiters: Waiters,
     ledger: Ledger,
     evictor: Evictor,
+    /// The home's figures, as of the last turn or write.
+    resident: Resident,
     stats: Stats,
     outbox: VecDeque<Job>,
     maintenance: Maintenance,
@@ -162,6 +164,7 @@ impl Cache {
             waiters: Waiters::default(),
             ledger: Ledger::new(options.limit_bytes),
             evictor: Evictor::new(options.seed),
+            resident: Resident::default(),
             stats: Stats::default(),
             outbox: VecDeque::new(),
             maintenance: Maintenance::default(),
@@ -481,6 +484,7 @@ impl Cache {
     pub fn complete_job<H: Home>(&mut self, done: Done<H::Value>, home: &mut H, now: Now) {
         self.now = now;
         self.stats.job_done(done.kind, done.took_us);
+        done.each_failure(|failure| self.stats.failed(failure));
         self.ledger.set(Account::Engine, done.stats.memory_bytes);
         self.stats.engine = done.stats;
         match done.outcome {

@@ -20,7 +20,7 @@
 use std::collections::VecDeque;
 
 use super::evict::{self, Pool, Tier};
-use super::home::{Candidate, Home};
+use super::home::{Candidate, Home, Resident};
 use super::memory::Account;
 use super::op;
 use super::rng::Rng;
@@ -148,7 +148,8 @@ impl Cache {
     }
 
     fn refresh_ledger<H: Home>(&mut self, home: &H) {
-        self.ledger.set(Account::Home, home.memory_bytes());
+        self.resident = Resident::of(home);
+        self.ledger.set(Account::Home, self.resident.bytes);
         self.ledger.set(Account::DirtyQueue, self.dirty.memory_bytes());
         self.ledger.set(Account::Journal, self.lane.memory_bytes());
         self.ledger.note_peak();

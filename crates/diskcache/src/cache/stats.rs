@@ -2,9 +2,10 @@
 //!
 //! Source: anchors D-30.
 
-use super::job::{JobKind, JournalOutcome};
+use super::job::{Failure, JobKind, JournalOutcome};
+use crate::journal::JournalStats;
 use crate::key::Space;
-use crate::storage::StoreStats;
+use crate::storage::{ErrorKind, StoreStats};
 
 /// Counts of durations by power of two of microseconds.
 #[derive(Clone, Debug, Default)]
@@ -144,6 +145,10 @@ pub struct Stats {
     pub journal_failures: u64,
     /// Maintenance jobs that failed.
     pub maintain_failures: u64,
+    /// Failures of jobs, by the order of [`ErrorKind::ALL`].
+    pub errors: [u64; ErrorKind::ALL.len()],
+    /// Figures of the journal's writer, as of the last job.
+    pub journal: JournalStats,
     /// Run time of jobs, by [`JobKind`].
     pub jobs: [Histogram; JobKind::ALL.len()],
     /// Figures of the engine, as of the last job.
@@ -155,10 +160,17 @@ impl Stats {
         self.jobs[kind as usize].record(micros);
     }
 
+    pub(super) fn failed(&mut self, failure: &Failure) {
+        if let Some(at) = ErrorKind::ALL.iter().position(|(kind, _)| *kind == failure.kind) {
+            self.errors[at] += 1;
+        }
+    }
+
     pub(super) fn journal_done(&mut self, outcome: &JournalOutcome) {
         let trim_failed = matches!(outcome.trim, Some(Err(_)));
         self.journal_failures += u64::from(outcome.result.is_err()) + u64::from(trim_failed);
-        self.syncs = outcome.writer.stats().syncs;
+        self.journal = outcome.writer.stats();
+        self.syncs = self.journal.syncs;
     }
 
     /// Counters by name, for INFO and metric exporters.
@@ -193,9 +205,11 @@ impl Stats {
             ("syncs", self.syncs),
             ("journal_failures", self.journal_failures),
             ("maintain_failures", self.maintain_failures),
+            ("journal_written_bytes", self.journal.written_bytes),
             ("engine_written_bytes", self.engine.written_bytes),
         ]
         .into_iter()
+        .chain(ErrorKind::ALL.iter().zip(self.errors).map(|((_, name), count)| (*name, count)))
     }
 }
 
@@ -212,8 +226,14 @@ pub struct Gauges {
     pub saves_in_flight: u64,
     /// Operations begun and not finished.
     pub waiting: u64,
+    /// Bytes of dirty keys, by the mean over all entries.
+    pub dirty_bytes: u64,
     /// Age of the oldest dirty key.
     pub oldest_dirty_ms: u64,
+    /// Age of the oldest operation that would not survive a crash.
+    pub durable_lag_ms: u64,
+    /// Operations that would not survive a crash.
+    pub durable_lag_ops: u64,
     /// Bytes logged and not written.
     pub unwritten_bytes: u64,
     /// Bytes of the journal on disk.
@@ -224,6 +244,12 @@ pub struct Gauges {
     pub durable_seq: u64,
     /// The last operation that is in the engine with all before it.
     pub watermark_seq: u64,
+    /// Up to where the checkpoint under way saves; its progress is `watermark_seq` on the way there.
+    pub checkpoint_seq: u64,
+    /// Entries in memory, absent ones included, as of the last turn or write.
+    pub entries: u64,
+    /// Those known to be absent, if the home counts them.
+    pub absent_entries: Option<u64>,
     /// Tokens dropped without being completed; a fault of the caller.
     pub tokens_leaked: u64,
     /// Bytes of the engine on disk, as of the last job.
@@ -241,17 +267,23 @@ impl Gauges {
             ("saves_queued", self.saves_queued),
             ("saves_in_flight", self.saves_in_flight),
             ("waiting", self.waiting),
+            ("dirty_bytes", self.dirty_bytes),
             ("oldest_dirty_ms", self.oldest_dirty_ms),
+            ("durable_lag_ms", self.durable_lag_ms),
+            ("durable_lag_ops", self.durable_lag_ops),
             ("unwritten_bytes", self.unwritten_bytes),
             ("journal_disk_bytes", self.journal_bytes),
             ("last_seq", self.last_seq),
             ("durable_seq", self.durable_seq),
             ("watermark_seq", self.watermark_seq),
+            ("checkpoint_seq", self.checkpoint_seq),
+            ("entries", self.entries),
             ("tokens_leaked", self.tokens_leaked),
             ("engine_disk_bytes", self.engine_disk_bytes),
             ("engine_runs", self.engine_runs),
         ]
         .into_iter()
+        .chain(self.absent_entries.map(|count| ("absent_entries", count)))
     }
 }
 

@@ -223,7 +223,7 @@ pub struct BackupProgress {
 }
 
 /// Why a storage call failed.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The disk refused a read or a write.
@@ -240,6 +240,19 @@ pub enum ErrorKind {
     Unclear,
     /// The record is larger than the engine can hold; trying again cannot help.
     TooLarge,
+}
+
+impl ErrorKind {
+    /// All of them, with the names that metrics show.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Io, "errors_io"),
+        (Self::NoSpace, "errors_no_space"),
+        (Self::Corrupt, "errors_corrupt"),
+        (Self::Closed, "errors_closed"),
+        (Self::Cancelled, "errors_cancelled"),
+        (Self::Unclear, "errors_unclear"),
+        (Self::TooLarge, "errors_too_large"),
+    ];
 }
 
 /// A failed storage call: the kind to act on, the source to show.
