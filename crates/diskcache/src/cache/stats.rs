@@ -244,7 +244,7 @@ pub struct Gauges {
     pub durable_seq: u64,
     /// The last operation that is in the engine with all before it.
     pub watermark_seq: u64,
-    /// Up to where the checkpoint under way saves; its progress is `watermark_seq` on the way there.
+    /// Up to where the checkpoint under way saves; `watermark_seq` is on its way there.
     pub checkpoint_seq: u64,
     /// Entries in memory, absent ones included, as of the last turn or write.
     pub entries: u64,
