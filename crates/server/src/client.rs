@@ -164,6 +164,9 @@ pub(crate) struct Client {
     pub session: Session,
     /// The half that moves; `None` while a worker has it or a command of the client runs.
     pub io: Option<Box<ConnIo>>,
+    /// A worker has the half: nothing runs for the client and it cannot be closed until it is
+    /// back; what happens meanwhile is noted here.
+    pub away: bool,
     /// Readiness that arrived and was not used up: with edge-triggered polling it comes only once.
     pub readable: bool,
     /// The peer sends no more: read on until the end is seen, whatever short reads suggest.
@@ -278,6 +281,7 @@ impl Client {
         Self {
             session,
             io,
+            away: false,
             readable: false,
             read_to_end: false,
             peer_gone: false,

@@ -35,14 +35,16 @@ impl Garbage {
         self.parts.len() + self.tables.len()
     }
 
-    /// Frees a value, now or in slices.
-    pub(crate) fn push_object(&mut self, object: Arc<Object>) {
+    /// Frees a small value; gives a big one back in the parts that are left to free.
+    pub(crate) fn take_apart(object: Arc<Object>) -> Option<Parts> {
         // A value that a save still holds is freed there.
-        if let Some(object) = Arc::into_inner(object)
-            && object.memory_bytes() > AT_ONCE_BYTES
-        {
-            self.parts.push_back(object.into_parts());
-        }
+        let object = Arc::into_inner(object)?;
+        (object.memory_bytes() > AT_ONCE_BYTES).then(|| object.into_parts())
+    }
+
+    /// Frees what is left of a value, in slices.
+    pub(crate) fn push_parts(&mut self, parts: Option<Parts>) {
+        self.parts.extend(parts);
     }
 
     /// Frees a table with all its keys, in slices.
@@ -66,7 +68,7 @@ impl Garbage {
                 if !more {
                     self.tables.pop_front();
                 }
-                objects.into_iter().for_each(|object| self.push_object(object));
+                self.parts.extend(objects.into_iter().filter_map(Self::take_apart));
             }
         }
         false

@@ -13,6 +13,7 @@ mod info;
 mod keyspace;
 pub mod log;
 mod net;
+mod offload;
 mod process;
 pub mod resp;
 mod server;

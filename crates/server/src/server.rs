@@ -16,6 +16,7 @@ use crate::garbage::Garbage;
 use crate::keyspace::access::{Access, Counting};
 use crate::keyspace::{Hasher, Keyspace};
 use crate::log::Log;
+use crate::offload::Offload;
 use crate::resp::encode::Mark;
 use crate::stats::Stats;
 use crate::tier::{Tier, open};
@@ -48,6 +49,8 @@ pub(crate) struct Server {
     pub stats: Stats,
     /// The disk tier; `None` with `store memory`.
     pub tier: Option<Tier>,
+    /// The network workers; `None` without any.
+    pub offload: Option<Offload>,
     /// WATCH.
     pub watch: Watch,
     /// Limits at which values change their form.
@@ -89,6 +92,7 @@ impl Server {
             stats: Stats::new(command::all().len()),
             tier: None,
             evictor: Evictor::default(),
+            offload: None,
             watch: Watch::default(),
             rules: Rules::new(HashKey::new(seed)),
             access: Access::new(
@@ -169,11 +173,18 @@ impl Server {
             // The seed is the one that the cache has.
             tier.cache.set_options(open::options(&self.config, 0));
         }
+        let always_active = self.config.io_threads_always_active;
+        if let Some(offload) = &mut self.offload
+            && let Err(error) = offload.reconfigure(always_active)
+        {
+            self.log.warning(format_args!("IO threads: {error}"));
+        }
     }
 
     /// Bytes that count against `maxmemory`.
     pub(crate) fn used_memory(&self) -> usize {
-        let own = self.keyspace.memory_bytes() + self.garbage.memory_bytes();
+        let freeing = self.offload.as_ref().map_or(0, Offload::freeing_bytes);
+        let own = self.keyspace.memory_bytes() + self.garbage.memory_bytes() + freeing;
         match &self.tier {
             // The cache's ledger has the keys too, as of the last turn.
             Some(tier) => (tier.cache.ledger().used() as usize).max(own),
@@ -265,11 +276,14 @@ impl Server {
         }
     }
 
-    /// Frees a value that was taken out, in slices if it is big.
+    /// Frees a value that was taken out; a big one on a worker, or in slices.
     pub(crate) fn free_later(&mut self, object: Option<Arc<Object>>) {
-        if let Some(object) = object {
-            self.garbage.push_object(object);
-        }
+        let Some(parts) = object.and_then(Garbage::take_apart) else { return };
+        let refused = match &mut self.offload {
+            Some(offload) => offload.free(parts).err(),
+            None => Some(parts),
+        };
+        self.garbage.push_parts(refused);
     }
 
     /// Marks a client to be closed; the event loop does it.

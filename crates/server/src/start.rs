@@ -4,6 +4,7 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use flintlock_diskcache::journal::Verdict;
@@ -15,6 +16,7 @@ use crate::event_loop::{EventLoop, now_since, poll_and_bell};
 use crate::keyspace::Hasher;
 use crate::log::{Level, Log};
 use crate::net::listen;
+use crate::offload::Offload;
 use crate::server::Server;
 use crate::signals::Signals;
 use crate::tier::open::{attach, open_store};
@@ -97,12 +99,19 @@ fn run(config: Config, log: &Log) -> Result<u8, Fatal> {
     if let Some(store) = store {
         report_tail(&store, log);
         let seed = server.random();
-        let recovered = attach(&mut server, store, bell, seed)?;
+        let recovered = attach(&mut server, store, Arc::clone(&bell), seed)?;
         log.notice(format_args!(
             "Store opened in {:.3} seconds: {} operations replayed, {} of them saved before",
             started.elapsed().as_secs_f64(),
             recovered.operations,
             recovered.skipped,
+        ));
+    }
+    server.offload = Offload::new(&server.config, bell)?;
+    if server.offload.as_ref().is_some_and(Offload::oversubscribes) {
+        log.warning(format_args!(
+            "More io-threads are configured than CPUs are usable: the surplus will not be used \
+             unless io-threads-always-active says so"
         ));
     }
     let event_loop = EventLoop::new(poll, server, started, listeners, signals)?;

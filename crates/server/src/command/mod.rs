@@ -15,6 +15,7 @@ mod expiry;
 mod generic;
 mod hash;
 mod introspect;
+mod iothreads;
 mod list;
 mod request;
 mod scan;

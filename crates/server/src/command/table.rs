@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use super::{
-    Command, Flags, connection, generic, hash, introspect, list, scan, server, set, string,
-    transaction, zset,
+    Command, Flags, connection, generic, hash, introspect, iothreads, list, scan, server, set,
+    string, transaction, zset,
 };
 
 /// Longest name of a command, in bytes.
@@ -21,7 +21,7 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families: [Vec<Command>; 11] = [
+    let families: [Vec<Command>; 12] = [
         string::commands(),
         list::commands(),
         hash::commands(),
@@ -32,6 +32,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         transaction::commands(),
         connection::commands(),
         introspect::commands(),
+        iothreads::commands(),
         server::commands(),
     ];
     let mut rows: Vec<Command> = families.into_iter().flatten().collect();

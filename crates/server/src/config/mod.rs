@@ -100,6 +100,8 @@ pub struct Config {
     pub databases: u32,
     /// Threads that serve the network, the main thread included.
     pub io_threads: Threads,
+    /// Whether all of them take part whatever the load and the machine: for tests.
+    pub io_threads_always_active: bool,
     /// Rounds of housekeeping a second.
     pub hz: u32,
     /// Directory of everything the server writes; absolute once loaded.
@@ -207,6 +209,7 @@ impl Default for Config {
             always_show_logo: false,
             databases: 16,
             io_threads: Threads::Auto,
+            io_threads_always_active: false,
             hz: 10,
             dir: PathBuf::from("."),
             maxmemory_bytes: 0,

@@ -82,6 +82,7 @@ impl EventLoop {
         let client = self.server.clients.get_mut(key);
         let Some(io) = client.and_then(|c| c.io.as_mut()) else { return Ok(()) };
         let token = Token(key.to_word());
+        io.owner = token;
         let result = self.poll.registry().register(io.stream_mut(), token, Interest::READABLE);
         if result.is_err() {
             self.server.clients.remove(key);
@@ -93,6 +94,10 @@ impl EventLoop {
     pub(super) fn close_marked(&mut self) {
         for key in std::mem::take(&mut self.server.closing) {
             let Some(client) = self.server.clients.get_mut(key) else { continue };
+            if client.away {
+                // Its return marks it again.
+                continue;
+            }
             let unsent = client.io.as_ref().is_some_and(|io| !io.out.is_empty());
             if client.session.closing == Some(Closing::AfterReply) && unsent {
                 // The write that empties the buffer marks it again.

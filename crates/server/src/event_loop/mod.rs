@@ -1,14 +1,15 @@
 //! The event loop: one turn reads as a list of calls.
 //!
 //! Main thread, which owns the server's state, the sockets' readiness and every decision. `serve`
-//! reads, runs and writes for clients; `accept` takes new ones; `storage` is what the disk tier
-//! has to say; `cron` is the housekeeping; `end` is the way out.
+//! reads, runs and writes for clients; `network` has workers do that; `accept` takes new ones;
+//! `storage` is what the disk tier has to say; `cron` is the housekeeping; `end` is the way out.
 //! Polling is edge-triggered: readiness that cannot be used at once is noted on the client and
 //! used later, since no second event tells of it.
 
 mod accept;
 mod cron;
 mod end;
+mod network;
 mod serve;
 mod storage;
 
@@ -23,6 +24,7 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::client::ClientKey;
+use crate::offload::Answer;
 use crate::server::Server;
 use crate::signals::{Shutdown, Signals};
 
@@ -48,6 +50,8 @@ pub(crate) struct EventLoop {
     writes: Vec<ClientKey>,
     /// Clients whose replies wait for the journal (`appendfsync always`).
     held: Vec<ClientKey>,
+    /// Room for answers of the network workers.
+    answers: Vec<Answer>,
     cron: cron::Cron,
     started: Instant,
     /// Until when the end may take, once it has begun.
@@ -107,6 +111,7 @@ impl EventLoop {
             ready: VecDeque::new(),
             writes: Vec::new(),
             held: Vec::new(),
+            answers: Vec::new(),
             cron,
             started,
             end_by: None,
@@ -123,11 +128,14 @@ impl EventLoop {
         loop {
             self.before_sleep();
             if let Some(status) = self.ended() {
+                self.settle_network();
                 return Ok(status);
             }
             self.sleep()?;
             self.collect();
+            self.steer_network();
             self.finish_storage();
+            self.finish_network();
             self.serve_ready();
             self.run_cron();
         }
@@ -147,10 +155,14 @@ impl EventLoop {
         let idle = self.ready.is_empty() && !self.storage_more;
         let storage = self.storage_wake.map(|at| at.saturating_duration_since(now));
         let end = self.end_by.map(|at| at.saturating_duration_since(now));
-        let wanted = [storage, end].into_iter().flatten().min();
+        let network = self.network_wake(now).map(|at| at.saturating_duration_since(now));
+        let wanted = [storage, end, network].into_iter().flatten().min();
         let longest = self.cron.timeout(now).min(wanted.unwrap_or(Duration::MAX));
         let timeout = if idle { longest } else { Duration::ZERO };
-        let answered = self.server.tier.as_mut().is_some_and(|tier| !tier.before_sleep());
+        // Both share the bell, so either may forbid the sleep and one is told of its end.
+        let stored = self.server.tier.as_mut().is_some_and(|tier| !tier.before_sleep());
+        let moved = self.server.offload.as_mut().is_some_and(|offload| !offload.before_sleep());
+        let answered = stored || moved;
         let timeout = if answered { Duration::ZERO } else { timeout };
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -158,6 +170,8 @@ impl EventLoop {
         }
         if let Some(tier) = &mut self.server.tier {
             tier.after_sleep();
+        } else if let Some(offload) = &mut self.server.offload {
+            offload.after_sleep();
         }
         self.server.set_now(now_since(self.started));
         Ok(())

@@ -15,7 +15,7 @@ use crate::resp::encode::Reply;
 use super::EventLoop;
 
 /// Clients read and prefetched together.
-const GROUP: usize = 16;
+pub(super) const GROUP: usize = 16;
 /// Requests of one client prefetched together.
 const PREFETCH: usize = 16;
 /// Requests of one client run in one turn; the others come before the rest.
@@ -64,35 +64,55 @@ impl EventLoop {
         }
     }
 
-    /// Reads once and parses; returns the number of requests to run.
+    /// Reads once and parses, or has it done; returns the number of requests to run.
     fn receive(&mut self, key: ClientKey) -> usize {
         let Some(client) = self.server.clients.get_mut(key) else { return 0 };
         client.in_ready = false;
-        let Client { session, io: Some(io), readable, read_to_end, .. } = client else { return 0 };
+        let Client { session, io: Some(io), readable, .. } = client else { return 0 };
         if session.closing.is_some() || session.blocked.is_some() {
             return 0;
         }
         if *readable && io.waiting() == 0 && io.out.len() <= OUTPUT_HIGH {
             io.limits.authenticated = session.authenticated;
+            if self.lend_to_read(key) {
+                return 0;
+            }
+            let Some(client) = self.server.clients.get_mut(key) else { return 0 };
+            let Client { io: Some(io), readable, .. } = client else { return 0 };
+            *readable = false;
             self.server.stats.reads += 1;
-            match io.receive() {
-                Received::Drained => *readable = *read_to_end,
-                Received::More => {}
-                Received::Eof | Received::Broken => client.peer_gone = true,
-                Received::TooMuch => {
-                    session.closing = Some(Closing::Now);
-                    self.server.closing.push(key);
-                    return 0;
-                }
+            let received = io.receive();
+            if !self.note_received(key, received) {
+                return 0;
             }
         }
-        let Client { io: Some(io), .. } = client else { return 0 };
+        let client = self.server.clients.get_mut(key);
+        let Some(Client { io: Some(io), .. }) = client else { return 0 };
         io.parse();
         io.waiting()
     }
 
+    /// Notes what a read came to; whether the client goes on.
+    pub(super) fn note_received(&mut self, key: ClientKey, received: Received) -> bool {
+        let Some(client) = self.server.clients.get_mut(key) else { return false };
+        match received {
+            // Readiness that arrived since the read began stays noted.
+            Received::Drained => client.readable |= client.read_to_end,
+            Received::More => client.readable = true,
+            Received::Eof | Received::Broken => {
+                client.readable = true;
+                client.peer_gone = true;
+            }
+            Received::TooMuch => {
+                self.server.close_client(key, Closing::Now);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Asks for the buckets of all keys of a group, then for their entries.
-    fn prefetch(&self, group: &[ClientKey]) {
+    pub(super) fn prefetch(&self, group: &[ClientKey]) {
         for stage in 0..2 {
             for key in group {
                 let Some(client) = self.server.clients.get(*key) else { continue };
@@ -127,16 +147,22 @@ impl EventLoop {
         if client.session.closing.is_some() {
             self.server.closing.push(key);
         }
-        if !io.out.is_empty() && !client.in_writes {
-            client.in_writes = true;
-            self.writes.push(key);
-        }
         let stuck = client.session.closing.is_some() || client.session.blocked.is_some();
         let full = io.out.len() > OUTPUT_HIGH;
         client.io = Some(io);
         client.unfinished = !ran_all;
         if !stuck && !full && (!ran_all || client.readable) {
             enlist(&mut self.ready, key, client);
+        }
+        self.send_later(key);
+    }
+
+    /// Puts a client that has replies to send into the list of those, once.
+    pub(super) fn send_later(&mut self, key: ClientKey) {
+        let Some(client) = self.server.clients.get_mut(key) else { return };
+        if client.io.as_ref().is_some_and(|io| !io.out.is_empty()) && !client.in_writes {
+            client.in_writes = true;
+            self.writes.push(key);
         }
     }
 
@@ -195,29 +221,39 @@ impl EventLoop {
             }
             let Some(client) = self.server.clients.get_mut(key) else { continue };
             client.in_writes = false;
-            let Some(io) = client.io.as_mut() else { continue };
+            let Some(io) = client.io.as_ref() else { continue };
             if client.write_blocked || io.out.is_empty() {
                 continue;
             }
+            if self.lend_to_write(key) {
+                continue;
+            }
+            let client = self.server.clients.get_mut(key);
+            let Some(Client { io: Some(io), .. }) = client else { continue };
             self.server.stats.writes += 1;
             let sent = io.send();
-            let (received, written) = io.take_traffic();
-            self.server.stats.net_input_bytes += received;
-            self.server.stats.net_output_bytes += written;
-            match sent {
-                Sent::All => {
-                    if client.session.closing.is_some() {
-                        self.server.closing.push(key);
-                    } else if client.unfinished || client.readable {
-                        enlist(&mut self.ready, key, client);
-                    }
-                }
-                Sent::Blocked => self.await_writable(key),
-                Sent::Broken => {
-                    client.session.closing = Some(Closing::Now);
+            self.note_sent(key, sent);
+        }
+    }
+
+    /// Notes what a write came to.
+    pub(super) fn note_sent(&mut self, key: ClientKey, sent: Sent) {
+        let Some(client) = self.server.clients.get_mut(key) else { return };
+        let Some(io) = client.io.as_mut() else { return };
+        let (received, written) = io.take_traffic();
+        self.server.stats.net_input_bytes += received;
+        self.server.stats.net_output_bytes += written;
+        match sent {
+            Sent::All => {
+                if client.session.closing.is_some() {
                     self.server.closing.push(key);
+                } else if client.unfinished || client.readable {
+                    enlist(&mut self.ready, key, client);
                 }
             }
+            Sent::Part => self.send_later(key),
+            Sent::Blocked => self.await_writable(key),
+            Sent::Broken => self.server.close_client(key, Closing::Now),
         }
     }
 

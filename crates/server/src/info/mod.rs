@@ -11,8 +11,8 @@ use std::fmt::Write;
 use crate::server::Server;
 
 use sections::{
-    clients, cluster, commandstats, cpu, errorstats, keyspace, memory, persistence, replication,
-    server, stats,
+    clients, cluster, commandstats, cpu, errorstats, iothreads, keyspace, memory, persistence,
+    replication, server, stats,
 };
 
 type Section = fn(&Server, &mut String);
@@ -27,6 +27,7 @@ const SECTIONS: &[(&str, bool, Section)] = &[
     ("Stats", true, stats),
     ("Replication", true, replication),
     ("CPU", true, cpu),
+    ("Iothreads", true, iothreads),
     ("Modules", true, |_, _| {}),
     ("Commandstats", false, commandstats),
     ("Errorstats", true, errorstats),

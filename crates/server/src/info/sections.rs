@@ -35,6 +35,7 @@ pub(super) fn server(s: &Server, out: &mut String) {
         "configured_hz" => s.config.hz,
         "executable" => executable.display(),
         "config_file" => file,
+        "io_threads_active" => u8::from(s.offload.as_ref().is_some_and(|o| o.active() > 0)),
     }
 }
 
@@ -189,6 +190,14 @@ pub(super) fn cpu(_: &Server, out: &mut String) {
         "used_cpu_sys_main_thread" => format_args!("{:.6}", main.1),
         "used_cpu_user_main_thread" => format_args!("{:.6}", main.0),
     }
+}
+
+pub(super) fn iothreads(s: &Server, out: &mut String) {
+    let Some(offload) = &s.offload else {
+        fields! { out, "io_threads_max" => 1, "io_threads_active_workers" => 0 }
+        return;
+    };
+    offload.write_info(out);
 }
 
 pub(super) fn commandstats(s: &Server, out: &mut String) {

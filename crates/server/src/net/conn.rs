@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 
+use mio::Token;
 use mio::net::TcpStream;
 
 use crate::command::{Command, Request, lookup_request};
@@ -47,6 +48,8 @@ pub(crate) enum Received {
 pub(crate) enum Sent {
     /// Everything.
     All,
+    /// As much as one job may: the socket may take more.
+    Part,
     /// The socket is full: wait for writable readiness.
     Blocked,
     /// The connection is broken.
@@ -79,6 +82,11 @@ struct Input {
 /// See the module doc.
 #[derive(Debug)]
 pub(crate) struct ConnIo {
+    /// Whose half this is: the token that its readiness comes with.
+    pub owner: Token,
+    /// What the last job came to.
+    pub received: Received,
+    pub sent: Sent,
     stream: TcpStream,
     input: Input,
     /// Replies to be sent.
@@ -108,6 +116,9 @@ impl ConnIo {
     /// A connection over a socket that is non-blocking.
     pub(crate) fn new(stream: TcpStream, hasher: Hasher, limits: Limits, input_max: usize) -> Self {
         Self {
+            owner: Token(0),
+            received: Received::Drained,
+            sent: Sent::All,
             stream,
             input: Input {
                 buf: Vec::new(),
@@ -181,6 +192,19 @@ impl ConnIo {
         }
     }
 
+    /// As a job: reads until there is a request, nothing more to read, or `may_go_on`, told the
+    /// bytes of each read, forbids it.
+    pub(crate) fn receive_job(&mut self, mut may_go_on: impl FnMut(usize) -> bool) {
+        loop {
+            let before = self.input.filled;
+            self.received = self.receive();
+            let done = self.parse() || self.error.is_some() || self.received != Received::More;
+            if done || !may_go_on(self.input.filled.saturating_sub(before)) {
+                return;
+            }
+        }
+    }
+
     /// Parses what was received, up to `REQUESTS_MAX` requests ahead. Returns whether there are
     /// requests to run.
     pub(crate) fn parse(&mut self) -> bool {
@@ -246,6 +270,16 @@ impl ConnIo {
 
     /// Sends what the socket takes.
     pub(crate) fn send(&mut self) -> Sent {
+        self.send_while(|_| true)
+    }
+
+    /// As a job: sends what the socket takes, until `may_go_on`, told the bytes of each write,
+    /// forbids it.
+    pub(crate) fn send_job(&mut self, may_go_on: impl FnMut(usize) -> bool) {
+        self.sent = self.send_while(may_go_on);
+    }
+
+    fn send_while(&mut self, mut may_go_on: impl FnMut(usize) -> bool) -> Sent {
         while !self.out.is_empty() {
             let sent = match self.out.plain() {
                 Some(bytes) => self.stream.write(bytes),
@@ -260,6 +294,9 @@ impl ConnIo {
                 Ok(count) => {
                     self.out.consume(count);
                     self.sent_bytes += count as u64;
+                    if !self.out.is_empty() && !may_go_on(count) {
+                        return Sent::Part;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

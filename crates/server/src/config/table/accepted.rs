@@ -73,10 +73,9 @@ pub(super) static ROWS: &[Directive] = &[
     noted("stream-node-max-bytes", memory(0, LONG_MAX), "4096"),
     noted("stream-node-max-entries", int(0, i64::MAX), "100"),
     noted("tracking-table-max-keys", int(0, i64::MAX), "1000000"),
-    // Threads. The last two are of Redis 8 and Valkey.
+    // Threads. `events-per-io-thread` is of Valkey.
     noted("io-threads-do-reads", YES_NO, "no").start_only(),
     noted("events-per-io-thread", COUNT, "2"),
-    noted("io-threads-always-active", YES_NO, "no"),
     noted("dynamic-hz", YES_NO, "yes"),
     noted("server_cpulist", TEXT, "").start_only(),
     noted("bio_cpulist", TEXT, "").start_only(),

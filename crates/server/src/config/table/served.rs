@@ -69,6 +69,8 @@ pub(super) static ROWS: &[Directive] = &[
     row("always-show-logo", Syntax::Bool, field!(always_show_logo)).start_only().noted(),
     row("databases", int(1, 65_536), field!(databases)).start_only(),
     row("io-threads", Syntax::IntOrAuto { min: 1, max: 256 }, field!(io_threads)).start_only(),
+    // Of Valkey.
+    row("io-threads-always-active", Syntax::Bool, field!(io_threads_always_active)),
     row("hz", int(0, INT_MAX), HZ),
     row("dir", Syntax::Directory, field!(dir)).protected(),
     // Memory.

@@ -1,0 +1,169 @@
+//! Halves of connections on their way to the network workers and back.
+//!
+//! While a half is away, its client runs nothing and is not closed: readiness, a kill by another
+//! client and everything else that concerns it is noted on the client, and looked at when the half
+//! is back. A client whose request waits for the disk tier keeps its half at home, since the
+//! request goes on from there.
+
+use std::time::Instant;
+
+use crate::client::{ClientKey, Closing};
+use crate::net::conn::ConnIo;
+use crate::offload::Answer;
+
+use super::EventLoop;
+use super::serve::GROUP;
+
+/// Answers taken in one turn: clients that are served here and the storage have their turn too.
+const ANSWERS_MAX: usize = 256;
+
+impl EventLoop {
+    /// Lets the pool decide how many workers take part in this turn.
+    pub(super) fn steer_network(&mut self) {
+        let Some(offload) = &mut self.server.offload else { return };
+        if let Some(change) = offload.turn(self.ready.len(), self.server.stats.commands) {
+            self.server.log.debug(format_args!(
+                "IO workers: {} active instead of {} ({})",
+                change.to, change.from, change.reason
+            ));
+        }
+    }
+
+    /// Lends the half of a client to a worker that reads and parses. Whether it is away.
+    pub(super) fn lend_to_read(&mut self, key: ClientKey) -> bool {
+        let Some(offload) = &mut self.server.offload else { return false };
+        if !offload.is_accepting() {
+            return false;
+        }
+        let Some(client) = self.server.clients.get_mut(key) else { return false };
+        let Some(io) = client.io.take() else { return false };
+        match offload.read(io) {
+            Ok(()) => {
+                client.away = true;
+                // What comes from now on is news.
+                client.readable = false;
+            }
+            Err(io) => client.io = Some(io),
+        }
+        client.away
+    }
+
+    /// Lends the half of a client to a worker that writes. Whether it is away.
+    pub(super) fn lend_to_write(&mut self, key: ClientKey) -> bool {
+        let Some(offload) = &mut self.server.offload else { return false };
+        if !offload.is_accepting() {
+            return false;
+        }
+        let Some(client) = self.server.clients.get_mut(key) else { return false };
+        if client.session.blocked.is_some() {
+            return false;
+        }
+        let Some(io) = client.io.take() else { return false };
+        match offload.write(io) {
+            Ok(()) => client.away = true,
+            Err(io) => client.io = Some(io),
+        }
+        client.away
+    }
+
+    /// Takes halves back that workers are done with, and goes on with their clients.
+    pub(super) fn finish_network(&mut self) {
+        let mut answers = std::mem::take(&mut self.answers);
+        let mut left = ANSWERS_MAX;
+        while let Some(offload) = &mut self.server.offload {
+            let count = offload.drain(left.min(GROUP), &mut answers);
+            if count == 0 {
+                break;
+            }
+            left -= count;
+            self.take_back(&mut answers);
+        }
+        self.answers = answers;
+    }
+
+    /// Takes a group of halves back. Their requests run when all are here, so that the keys are
+    /// fetched together.
+    fn take_back(&mut self, answers: &mut Vec<Answer>) {
+        let mut group = [ClientKey::INTERNAL; GROUP];
+        let (mut count, mut waiting) = (0, 0);
+        for answer in answers.drain(..) {
+            match answer {
+                Answer::Read(io) => {
+                    let (key, requests) = self.back_from_read(io);
+                    group[count] = key;
+                    count += 1;
+                    waiting += requests;
+                }
+                Answer::Write(io) => self.back_from_write(io),
+                Answer::Lost(token) => self.lost(ClientKey::from_word(token.0)),
+            }
+        }
+        if self.is_ending() {
+            return;
+        }
+        if waiting > 1 {
+            self.prefetch(&group[..count]);
+        }
+        for key in &group[..count] {
+            self.run_requests(*key);
+        }
+    }
+
+    /// Puts a half into its place; what the job came to is still in it.
+    fn put_back(&mut self, io: Box<ConnIo>) -> ClientKey {
+        let key = ClientKey::from_word(io.owner.0);
+        let client = self.server.clients.get_mut(key).expect("a client away is not closed");
+        debug_assert!(client.away && client.io.is_none(), "one half, lent once");
+        client.away = false;
+        client.io = Some(io);
+        if client.session.closing.is_some() {
+            self.server.closing.push(key);
+        }
+        key
+    }
+
+    fn back_from_read(&mut self, io: Box<ConnIo>) -> (ClientKey, usize) {
+        let (received, requests) = (io.received, io.waiting());
+        let key = self.put_back(io);
+        self.server.stats.offloaded_reads += 1;
+        let go_on = self.note_received(key, received);
+        self.send_later(key);
+        (key, if go_on { requests } else { 0 })
+    }
+
+    fn back_from_write(&mut self, io: Box<ConnIo>) {
+        let sent = io.sent;
+        let key = self.put_back(io);
+        self.server.stats.offloaded_writes += 1;
+        self.note_sent(key, sent);
+    }
+
+    /// The half went with a panic in its job; its socket is closed already.
+    fn lost(&mut self, key: ClientKey) {
+        self.server.log.warning(format_args!("A client is closed because its job panicked"));
+        if let Some(client) = self.server.clients.get_mut(key) {
+            client.away = false;
+            self.server.close_client(key, Closing::Now);
+        }
+    }
+
+    /// Before the end: replies that are being sent go out, and nobody holds a half any more.
+    pub(super) fn settle_network(&mut self) {
+        let Some(offload) = &mut self.server.offload else { return };
+        let mut answers = Vec::new();
+        if let Err(busy) = offload.settle(&mut answers) {
+            self.server.log.warning(format_args!("At the end of serving: {busy}"));
+        }
+        for answer in answers {
+            if let Answer::Write(mut io) = answer {
+                // As far as the socket takes it, as if it had been sent from here.
+                io.send();
+            }
+        }
+    }
+
+    /// When the network workers want a turn.
+    pub(super) fn network_wake(&self, now: Instant) -> Option<Instant> {
+        self.server.offload.as_ref()?.wake_by(now)
+    }
+}

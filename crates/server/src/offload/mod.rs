@@ -1,0 +1,200 @@
+//! The network workers: reading with parsing, writing, and freeing big values, elsewhere than on
+//! the main thread when that pays.
+//!
+//! Main thread. A connection's half moves into a job and comes back in an answer, so while it is
+//! away nobody here can touch it, and it cannot be lent twice: one job for a connection at a time,
+//! whichever direction. Commands, keys and decisions stay on the main thread. How many workers
+//! there are is the pool's business: none at first, and none again if they did not pay. Whenever
+//! the pool refuses a job, the half comes back at once and the caller does the work itself, as a
+//! server without workers does. With `io-threads 1`, or one CPU, there is no pool.
+//!
+//! `job` is the other side, `report` what operators see.
+//!
+//! Source: the IO threads of Valkey 9, pull request 2909.
+
+mod job;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flintlock_iothreads::{
+    Bell, Change, IoThreads, Options, Pool, Scaling, SpawnError, StillBusy, Turn, UsableCpus,
+};
+
+use crate::config::{Config, Threads};
+use crate::net::conn::ConnIo;
+use crate::types::Parts;
+
+use job::{Io, Job};
+
+pub(crate) use job::Answer;
+
+/// Jobs in flight at most, and places for their answers with each worker: enough for every client
+/// of a busy turn, and the rest is done inline.
+const CREDITS: usize = 1024;
+/// How long workers that are always active spin before they sleep, if each has a CPU.
+const SPIN: Duration = Duration::from_micros(20);
+/// How long the end of the server waits for jobs: they are budgeted to microseconds.
+const END_MAX: Duration = Duration::from_secs(1);
+
+/// See the module doc.
+#[derive(Debug)]
+pub(crate) struct Offload {
+    pool: Pool<Io>,
+    threads: IoThreads,
+    scaling: Scaling,
+    /// Bytes on their way to be freed, as of this turn.
+    freeing_bytes: u64,
+    /// Unix time at which the pool's clock stood at zero.
+    epoch: Duration,
+}
+
+impl Offload {
+    /// The workers that the configuration asks for; `None` if there are none. An adaptive pool
+    /// starts no thread yet.
+    ///
+    /// # Errors
+    /// Threads that are to be always active could not be started.
+    pub(crate) fn new(config: &Config, bell: Arc<Bell>) -> Result<Option<Self>, SpawnError> {
+        let threads = match config.io_threads {
+            Threads::Auto => IoThreads::Auto,
+            Threads::Fixed(count) => IoThreads::Count(count.into()),
+        };
+        let cpus = UsableCpus::read();
+        if threads.workers(&cpus) == 0 {
+            return Ok(None);
+        }
+        let scaling = scaling(threads, &cpus, config.io_threads_always_active);
+        let workers = scaling.workers_max();
+        let spin = if workers < cpus.count() { SPIN } else { Duration::ZERO };
+        let options = Options {
+            scaling,
+            credits: CREDITS,
+            spin,
+            thread_name: "io",
+            ..Options::adaptive(workers)
+        };
+        let pool = Pool::new(Io, bell, options)?;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let epoch = unix.saturating_sub(pool.now());
+        Ok(Some(Self { pool, threads, scaling, freeing_bytes: 0, epoch }))
+    }
+
+    /// Whether more threads are configured than CPUs are usable.
+    pub(crate) fn oversubscribes(&self) -> bool {
+        self.threads.oversubscribes(self.pool.usable_cpus())
+    }
+
+    /// Takes a changed `io-threads-always-active` over while jobs run.
+    ///
+    /// # Errors
+    /// Not all threads could be started; those that run are kept.
+    pub(crate) fn reconfigure(&mut self, always_active: bool) -> Result<(), SpawnError> {
+        let wanted = scaling(self.threads, self.pool.usable_cpus(), always_active);
+        if wanted == self.scaling {
+            return Ok(());
+        }
+        self.scaling = wanted;
+        self.pool.rescale(wanted)
+    }
+
+    /// The start of a turn that may submit `jobs` jobs, with so many requests run up to now: lets
+    /// the pool decide how many workers take part, and whether this turn's jobs are taken.
+    pub(crate) fn turn(&mut self, jobs: usize, completed: u64) -> Option<Change> {
+        let change = self.pool.tick(&Turn { jobs, completed, reserved_cpus: 0 });
+        if self.freeing_bytes > 0 {
+            self.freeing_bytes = self.pool.pending_free_bytes();
+        }
+        change
+    }
+
+    /// Whether this turn's jobs are taken, unless something runs out.
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.pool.is_accepting()
+    }
+
+    /// Lends a half to be read from and parsed.
+    ///
+    /// # Errors
+    /// The half, as it was, if the caller must do it.
+    pub(crate) fn read(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
+        self.pool.submit(Job::Read(io)).map_err(|full| half_of(full.job))
+    }
+
+    /// Lends a half to be written to.
+    ///
+    /// # Errors
+    /// The half, as it was, if the caller must do it.
+    pub(crate) fn write(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
+        self.pool.submit(Job::Write(io)).map_err(|full| half_of(full.job))
+    }
+
+    /// Has a value freed. Its memory counts as used until it is gone.
+    ///
+    /// # Errors
+    /// The value, if the caller must do it.
+    pub(crate) fn free(&mut self, parts: Parts) -> Result<(), Parts> {
+        if !self.pool.is_accepting() {
+            return Err(parts);
+        }
+        let bytes = parts.memory_bytes() as u64;
+        match self.pool.submit_free(Job::Free(Box::new(parts)), bytes) {
+            Ok(()) => {
+                self.freeing_bytes += bytes;
+                Ok(())
+            }
+            Err(full) => match full.job {
+                Job::Free(parts) => Err(*parts),
+                Job::Read(_) | Job::Write(_) => unreachable!("a refused job is the one offered"),
+            },
+        }
+    }
+
+    /// Bytes of values on their way to be freed.
+    pub(crate) fn freeing_bytes(&self) -> usize {
+        usize::try_from(self.freeing_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Takes up to `max` answers; returns how many.
+    pub(crate) fn drain(&mut self, max: usize, answers: &mut Vec<Answer>) -> usize {
+        self.pool.drain(max, |answer| answers.push(answer))
+    }
+
+    /// Publishes what was submitted and announces that the loop is about to sleep; whether it may.
+    pub(crate) fn before_sleep(&mut self) -> bool {
+        self.pool.before_sleep()
+    }
+
+    /// The loop has left its poll.
+    pub(crate) fn after_sleep(&mut self) {
+        self.pool.after_sleep();
+    }
+
+    /// When the pool wants its next turn at the latest; `None` while no worker is active.
+    pub(crate) fn wake_by(&self, now: Instant) -> Option<Instant> {
+        self.pool.timeout().map(|left| now + left)
+    }
+
+    /// Waits until every half is back, which takes as long as a job may take.
+    ///
+    /// # Errors
+    /// A job did not end in a second.
+    pub(crate) fn settle(&mut self, answers: &mut Vec<Answer>) -> Result<(), StillBusy> {
+        self.pool.quiesce(Some(END_MAX), |answer| answers.push(answer)).map(|_| ())
+    }
+}
+
+fn scaling(threads: IoThreads, cpus: &UsableCpus, always_active: bool) -> Scaling {
+    let workers = threads.workers(cpus);
+    if always_active { Scaling::Fixed(workers) } else { Scaling::Adaptive(workers) }
+}
+
+fn half_of(job: Job) -> Box<ConnIo> {
+    match job {
+        Job::Read(io) | Job::Write(io) => io,
+        Job::Free(_) => unreachable!("a refused job is the one offered"),
+    }
+}

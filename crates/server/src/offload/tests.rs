@@ -1,0 +1,263 @@
+use std::io::{Read, Write};
+use std::net::TcpStream as Peer;
+use std::num::NonZeroU16;
+
+use mio::net::TcpListener;
+
+use super::*;
+use crate::keyspace::Hasher;
+use crate::net::conn::{Next, Received, Sent};
+use crate::resp::encode::{Proto, Reply};
+use crate::resp::parse::Limits;
+use crate::types::{HashKey, Object, Rules, Set};
+use mio::Token;
+
+/// A half whose next job panics says so by this limit.
+const PANIC: usize = 666;
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Test hook of the handler.
+pub(super) fn fail_if_asked(io: &ConnIo) {
+    assert_ne!(io.input_max, PANIC, "a job that panics");
+}
+
+fn config(threads: u16, always_active: bool) -> Config {
+    let count = NonZeroU16::new(threads).expect("not zero");
+    let mut config = Config::default();
+    config.io_threads = Threads::Fixed(count);
+    config.io_threads_always_active = always_active;
+    config
+}
+
+fn offload(threads: u16, always_active: bool) -> Offload {
+    let bell = Bell::new(|| {});
+    let offload = Offload::new(&config(threads, always_active), bell).expect("threads");
+    offload.expect("workers are configured")
+}
+
+/// Both ends of a connection.
+fn pair(owner: usize) -> (Box<ConnIo>, Peer) {
+    let listener = TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let peer = Peer::connect(listener.local_addr().expect("bound")).expect("listening");
+    peer.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    let until = Instant::now() + DEADLINE;
+    let stream = loop {
+        match listener.accept() {
+            Ok((stream, _)) => break stream,
+            Err(_) => assert!(Instant::now() < until, "nobody comes"),
+        }
+    };
+    let limits = Limits { bulk_max: 1 << 20, authenticated: true };
+    let mut io = Box::new(ConnIo::new(stream, Hasher::new(&[7; 16]), limits, 1 << 20));
+    io.owner = Token(owner);
+    (io, peer)
+}
+
+/// Waits for one answer.
+fn answer(offload: &mut Offload) -> Answer {
+    let (mut answers, until) = (Vec::new(), Instant::now() + DEADLINE);
+    while answers.is_empty() {
+        assert!(Instant::now() < until, "no answer");
+        let _ = offload.before_sleep();
+        offload.after_sleep();
+        offload.drain(1, &mut answers);
+    }
+    answers.pop().expect("one")
+}
+
+fn read_back(offload: &mut Offload, io: Box<ConnIo>) -> Box<ConnIo> {
+    offload.read(io).expect("an active pool with credit takes it");
+    match answer(offload) {
+        Answer::Read(io) => io,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn write_back(offload: &mut Offload, io: Box<ConnIo>) -> Box<ConnIo> {
+    offload.write(io).expect("an active pool with credit takes it");
+    match answer(offload) {
+        Answer::Write(io) => io,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_thread_means_no_pool() {
+    let bell = Bell::new(|| {});
+    assert!(Offload::new(&config(1, true), bell).expect("nothing to start").is_none());
+}
+
+#[test]
+fn a_worker_reads_and_parses_what_came_and_leaves_the_rest() {
+    let mut offload = offload(2, true);
+    let (mut io, mut peer) = pair(7);
+    io = read_back(&mut offload, io);
+    assert_eq!((io.received, io.waiting()), (Received::Drained, 0), "nothing was sent");
+    peer.write_all(b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$3\r\nab").expect("a socket");
+    io = until_waiting(&mut offload, io, 1);
+    assert_eq!((io.owner, io.waiting()), (Token(7), 1), "the second is not complete");
+    io.pop();
+    peer.write_all(b"c\r\n").expect("a socket");
+    io = until_waiting(&mut offload, io, 1);
+    match io.front() {
+        Some((Next::Known(request), _)) => assert_eq!(request.arg(1), b"abc"),
+        other => panic!("{other:?}"),
+    }
+    io.pop();
+    drop(peer);
+    while io.received != Received::Eof {
+        io = read_back(&mut offload, io);
+    }
+}
+
+/// Reads until `count` requests are there: the peer's bytes take their time.
+fn until_waiting(offload: &mut Offload, mut io: Box<ConnIo>, count: usize) -> Box<ConnIo> {
+    let until = Instant::now() + DEADLINE;
+    while io.waiting() < count {
+        assert!(Instant::now() < until, "{} of {count} requests", io.waiting());
+        io = read_back(offload, io);
+    }
+    io
+}
+
+/// A reply of megabytes takes many jobs, not one, and arrives whole (valkey 3438: one job wrote
+/// without bound).
+#[test]
+fn a_job_writes_its_budget_and_no_more() {
+    let mut offload = offload(2, true);
+    let (mut io, mut peer) = pair(1);
+    // Shared strings, and so many that one call cannot send everything.
+    let part: Arc<Vec<u8>> = Arc::new((0..64 << 10).map(|n: u32| (n % 251) as u8).collect());
+    for _ in 0..128 {
+        Reply::new(&mut io.out, Proto::Resp2).bulk_shared(&part);
+    }
+    let reply = [b"$65536\r\n", &part[..], b"\r\n"].concat().repeat(128);
+    let bytes = reply.len();
+    let reader = std::thread::spawn(move || {
+        let mut got = vec![0; bytes];
+        peer.read_exact(&mut got).expect("the whole reply");
+        got
+    });
+    let mut jobs = 0;
+    loop {
+        io = write_back(&mut offload, io);
+        jobs += 1;
+        match io.sent {
+            Sent::All => break,
+            Sent::Part | Sent::Blocked => {}
+            Sent::Broken => panic!("the peer reads"),
+        }
+    }
+    assert!(io.out.is_empty() && jobs > 1, "{jobs}");
+    assert!(reader.join().expect("no panic") == reply);
+}
+
+#[test]
+fn a_refused_job_leaves_everything_as_it_was() {
+    // Adaptive, and nothing was ever sampled: no worker is active.
+    let mut offload = offload(2, false);
+    let (mut io, mut peer) = pair(3);
+    io.out.raw(b"+OK\r\n");
+    let io = offload.read(io).expect_err("nobody would do it");
+    let mut io = offload.write(io).expect_err("nobody would do it");
+    assert_eq!((io.owner, io.out.len(), io.waiting()), (Token(3), 5, 0));
+    let parts = big_parts();
+    let bytes = parts.memory_bytes();
+    let parts = offload.free(parts).expect_err("nobody would do it");
+    assert_eq!((parts.memory_bytes(), offload.freeing_bytes()), (bytes, 0));
+    assert_eq!(io.send(), Sent::All);
+    let mut got = [0; 5];
+    peer.read_exact(&mut got).expect("the reply");
+    assert_eq!(&got, b"+OK\r\n");
+}
+
+/// A panic in a job costs its client the connection and nobody else anything.
+#[test]
+fn a_panic_loses_one_connection_and_the_worker_goes_on() {
+    let mut offload = offload(2, true);
+    let (mut io, mut peer) = pair(9);
+    io.input_max = PANIC;
+    offload.read(io).expect("taken");
+    match answer(&mut offload) {
+        Answer::Lost(token) => assert_eq!(*token, Token(9)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(peer.read(&mut [0; 1]).expect("an orderly close"), 0, "the socket is closed");
+    let (io, _peer) = pair(10);
+    assert_eq!(read_back(&mut offload, io).owner, Token(10));
+    let stats = offload.pool.stats();
+    assert_eq!((stats.in_flight, stats.workers[0].panics), (0, 1));
+}
+
+fn big_parts() -> Parts {
+    let rules = Rules::new(HashKey::new([1; 16]));
+    let mut set = Set::new();
+    (0..100_000_u32).for_each(|n| _ = set.add(format!("member:{n}").as_bytes(), &rules));
+    Object::from(set).into_parts()
+}
+
+#[test]
+fn memory_counts_as_used_until_a_worker_has_freed_it() {
+    let mut offload = offload(2, true);
+    let parts = big_parts();
+    let bytes = parts.memory_bytes();
+    offload.free(parts).expect("taken");
+    assert_eq!(offload.freeing_bytes(), bytes);
+    let until = Instant::now() + DEADLINE;
+    while offload.freeing_bytes() > 0 {
+        assert!(Instant::now() < until, "{} bytes are left", offload.freeing_bytes());
+        let _ = offload.before_sleep();
+        offload.after_sleep();
+        // Slices that used up their budget come back through here.
+        offload.drain(1, &mut Vec::new());
+        offload.turn(0, 0);
+    }
+    assert_eq!(offload.pool.in_flight(), 0);
+}
+
+/// The switch between always and by load works while jobs are out, in both directions.
+#[test]
+fn reconfiguring_loses_no_half() {
+    const HALVES: usize = 64;
+    let mut offload = offload(3, true);
+    let (mut halves, _peers): (Vec<_>, Vec<_>) = (0..HALVES).map(pair).unzip();
+    for round in 0..100 {
+        let refused: Vec<_> = halves.drain(..).filter_map(|io| offload.read(io).err()).collect();
+        offload.reconfigure(round % 2 == 1).expect("threads");
+        let mut answers = Vec::new();
+        offload.settle(&mut answers).expect("jobs end");
+        halves.extend(refused);
+        halves.extend(answers.into_iter().map(|answer| match answer {
+            Answer::Read(io) => io,
+            other => panic!("{other:?}"),
+        }));
+        let mut owners: Vec<_> = halves.iter().map(|io| io.owner.0).collect();
+        owners.sort_unstable();
+        assert!(owners.into_iter().eq(0..HALVES), "round {round}");
+    }
+}
+
+#[test]
+fn the_report_has_a_line_for_each_worker_and_reading_it_wakes_nobody() {
+    let mut offload = offload(3, true);
+    let (io, _peer) = pair(1);
+    drop(read_back(&mut offload, io));
+    let parks =
+        |offload: &Offload| -> u64 { offload.pool.stats().workers.iter().map(|w| w.parks).sum() };
+    let until = Instant::now() + DEADLINE;
+    while parks(&offload) < 2 {
+        assert!(Instant::now() < until, "idle workers park");
+    }
+    let before = (offload.pool.stats().wakes, parks(&offload));
+    let mut text = String::new();
+    for _ in 0..100 {
+        text.clear();
+        offload.write_info(&mut text);
+        assert_eq!(offload.decisions().len(), 1, "the start of a fixed pool");
+    }
+    assert_eq!((offload.pool.stats().wakes, parks(&offload)), before);
+    for name in ["io_threads_configured:3", "io_threads_active_workers:2", "io_thread_1:active=1"] {
+        assert!(text.contains(name), "{name} in {text}");
+    }
+    assert!(text.lines().all(|line| line.contains(':')) && text.ends_with("\r\n"));
+}
