@@ -21,7 +21,8 @@ impl EventLoop {
     /// Lets the pool decide how many workers take part in this turn.
     pub(super) fn steer_network(&mut self) {
         let Some(offload) = &mut self.server.offload else { return };
-        if let Some(change) = offload.turn(self.ready.len(), self.server.stats.commands) {
+        let (jobs, commands) = (self.ready.len(), self.server.stats.commands);
+        if let Some(change) = offload.turn(self.server.mono_ms, jobs, commands) {
             self.server.log.debug(format_args!(
                 "IO workers: {} active instead of {} ({})",
                 change.to, change.from, change.reason

@@ -46,8 +46,12 @@ pub(crate) struct Offload {
     pool: Pool<Io>,
     threads: IoThreads,
     scaling: Scaling,
+    /// Halves that are away.
+    lent: usize,
     /// Bytes on their way to be freed, as of this turn.
     freeing_bytes: u64,
+    /// When the pool last had a turn, in milliseconds of the loop's clock.
+    turned_ms: u64,
     /// Unix time at which the pool's clock stood at zero.
     epoch: Duration,
 }
@@ -80,7 +84,7 @@ impl Offload {
         let pool = Pool::new(Io, bell, options)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = unix.saturating_sub(pool.now());
-        Ok(Some(Self { pool, threads, scaling, freeing_bytes: 0, epoch }))
+        Ok(Some(Self { pool, threads, scaling, lent: 0, freeing_bytes: 0, turned_ms: 0, epoch }))
     }
 
     /// Whether more threads are configured than CPUs are usable.
@@ -101,9 +105,22 @@ impl Offload {
         self.pool.rescale(wanted)
     }
 
+    /// Whether there is neither a thread nor a job, so that nothing can come back: the state of a
+    /// server without load, or on a machine where workers do not pay, which must cost nothing.
+    fn is_quiet(&self) -> bool {
+        self.pool.threads() == 0 && self.lent == 0 && self.freeing_bytes == 0
+    }
+
     /// The start of a turn that may submit `jobs` jobs, with so many requests run up to now: lets
     /// the pool decide how many workers take part, and whether this turn's jobs are taken.
-    pub(crate) fn turn(&mut self, jobs: usize, completed: u64) -> Option<Change> {
+    ///
+    /// `now_ms` is any clock that never goes back. While the pool is quiet one turn in each
+    /// millisecond is looked at: they are all alike, and looking takes a reading of the clock.
+    pub(crate) fn turn(&mut self, now_ms: u64, jobs: usize, completed: u64) -> Option<Change> {
+        if self.is_quiet() && self.turned_ms == now_ms {
+            return None;
+        }
+        self.turned_ms = now_ms;
         let change = self.pool.tick(&Turn { jobs, completed, reserved_cpus: 0 });
         if self.freeing_bytes > 0 {
             self.freeing_bytes = self.pool.pending_free_bytes();
@@ -121,7 +138,7 @@ impl Offload {
     /// # Errors
     /// The half, as it was, if the caller must do it.
     pub(crate) fn read(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
-        self.pool.submit(Job::Read(io)).map_err(|full| half_of(full.job))
+        self.lend(Job::Read(io))
     }
 
     /// Lends a half to be written to.
@@ -129,7 +146,20 @@ impl Offload {
     /// # Errors
     /// The half, as it was, if the caller must do it.
     pub(crate) fn write(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
-        self.pool.submit(Job::Write(io)).map_err(|full| half_of(full.job))
+        self.lend(Job::Write(io))
+    }
+
+    fn lend(&mut self, job: Job) -> Result<(), Box<ConnIo>> {
+        match self.pool.submit(job) {
+            Ok(()) => {
+                self.lent += 1;
+                Ok(())
+            }
+            Err(full) => match full.job {
+                Job::Read(io) | Job::Write(io) => Err(io),
+                Job::Free(_) => unreachable!("a refused job is the one offered"),
+            },
+        }
     }
 
     /// Has a value freed. Its memory counts as used until it is gone.
@@ -160,12 +190,17 @@ impl Offload {
 
     /// Takes up to `max` answers; returns how many.
     pub(crate) fn drain(&mut self, max: usize, answers: &mut Vec<Answer>) -> usize {
-        self.pool.drain(max, |answer| answers.push(answer))
+        if self.is_quiet() {
+            return 0;
+        }
+        let count = self.pool.drain(max, |answer| answers.push(answer));
+        self.lent -= count;
+        count
     }
 
     /// Publishes what was submitted and announces that the loop is about to sleep; whether it may.
     pub(crate) fn before_sleep(&mut self) -> bool {
-        self.pool.before_sleep()
+        self.is_quiet() || self.pool.before_sleep()
     }
 
     /// The loop has left its poll.
@@ -183,18 +218,16 @@ impl Offload {
     /// # Errors
     /// A job did not end in a second.
     pub(crate) fn settle(&mut self, answers: &mut Vec<Answer>) -> Result<(), StillBusy> {
-        self.pool.quiesce(Some(END_MAX), |answer| answers.push(answer)).map(|_| ())
+        let lent = &mut self.lent;
+        let settled = self.pool.quiesce(Some(END_MAX), |answer| {
+            *lent -= 1;
+            answers.push(answer);
+        });
+        settled.map(|_| ())
     }
 }
 
 fn scaling(threads: IoThreads, cpus: &UsableCpus, always_active: bool) -> Scaling {
     let workers = threads.workers(cpus);
     if always_active { Scaling::Fixed(workers) } else { Scaling::Adaptive(workers) }
-}
-
-fn half_of(job: Job) -> Box<ConnIo> {
-    match job {
-        Job::Read(io) | Job::Write(io) => io,
-        Job::Free(_) => unreachable!("a refused job is the one offered"),
-    }
 }

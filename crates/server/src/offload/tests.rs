@@ -210,7 +210,7 @@ fn memory_counts_as_used_until_a_worker_has_freed_it() {
         offload.after_sleep();
         // Slices that used up their budget come back through here.
         offload.drain(1, &mut Vec::new());
-        offload.turn(0, 0);
+        offload.turn(0, 0, 0);
     }
     assert_eq!(offload.pool.in_flight(), 0);
 }

@@ -1,0 +1,283 @@
+//! Reading, parsing and writing on workers: the same bytes in the same order as without, and no
+//! client is lost, wedged or served twice, whatever happens while its connection is away.
+//!
+//! `--io-threads-always-active yes` makes workers take part whatever the machine and the load, so
+//! nothing here depends on when a policy ignites. Names in brackets are faults that other servers
+//! had in production.
+
+#[expect(dead_code, reason = "each test binary uses its own part of the harness")]
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::client::{Client, Missing};
+use common::rng::Rng;
+use common::server::{Kind, Server};
+use common::words;
+
+const ALWAYS: [&str; 6] =
+    ["--store", "memory", "--io-threads", "3", "--io-threads-always-active", "yes"];
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn start(args: &[&str]) -> Server {
+    Server::start(Kind::Flintlock, args)
+}
+
+fn field(client: &mut Client, section: &str, name: &str) -> String {
+    let info = client.ok(&format!("INFO {section}"));
+    let text = String::from_utf8(info.text().expect("a text").to_vec()).expect("INFO is text");
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    found.unwrap_or_else(|| panic!("{name} in {text}")).trim().to_owned()
+}
+
+fn number(client: &mut Client, section: &str, name: &str) -> u64 {
+    field(client, section, name).parse().expect("a number")
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < until, "{what}: not within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs pipelines of random depth with values of random size; every reply must be the one due.
+fn converse(client: &mut Client, rng: &mut Rng, name: usize, rounds: usize) {
+    let key = format!("key:{name}");
+    let mut count = 0_i64;
+    for _ in 0..rounds {
+        let bytes_max = if rng.one_in(8) { 100_000 } else { 600 };
+        let value = vec![b'a' + rng.below(26) as u8; rng.below(bytes_max)];
+        let depth_max = if rng.one_in(4) { 200 } else { 4 };
+        let depth = 1 + rng.below(depth_max);
+        let mut commands = vec![vec![b"SET".to_vec(), key.clone().into_bytes(), value.clone()]];
+        for _ in 0..depth {
+            commands.push(vec![b"INCR".to_vec(), format!("count:{name}").into_bytes()]);
+        }
+        commands.push(vec![b"GET".to_vec(), key.clone().into_bytes()]);
+        let replies = client.pipeline(&commands);
+        let replies: Vec<_> =
+            replies.into_iter().map(|reply| reply.unwrap_or_else(|why| panic!("{why}"))).collect();
+        assert_eq!(replies[0].raw, b"+OK\r\n");
+        for reply in &replies[1..=depth] {
+            count += 1;
+            assert_eq!(reply.raw, format!(":{count}\r\n").as_bytes());
+        }
+        assert!(replies[depth + 1].text() == Ok(&value), "{} bytes are others", value.len());
+    }
+}
+
+fn in_parallel(server: &Server, clients: usize, one: impl Fn(usize, &mut Client, &mut Rng) + Sync) {
+    std::thread::scope(|scope| {
+        for name in 0..clients {
+            let one = &one;
+            scope.spawn(move || one(name, &mut server.connect(), &mut Rng::new(name as u64 + 1)));
+        }
+    });
+}
+
+#[test]
+fn every_reply_is_the_one_due_with_any_number_of_threads() {
+    let auto = ["--store", "memory", "--io-threads", "auto"];
+    let one = ["--store", "memory", "--io-threads", "1"];
+    for args in [&ALWAYS[..], &auto, &one] {
+        let server = start(args);
+        in_parallel(&server, 8, |name, client, rng| converse(client, rng, name, 150));
+        let client = &mut server.connect();
+        let offloaded = number(client, "stats", "io_threaded_reads_processed").min(number(
+            client,
+            "stats",
+            "io_threaded_writes_processed",
+        ));
+        if args == ALWAYS {
+            assert!(offloaded > 8 * 150, "{offloaded}: the workers did it");
+            assert_eq!(field(client, "server", "io_threads_active"), "1");
+        }
+        if args == one {
+            assert_eq!(offloaded, 0);
+            assert_eq!(field(client, "iothreads", "io_threads_max"), "1");
+        }
+    }
+}
+
+/// With edge-triggered readiness an event that comes while a worker has the connection comes only
+/// once: each of these requests ends in a byte of its own that may do so.
+#[test]
+fn readiness_that_comes_while_a_connection_is_away_is_not_lost() {
+    let server = start(&ALWAYS);
+    in_parallel(&server, 4, |name, client, rng| {
+        let ping = words::encode(&["PING"]);
+        for _ in 0..300 {
+            let cut = 1 + rng.below(ping.len() - 1);
+            client.send(&ping[..cut]);
+            if rng.one_in(3) {
+                std::thread::sleep(Duration::from_micros(rng.below(200) as u64));
+            }
+            client.send(&ping[cut..]);
+            let reply = client.read_reply().unwrap_or_else(|why| panic!("client {name}: {why}"));
+            assert_eq!(reply.raw, b"+PONG\r\n");
+        }
+    });
+}
+
+/// [redis 14249, 6988, 12540: kills and time-outs of clients in flight] Clients are killed while
+/// workers read from and write to them: each is closed once, and nobody else notices.
+#[test]
+fn clients_are_killed_while_their_jobs_run() {
+    let server = start(&ALWAYS);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for name in 0..4 {
+            let (server, over) = (&server, &over);
+            scope.spawn(move || {
+                let mut rng = Rng::new(name);
+                let value = vec![b'v'; 30_000];
+                while !over.load(Ordering::Relaxed) {
+                    let client = &mut server.connect();
+                    let set = vec![b"SET".to_vec(), b"victim".to_vec(), value.clone()];
+                    let get = vec![b"GET".to_vec(), b"victim".to_vec()];
+                    // Until it is killed.
+                    loop {
+                        let depth = 1 + rng.below(20);
+                        let both = [set.clone(), get.clone()];
+                        let commands: Vec<_> = both.iter().cycle().take(depth).cloned().collect();
+                        match client.pipeline(&commands).into_iter().find_map(Result::err) {
+                            None => {}
+                            Some(Missing::Closed(_)) => break,
+                            Some(other) => panic!("{other}"),
+                        }
+                        if over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        let mut client = server.connect();
+        client.ok("CLIENT SETNAME bystander");
+        let bystander = scope.spawn(move || converse(&mut client, &mut Rng::new(99), 99, 60));
+        let killer = &mut server.connect();
+        let mut killed = 0;
+        let until = Instant::now() + DEADLINE;
+        while killed < 200 || !bystander.is_finished() {
+            assert!(Instant::now() < until, "{killed} kills");
+            let list = killer.ok("CLIENT LIST");
+            let text = String::from_utf8_lossy(list.text().expect("a text")).into_owned();
+            for line in text.lines().filter(|line| !line.contains("name=bystander")) {
+                let id = line.strip_prefix("id=").and_then(|rest| rest.split(' ').next());
+                let id = id.expect("an id");
+                if line.contains("cmd=client") {
+                    continue;
+                }
+                killed += killer.ok(&format!("CLIENT KILL ID {id}")).integer().unwrap_or(0);
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        bystander.join().expect("the bystander is served");
+    });
+    let client = &mut server.connect();
+    wait_until("all are gone", || number(client, "clients", "connected_clients") == 1);
+    assert_eq!(number(client, "iothreads", "io_threads_jobs_in_flight"), 0);
+}
+
+/// [valkey 3797, 4701] The number of workers changes all the time under load: no request is lost,
+/// none is run twice, and the threads end.
+#[test]
+fn the_number_of_workers_changes_under_load() {
+    let server = start(&ALWAYS);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            in_parallel(&server, 6, |name, client, rng| converse(client, rng, name, 200));
+        });
+        scope.spawn(|| {
+            let client = &mut server.connect();
+            let mut changes = 0;
+            while !over.load(Ordering::Relaxed) {
+                for word in ["no", "yes"] {
+                    client.ok(&format!("CONFIG SET io-threads-always-active {word}"));
+                    changes += 1;
+                }
+            }
+            assert!(changes >= 10, "{changes}");
+        });
+        let result = load.join();
+        over.store(true, Ordering::Relaxed);
+        result.expect("every reply was right");
+    });
+    let client = &mut server.connect();
+    client.ok("CONFIG SET io-threads-always-active no");
+    let log = client.ok("FLINT.IOTHREADS LOG 1");
+    let entries = log.value.items();
+    assert_eq!(entries.len(), 1, "at most as many as asked for");
+    let all = client.ok("FLINT.IOTHREADS LOG");
+    assert!((1..=128).contains(&all.value.items().len()), "the last 128");
+    assert_eq!(client.ok("FLINT.IOTHREADS LOG 0").value.items().len(), 0);
+    let names: Vec<_> = entries[0].items().iter().step_by(2).filter_map(|v| v.text()).collect();
+    assert!(names.contains(&&b"reason"[..]) && names.contains(&&b"active-after"[..]), "{names:?}");
+    for bad in ["LOG x", "LOG -1", "LOG 1 2", "NOSUCH"] {
+        assert!(client.run(&format!("FLINT.IOTHREADS {bad}")).is_error(), "{bad}");
+    }
+}
+
+/// Replies that workers are still sending go out before the process ends.
+#[test]
+fn the_end_waits_for_replies_that_are_being_sent() {
+    for _ in 0..10 {
+        let mut server = start(&ALWAYS);
+        let mut client = server.connect();
+        let value = "v".repeat(10_000);
+        let mut bytes = words::encode(&["SET", "k", &value]);
+        for _ in 0..20 {
+            bytes.extend(words::encode(&["GET", "k"]));
+        }
+        bytes.extend(words::encode(&["SHUTDOWN", "NOSAVE"]));
+        client.send(&bytes);
+        let (got, closed) = client.read_to_close(Instant::now() + DEADLINE);
+        assert!(closed, "the process ended");
+        assert_eq!(got.len(), 5 + 20 * (8 + 10_000 + 2), "every reply came");
+        assert!(server.wait().success());
+    }
+}
+
+/// [valkey 3509: polling INFO woke the threads] Looking does not activate anything.
+#[test]
+fn looking_at_an_idle_server_activates_nothing() {
+    let server = start(&["--store", "memory", "--io-threads", "8"]);
+    let client = &mut server.connect();
+    for _ in 0..300 {
+        client.ok("INFO everything");
+        client.ok("FLINT.IOTHREADS LOG");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(field(client, "server", "io_threads_active"), "0");
+    assert_eq!(number(client, "iothreads", "io_threads_changes"), 0);
+    assert_eq!(number(client, "iothreads", "io_threads_running"), 1, "no thread was started");
+    assert_eq!(client.ok("FLINT.IOTHREADS LOG").value.items().len(), 0);
+}
+
+/// [redis 15311: a thread spun for ever after the load had gone] Workers that are always active
+/// sleep when there is nothing to do, and the main thread too.
+#[test]
+fn an_idle_server_sleeps_after_load() {
+    let server = start(&ALWAYS);
+    in_parallel(&server, 4, |name, client, rng| converse(client, rng, name, 20));
+    let kept: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    wait_until("it comes to rest", || {
+        let before = cpu_ticks(&server);
+        std::thread::sleep(Duration::from_millis(1000));
+        // One per cent of a core is one tick of ten milliseconds.
+        cpu_ticks(&server) - before <= 1
+    });
+    drop(kept);
+}
+
+/// User and system time of the process, in ticks of ten milliseconds.
+fn cpu_ticks(server: &Server) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("it runs");
+    let rest = stat.rsplit_once(')').expect("the name ends so").1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
