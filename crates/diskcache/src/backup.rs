@@ -1,4 +1,4 @@
-//! A copy of a store while it is used, and a store made of a copy (D-22).
+//! A copy of a store while it is used, and a store made of a copy.
 //!
 //! Worker threads. A backup is itself a store: the engine as some batch left it, and the journal
 //! from that batch's watermark to a position behind everything the batch held. Opening it replays

@@ -4,7 +4,7 @@
 //! order: SCAN and RANDOMKEY merge memory and disk in one pass and no index of all keys is needed
 //! in memory. A *space* is a number that a database maps to: FLUSHDB maps the database to a fresh
 //! space and leaves the old one to be purged, SWAPDB exchanges two mappings. Work that is queued
-//! or in flight for a dead space therefore cannot resurrect anything (anchor C22 d, e).
+//! or in flight for a dead space therefore cannot resurrect anything.
 
 use std::fmt;
 

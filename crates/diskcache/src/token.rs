@@ -4,7 +4,7 @@
 //! exactly once each, also on an error, on cancel and at shutdown. A token is an index and a
 //! generation into a slab, so beginning costs no heap block and a stale id can never reach the
 //! next owner of a slot. It is bound to the cache that began it and to its thread (`!Send`), as
-//! seed 002 binds a `StorageToken` to its event loop. A token dropped without `complete` or
+//! KeyDB binds a `StorageToken` to its event loop. A token dropped without `complete` or
 //! `cancel` is a fault of the caller: it panics in debug builds and is counted in release builds.
 //!
 //! ```compile_fail
@@ -12,7 +12,7 @@
 //! on_another_thread::<flintlock_diskcache::Token<flintlock_diskcache::op::Load>>();
 //! ```
 //!
-//! Source: seed 002, anchors C39, C40, D-16, D-31, trap 19.
+//! Source: KeyDB's two-phase storage calls (async FLASH).
 
 use std::fmt;
 use std::marker::PhantomData;

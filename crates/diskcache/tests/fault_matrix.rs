@@ -1,5 +1,5 @@
 //! Damage of every kind at many places: whatever is acknowledged is there or its loss is stated,
-//! and a torn tail that nobody was promised is never a reason to refuse (anchors 3.2, D-12).
+//! and a torn tail that nobody was promised is never a reason to refuse.
 
 #[expect(dead_code, reason = "this test writes and reads whole stores only")]
 mod driver;

@@ -2,7 +2,7 @@
 //!
 //! The copy is the engine as some batch left it and the journal behind that batch, so opening it
 //! arrives at one moment of the original although nobody stops: writes, checkpoints and loads go
-//! on throughout (C36, D-22). Whatever was logged before the last step began is in it.
+//! on throughout. Whatever was logged before the last step began is in it.
 //!
 //! ```text
 //! journal lane  hold     no segment is dropped from here on
@@ -12,7 +12,7 @@
 //! journal lane  release
 //! ```
 //!
-//! Source: anchors C36, D-22; the steps are those of [`crate::backup`].
+//! Source: the steps of [`crate::backup`]; Redis's diskstore stopped everything instead.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

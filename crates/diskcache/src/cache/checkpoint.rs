@@ -14,15 +14,15 @@
 //! A key is encoded as it is when its node comes up, between commands, with the last sequence
 //! number as its own: the record includes every operation up to it. The batch may be committed
 //! only once the journal is durable up to the batch's highest number; otherwise a crash could
-//! keep one key of an EXEC in the engine and lose the other with the journal's tail (D-10). Its
+//! keep one key of an EXEC in the engine and lose the other with the journal's tail. Its
 //! watermark is one less than the first number that any key left in the queue still needs, and
 //! the journal is trimmed to it when the batch is durable.
 //!
-//! There is one batch at a time, so no key is ever in two (C7). If it fails, SAVE comes back to
+//! There is one batch at a time, so no key is ever in two. If it fails, SAVE comes back to
 //! its keys, their nodes go to the front of the queue with their old numbers, and the next
 //! attempt waits 10 ms to 5 s; nothing is dropped and nothing was trimmed.
 //!
-//! Source: anchors C5 to C12, C24, C35, C36, D-10 to D-15, D-21, D-26; DESIGN "One journal".
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011); fjall's bulk ingestion.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -90,7 +90,7 @@ struct Build {
     bytes: u64,
     expected: BTreeMap<Space, Expected>,
     /// Where the journal stood at the beginning. What was dirtied later waits for the next batch:
-    /// it may be a key of this one (C7).
+    /// it may be a key of this one.
     limit: Seq,
     /// As of the end of building: a flush after it must not take effect before its own time.
     meta: Meta,

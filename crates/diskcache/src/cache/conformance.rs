@@ -4,7 +4,7 @@
 //! must keep absent ones, must not forget dirty ones, must find entries by hash alone. This is
 //! the contract of [`super::home`] as code; whoever writes a home runs it on theirs.
 //!
-//! Source: anchors C2, C14, C15, C20, D-4, D-5.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011) and its open races.
 
 use super::flags::{HandOver, KeyState};
 use super::home::{Candidate, Home, Known, Loaded};

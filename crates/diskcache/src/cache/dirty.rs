@@ -5,7 +5,7 @@
 //! first sequence numbers rise from front to back (failed batches go back to the front with their
 //! old ones), so the front alone says how far the journal can be trimmed.
 //!
-//! Source: anchors C4, C5, C9, C11, D-12.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011), whose queue rotated busy keys.
 
 use std::collections::VecDeque;
 

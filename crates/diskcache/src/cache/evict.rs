@@ -1,13 +1,13 @@
 //! Which clean entry to forget next: sampling with a pool of the best seen. Pure; main thread.
 //!
 //! Exact LRU needs a list through all entries, two pointers each, and a write at each read. Five
-//! samples and a pool of 16 that survives between calls come within a few per cent of it (D-20,
-//! measured in the test below), as Redis found. With a disk tier, evicting means forgetting: the
+//! samples and a pool of 16 that survives between calls come within a few per cent of it
+//! (measured in the test below), as Redis found. With a disk tier, evicting means forgetting: the
 //! key stays in the engine, so every policy, `noeviction` and `volatile-*` included, says only
 //! who goes *first*. Without one ([`Tier::MemoryOnly`]) eviction deletes, and the policy also
 //! says who may go at all.
 //!
-//! Source: anchors C20, C23, D-4, D-19, D-20; Redis's maxmemory-policy values.
+//! Source: Redis's evict.c and its maxmemory-policy values.
 
 use super::home::Candidate;
 

@@ -1,10 +1,10 @@
 //! The save bits of one key and their legal moves. Pure; main thread.
 //!
-//! The seeds keep four bits for a key, LOAD, SAVE, LOADINPROG and SAVEINPROG, in a table beside
-//! the values, because a value may be destroyed or replaced while it is queued. Here the table
-//! *is* the home: the two save bits live in the key's own entry, not in its value, and a deleted
-//! key keeps its entry (an *absent* entry) until the delete is durable. So the bits outlive every
-//! value, as the seeds ask (C1), at one byte for each resident key instead of a second hash table.
+//! Redis's diskstore keeps four bits for a key, LOAD, SAVE, LOADINPROG and SAVEINPROG, in a table
+//! beside the values, because a value may be destroyed or replaced while it is queued. Here the
+//! table *is* the home: the two save bits live in the key's own entry, not in its value, and a
+//! deleted key keeps its entry (an *absent* entry) until the delete is durable. So the bits outlive
+//! every value, at one byte for each resident key instead of a second hash table.
 //! The two load bits exist only for keys that are not resident, so they live in the load table
 //! (`loads.rs`), and `LOAD` beside `SAVE` cannot be written down at all: a dirty key is
 //! resident, and a resident key is never loaded.
@@ -12,15 +12,15 @@
 //! | bits | meaning |
 //! |---|---|
 //! | none | clean: memory and engine agree; may be forgotten |
-//! | SAVE | dirty: one node in the dirty queue, the value is looked up at hand-over (C5) |
+//! | SAVE | dirty: one node in the dirty queue, the value is looked up at hand-over |
 //! | SAVING | in the batch that is being built or committed |
-//! | SAVE, SAVING | dirtied again meanwhile; not handed over again before SAVING is gone (C7) |
+//! | SAVE, SAVING | dirtied again meanwhile; not handed over again before SAVING is gone |
 //!
 //! Beside the bits stands what the engine holds (`before`), so that a delete of a key that the
 //! engine never saw costs no write and the counts stay exact; it changes only when a batch is
 //! known to have taken effect.
 //!
-//! Source: seeds 000 and 001, anchors C1 to C7, D-1, D-2.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011).
 
 use std::fmt;
 
@@ -267,7 +267,7 @@ mod tests {
     fn a_key_that_lived_and_died_between_batches_is_never_written() {
         let mut s = KeyState::new(Before::Absent);
         assert!(s.mark_dirty());
-        assert!(!s.mark_dirty(), "one node, however many writes (C4)");
+        assert!(!s.mark_dirty(), "one node, however many writes");
         assert_eq!(s.hand_over(false), HandOver::Nothing);
         assert!(s.is_clean());
     }

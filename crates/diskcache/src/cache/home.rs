@@ -10,11 +10,12 @@
 //! 1. An entry leaves the home only through [`Home::forget`] or with its whole space. Deleting a
 //!    key turns its entry into an *absent* one; overwriting keeps the [`KeyState`].
 //! 2. `forget` drops clean entries only. It is not a delete: the key lives on in the engine, so
-//!    nobody is told, no watch fires and no negative entry is left (D-4).
+//!    nobody is told, no watch fires and no negative entry is left.
 //! 3. Entries are found by space and hash; `visit` reaches every entry with that hash.
-//! 4. `memory_bytes` counts everything that an entry costs, absent ones included (D-5, D-18).
+//! 4. `memory_bytes` counts everything that an entry costs, absent ones included.
 //!
-//! Source: anchors 1.1 to 1.4; the seeds' `io_queued` and `io_negcache` tables, folded together.
+//! Source: the `io_queued` and `io_negcache` tables of Redis's diskstore cache (dscache.c,
+//! 2010 to 2011), folded together.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::key::{KeyRef, Space};
 pub enum Known {
     /// It holds the value.
     Value,
-    /// It holds an absent entry: the key does not exist, and no read is needed to say so (C14).
+    /// It holds an absent entry: the key does not exist, and no read is needed to say so.
     Absent,
     /// It holds nothing: the engine may have the key.
     Unknown,
@@ -38,7 +39,7 @@ pub enum Payload {
     /// Encoded already.
     Ready(Arc<[u8]>),
     /// To be encoded on the worker: for values so big that encoding would stall the loop. Holds
-    /// an immutable snapshot; the entry may change at once (D-6).
+    /// an immutable snapshot; the entry may change at once.
     Later(Box<dyn FnOnce() -> Arc<[u8]> + Send>),
 }
 

@@ -1,6 +1,6 @@
 //! Figures of the cache and what it knows of one key. Main thread; changes nothing but options.
 //!
-//! Source: anchors D-30.
+//! Source: Redis's DEBUG OBJECT and INFO.
 
 use super::dirty::Node;
 use super::flags::KeyState;

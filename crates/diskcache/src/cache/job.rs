@@ -6,7 +6,7 @@
 //! thread and no lock is needed. Every job yields exactly one `Done`, on an error and on a panic
 //! in the engine too.
 //!
-//! Source: seed 002 (begin and complete), anchors C38 to C40, D-13, D-16, D-29, D-31.
+//! Source: KeyDB's two-phase storage calls (async FLASH), which dropped errors on the way back.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,7 +2,7 @@
 //!
 //! Main thread; no IO. Logging an operation is a copy into the group. The group is handed over
 //! only between commands ([`Lane::next_job`] is called from the cache's turn), so whatever one
-//! command or EXEC logged sits in one group and is atomic on disk (D-10). At most one job is in
+//! command or EXEC logged sits in one group and is atomic on disk. At most one job is in
 //! flight, so order needs no further care; while it is, the next group fills.
 //!
 //! | mode | hand over | sync |
@@ -15,7 +15,7 @@
 //! writes it to a fresh segment at the next call, which comes after a back-off of 10 ms to 5 s.
 //! Until one succeeds, [`Lane::failure`] tells why writes should be refused.
 //!
-//! Source: anchors D-10 to D-15, C34, C35.
+//! Source: Rebello et al., "Can applications recover from fsync failures?" (2020).
 
 use super::job::{Errand, Failure, JournalJob, JournalOutcome};
 use crate::journal::{Group, JournalStats, Writer};
@@ -35,7 +35,7 @@ pub enum Durability {
 const HAND_OVER_BYTES: usize = 256 << 10;
 const HAND_OVER_MS: u64 = 100;
 
-/// Back-off after failures: 10 ms doubling to 5 s (D-13).
+/// Back-off after failures: 10 ms doubling to 5 s.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub(super) struct Backoff {
     next_ms: u64,

@@ -5,17 +5,18 @@
 //! | Queued (LOAD) | wanted, not handed to a worker | a free place (Loading), nobody waiting (gone) |
 //! | Loading (LOADINPROG) | a worker reads it | its completion |
 //!
-//! LOAD and LOADINPROG are two phases of one entry, so they cannot be set together (C3), and a
-//! second client that wants the key joins whatever phase it is in (D-23).
+//! LOAD and LOADINPROG are two phases of one entry, so they cannot be set together, and a
+//! second client that wants the key joins whatever phase it is in.
 //!
 //! Why a loaded value is never outdated when it goes in: a key is loaded only while the home
 //! knows nothing of it, and what a write makes resident stays resident at least until the load
 //! returns, because a load in flight pins its hash against eviction. So "the home knows the key
-//! now" is exactly "somebody wrote it meanwhile", and the loaded value is dropped (C18, C22 a, c).
+//! now" is exactly "somebody wrote it meanwhile", and the loaded value is dropped.
 //! The one way for entries to leave behind a load's back is the death of their space; loads of
-//! that space are marked stale (C22 d, D-3).
+//! that space are marked stale.
 //!
-//! Source: seeds 000 and 001, anchors C3, C4, C9, C18, C22, D-2, D-3, D-23.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011),
+//! whose two flags for one load could both be set.
 
 use std::collections::VecDeque;
 

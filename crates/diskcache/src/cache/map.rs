@@ -5,7 +5,7 @@
 //! splits one of them (linear hashing: segment `p` into `p` and `p + 2^level`), so no call ever
 //! moves more than about a thousand entries.
 //!
-//! Source: anchors C14, C20, C23; Litwin, "Linear hashing" (1980).
+//! Source: Litwin, "Linear hashing" (1980).
 
 use std::sync::Arc;
 

@@ -3,9 +3,9 @@
 //! The limit covers what the cache makes grow: values and keys, absent entries, the dirty queue,
 //! journal buffers, the batch in flight, loads in flight, waiting clients' records and the
 //! engine's own caches. A limit on values alone is how a tier runs out of memory while its
-//! figures look fine (anchors, section 2, lesson 1).
+//! figures look fine.
 //!
-//! Source: anchors C24, D-18.
+//! Source: fjall, measured: 124 to 292 MiB of memory for a cache of 64 MiB.
 
 /// Where bytes are.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]

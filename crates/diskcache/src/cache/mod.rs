@@ -43,7 +43,8 @@
 //! It must not block, read a clock, spawn, lock, or hold a value. Lookups of resident keys do not
 //! come here at all.
 //!
-//! Source: seeds 000 to 002, anchors sections 1 and 5.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011) and
+//! KeyDB's two-phase storage calls (async FLASH).
 //!
 //! [`Storage`]: crate::storage::Storage
 
@@ -285,7 +286,7 @@ impl Cache {
         self.checkpoint.watermark()
     }
 
-    /// Why writes should be refused now, if they should (D-13, D-15).
+    /// Why writes should be refused now, if they should.
     #[must_use]
     pub fn refusing(&self) -> Option<Refusal> {
         if let Some(failure) = self.lane.failure() {

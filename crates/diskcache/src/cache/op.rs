@@ -3,7 +3,7 @@
 //! A kind is a type without values, the parameter of a [`Token`](crate::Token); it makes handing
 //! a token of one kind to the completion of another a compile error, where KeyDB casts.
 //!
-//! Source: seed 002, anchors C39, C40, D-31.
+//! Source: KeyDB's two-phase storage calls (async FLASH), which casts tokens.
 
 use crate::storage::{BackupProgress, Scanned};
 

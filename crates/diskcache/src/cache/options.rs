@@ -1,6 +1,6 @@
 //! What the caller decides: clocks, limits, delays. Pure; any thread.
 //!
-//! Source: anchors C8, C11, D-11, D-18 to D-21.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011), which counted its delay in seconds.
 
 use super::evict::Policy;
 use super::lane::Durability;

@@ -7,9 +7,10 @@
 //! keys and make room for the next.
 //!
 //! A failed read wakes its clients with the error. It leaves no entry: an error is never an absent
-//! key (D-13).
+//! key.
 //!
-//! Source: anchors C14 to C19, C28 to C33, D-5, D-7, D-8, D-13, D-21, D-23.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011); KeyDB's two-phase storage calls
+//! (async FLASH).
 
 use super::Cache;
 use super::flags::KeyState;
@@ -223,7 +224,7 @@ impl Cache {
     }
 
     /// A record that outlived its time is deleted through the queue like any other key, never by
-    /// whoever read it (C22 f, D-8).
+    /// whoever read it.
     fn insert_expired<H: Home>(&mut self, key: KeyRef<'_>, home: &mut H) {
         self.stats.loads_expired += 1;
         let seq = self.delete(key).expect("a key that was read fits the journal");

@@ -17,7 +17,7 @@
 //! journal, with the numbers of the place replay has come to. A stop in the midst of all this is
 //! followed by the same again.
 //!
-//! Source: anchors D-10 to D-12, D-17; DESIGN "One journal".
+//! The bytes are in docs/format.md.
 
 use std::collections::BTreeMap;
 use std::fmt;

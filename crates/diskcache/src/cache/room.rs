@@ -15,7 +15,7 @@
 //! first in line has pinned, and (c) the difference between the largest and the mean record for
 //! the reads in flight.
 //!
-//! Source: anchors C20, C23, C24, D-4, D-18, D-19.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011); KeyDB issue 814.
 
 use std::collections::VecDeque;
 

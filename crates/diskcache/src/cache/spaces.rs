@@ -2,8 +2,8 @@
 //!
 //! FLUSHDB gives the database a fresh space number and FLUSHALL does so for all, SWAPDB exchanges
 //! two: one small record in the journal each, whatever the number of keys, and nothing queued or
-//! in flight can bring a flushed key back, because it names a space that no database has (C22 d,
-//! e). The engine reclaims dead spaces in its own time.
+//! in flight can bring a flushed key back, because it names a space that no database has. The
+//! engine reclaims dead spaces in its own time.
 //!
 //! **Counts.** `live` is what DBSIZE answers. A write to a resident key knows whether the key
 //! existed; a blind write to a key that is not in memory takes it for new and counts as
@@ -14,7 +14,7 @@
 //! A space that is empty on disk answers for all its non-resident keys at once: they are absent,
 //! with no read and no negative entry.
 //!
-//! Source: anchors C22 d, C37, D-3, D-17; the model of KeyDB #627 (SWAPDB lost).
+//! Source: KeyDB issue 627, a SWAPDB that was lost at a restart, as the case to pass.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Figures: counters that only rise, gauges of the moment, and histograms of IO times. Pure; main.
 //!
-//! Source: anchors D-30.
+//! Source: the figures of Dragonfly's tiering and of Redis's INFO.
 
 use super::job::{Failure, JobKind, JournalOutcome};
 use crate::journal::JournalStats;

@@ -4,13 +4,14 @@
 //! waiter for keys is linked to each load it needs and wakes when the last has come. All keys it
 //! named, loaded or resident before, are *pinned* until it has run: they are not evicted, so the
 //! command that runs after the wake finds every one of them and nobody waits twice for the same
-//! key (C32, D-7).
+//! key.
 //!
 //! Waiters for keys also stand in one line, oldest first. Under memory pressure only the first in
 //! line gets new reads, so clients whose pins together exceed the limit take turns instead of
 //! waiting for each other.
 //!
-//! Source: anchors C28 to C32, C39, D-7, D-16, D-23.
+//! Source: Redis's diskstore cache (dscache.c, 2010 to 2011); KeyDB's two-phase storage calls
+//! (async FLASH).
 
 use std::collections::VecDeque;
 

@@ -78,7 +78,7 @@ pub trait File: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// As the operating system reports. Afterwards nothing may be assumed of what was written
-    /// since the last good sync, and another sync that succeeds proves nothing (D-14).
+    /// since the last good sync, and another sync that succeeds proves nothing.
     fn sync(&self) -> io::Result<()>;
 }
 

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! One group is one frame, and a frame is taken whole or not at all: operations that must appear
-//! together (an EXEC) are pushed into one group and are atomic by construction (D-10).
+//! together (an EXEC) are pushed into one group and are atomic by construction.
 //!
 //! | file | owns |
 //! |---|---|
@@ -27,7 +27,8 @@
 //!
 //! The formats are in docs/format.md. Nothing here knows the cache, the engine or a clock.
 //!
-//! Source: anchors D-10 to D-15, traps 15 (fsync is never retried) and 16 (directory fsync).
+//! Source: fsync is never retried and directories are synced, see Rebello et al., "Can applications
+//! recover from fsync failures?" (2020).
 
 pub mod files;
 pub mod group;

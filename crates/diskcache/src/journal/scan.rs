@@ -18,7 +18,8 @@
 //! A segment that could not be written to the end (a failed write or sync) is followed by one that
 //! repeats what was not durable. The frames behind the later one's `follows` are then superseded.
 //!
-//! Source: anchors 3.2 and D-12.
+//! Source: measurements of embedded engines: none both opened after every torn tail and noticed
+//! every loss of what was acknowledged.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! The two slots that say how far the journal was synced (D-12).
+//! The two slots that say how far the journal was synced.
 //!
 //! One worker. The file has two slots of 512 bytes, written in turn, so that a torn write spoils
 //! at most the older statement. A slot is written after each sync of the journal and made durable

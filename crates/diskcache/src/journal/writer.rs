@@ -3,7 +3,7 @@
 //! One worker; every call may block for as long as the disk does. A group handed over stays in
 //! memory until a sync has made it durable. When a write or a sync fails, the file is not trusted
 //! again: a fresh segment is begun with the first operation that is not known to be durable, and
-//! everything from there on is written once more (D-14). So a failure loses nothing and needs no
+//! everything from there on is written once more. So a failure loses nothing and needs no
 //! help: the next call tries again, and `durable` has not moved.
 //!
 //! A segment gets its name only when its header is durable, and the directory is synced before
@@ -255,7 +255,7 @@ impl Writer {
     /// # Panics
     /// If `upto` is not durable yet.
     pub fn trim(&mut self, upto: Seq) -> Result<u64, StoreError> {
-        assert!(upto <= self.durable, "the engine never gets ahead of a synced journal (D-10)");
+        assert!(upto <= self.durable, "the engine never gets ahead of a synced journal");
         let mut freed = 0;
         while let Some(oldest) = self.closed.front().filter(|_| self.holds == 0) {
             let next = self.closed.get(1).map(|s| s.follows);

@@ -2,7 +2,7 @@
 //!
 //! A record's checksum covers its key too, so a record that an engine returns for another key is
 //! noticed. It is computed when a batch is committed and checked at every read: end to end,
-//! whatever lies between (D-13). The tables are in docs/format.md.
+//! whatever lies between. The tables are in docs/format.md.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

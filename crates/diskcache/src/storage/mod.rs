@@ -14,7 +14,7 @@
 //! An engine keeps the last committed state only; the journal in front of it is the log, so an
 //! engine needs no write-ahead log of its own. An error is never an absent key.
 //!
-//! Source: seed 002 (IStorage in two phases), anchors D-2, D-12, D-13, D-31.
+//! Source: KeyDB's two-phase storage calls (async FLASH).
 
 pub mod codec;
 pub mod conformance;
@@ -35,7 +35,7 @@ use crate::key::{KeyBuf, Seq, Space};
 pub struct Record {
     /// The journal position that the payload includes: replay skips older operations on this key.
     pub seq: Seq,
-    /// Expiry in milliseconds since the Unix epoch; kept with the value, never in an index (D-8).
+    /// Expiry in milliseconds since the Unix epoch; kept with the value, never in an index.
     pub expires_at_ms: Option<u64>,
     /// The value as its owner encoded it.
     pub payload: Arc<[u8]>,
@@ -236,7 +236,7 @@ pub enum ErrorKind {
     Closed,
     /// The call was cancelled before it ran.
     Cancelled,
-    /// It is not known whether the write took effect: reopen before going on (D-14).
+    /// It is not known whether the write took effect: reopen before going on.
     Unclear,
     /// The record is larger than the engine can hold; trying again cannot help.
     TooLarge,

@@ -1,7 +1,6 @@
-//! The races of the seeds and of the systems behind them, one by one.
+//! The races of Redis's diskstore and of the tiers that came after it, one by one.
 //!
-//! Each test holds a job at the moment that matters and lets something happen to its key. The
-//! numbers are those of the study the requirements come from: C, checklist; D, requirement.
+//! Each test holds a job at the moment that matters and lets something happen to its key.
 
 use flintlock_diskcache::cache::home::Known;
 use flintlock_diskcache::cache::job::JobKind;
@@ -43,7 +42,7 @@ fn loading() -> World {
 
 #[test]
 fn a_key_deleted_while_it_loads_stays_deleted() {
-    // C22 a: the seeds insert the loaded value, save it, and lose the delete for good.
+    // Redis's diskstore inserts the loaded value, saves it, and loses the delete for good.
     let mut w = loading();
     w.begin(2, Command::Del(0, 20));
     w.deliver_all();
@@ -53,7 +52,6 @@ fn a_key_deleted_while_it_loads_stays_deleted() {
 
 #[test]
 fn a_key_written_while_it_loads_keeps_the_new_value() {
-    // C18.
     let mut w = loading();
     w.begin(2, Command::Set(0, 20, v("new")));
     w.deliver_all();
@@ -65,7 +63,7 @@ fn a_key_written_while_it_loads_keeps_the_new_value() {
 
 #[test]
 fn a_key_written_and_saved_while_it_loads_cannot_be_evicted_before_the_load_returns() {
-    // C22 c: evicted in between, the old value would be taken for the current one.
+    // Evicted in between, the old value would be taken for the current one.
     let mut w = World::new(Options { databases: DBS, ..Options::default() }, 1, 80);
     w.done(Command::Set(0, 20, v("old")));
     w.evict_all();
@@ -89,7 +87,6 @@ fn a_key_written_and_saved_while_it_loads_cannot_be_evicted_before_the_load_retu
 
 #[test]
 fn a_flush_while_a_key_loads_is_not_undone() {
-    // C22 d.
     for flush in [Command::Flush(0), Command::Swap(0, 1)] {
         let mut w = loading();
         w.begin(2, flush.clone());
@@ -103,7 +100,7 @@ fn a_flush_while_a_key_loads_is_not_undone() {
 
 #[test]
 fn a_flush_while_a_key_is_saved_is_not_undone() {
-    // C22 d: the save that finishes after the flush recreates the key.
+    // The save that finishes after the flush recreates the key.
     let mut w = world();
     w.begin(0, Command::Set(0, 20, v("doomed")));
     w.act(Action::Drain);
@@ -143,7 +140,7 @@ fn whatever_happens_to_a_key_while_it_is_saved_is_saved_after_it() {
                 w.run_all();
             }
             w.begin(1, change.clone());
-            assert!(!w.waits(1), "{change:?}: a key that is being saved is not waited for (D-6)");
+            assert!(!w.waits(1), "{change:?}: a key that is being saved is not waited for");
             w.verify();
         }
     }
@@ -151,7 +148,6 @@ fn whatever_happens_to_a_key_while_it_is_saved_is_saved_after_it() {
 
 #[test]
 fn deletes_are_remembered_until_they_are_durable_and_may_be_forgotten_after() {
-    // C21, trap 7.
     let mut w = cold();
     w.done(Command::Get(0, 20));
     w.begin(0, Command::Del(0, 20));
@@ -169,7 +165,7 @@ fn deletes_are_remembered_until_they_are_durable_and_may_be_forgotten_after() {
 
 #[test]
 fn an_evicted_key_is_always_readable() {
-    // C22 b: the seeds leave a negative entry when they evict.
+    // Redis's diskstore leaves a negative entry when it evicts.
     let mut w = cold();
     for _ in 0..5 {
         w.done(Command::Get(0, 20));
@@ -182,7 +178,6 @@ fn an_evicted_key_is_always_readable() {
 
 #[test]
 fn an_absent_key_is_read_once() {
-    // D-5, D-27.
     let mut w = cold();
     let reads = w.store.reads();
     for _ in 0..50 {
@@ -198,7 +193,6 @@ fn an_absent_key_is_read_once() {
 
 #[test]
 fn sixty_four_clients_on_one_cold_key_make_one_read() {
-    // D-23.
     let mut w = cold();
     let reads = w.store.reads();
     for client in 0..64 {
@@ -231,7 +225,7 @@ fn the_keys_of_one_command_are_read_in_one_job() {
 
 #[test]
 fn an_error_is_not_a_miss() {
-    // D-13; KeyDB answers nil.
+    // KeyDB answers nil.
     let mut w = cold();
     w.store.set_faults(Faults { read: 1000, ..Faults::default() });
     w.begin(1, Command::Get(0, 20));
@@ -246,7 +240,6 @@ fn an_error_is_not_a_miss() {
 
 #[test]
 fn a_failed_save_keeps_the_value_and_is_tried_again() {
-    // C35, D-13, D-15.
     for unclear in [0, 1000] {
         let mut w = world();
         w.store.set_faults(Faults { commit: 1000, unclear, read: 0 });
@@ -271,7 +264,7 @@ fn a_failed_save_keeps_the_value_and_is_tried_again() {
 
 #[test]
 fn a_full_disk_refuses_writes_and_gives_them_back_without_a_restart() {
-    // D-15; Kvrocks needs a restart.
+    // Kvrocks needs a restart.
     let mut w = world_with(Options { durability: Durability::Always, ..Options::default() });
     w.done(Command::Set(0, 20, v("before")));
     w.act(Action::Capacity(Some(0)));
@@ -295,7 +288,7 @@ fn a_full_disk_refuses_writes_and_gives_them_back_without_a_restart() {
 
 #[test]
 fn hot_keys_are_written_once_a_delay() {
-    // D-26: 1000 overwrites in 100 ms at most one write each key.
+    // 1000 overwrites in 100 ms at most one write each key.
     let mut w = world_with(Options { flush_delay_ms: 100, ..Options::default() });
     let writes = w.store.writes();
     for round in 0..1000_u32 {
@@ -315,7 +308,7 @@ fn hot_keys_are_written_once_a_delay() {
 
 #[test]
 fn saves_are_not_starved_by_loads() {
-    // D-21: the oldest save starts within twice the delay, whatever is read.
+    // The oldest save starts within twice the delay, whatever is read.
     let mut w = world_with(Options { flush_delay_ms: 200, loads_max: 2, ..Options::default() });
     for k in 0..40 {
         w.done(Command::Set(0, k, v("x")));
@@ -341,7 +334,7 @@ fn saves_are_not_starved_by_loads() {
 
 #[test]
 fn what_was_logged_is_durable_within_the_interval() {
-    // D-11: at most n ms and one sync are at risk.
+    // At most n ms and one sync are at risk.
     let mut w = world_with(Options { durability: Durability::EveryMs(50), ..Options::default() });
     let mut logged: std::collections::VecDeque<(u64, u64)> = std::collections::VecDeque::new();
     for now in 0..3000_u64 {
@@ -365,7 +358,6 @@ fn what_was_logged_is_durable_within_the_interval() {
 
 #[test]
 fn waiting_clients_may_leave_in_every_stage() {
-    // C30.
     let mut w = cold();
     w.begin(1, Command::Get(0, 20));
     w.act(Action::Leave(1));
@@ -386,7 +378,6 @@ fn waiting_clients_may_leave_in_every_stage() {
 
 #[test]
 fn an_expired_record_is_absent_and_deleted_in_order() {
-    // C22 f, D-8.
     let mut w = world();
     w.done(Command::SetExpiring(0, 20, v("short"), 1_000_000));
     w.evict_all();
@@ -408,7 +399,7 @@ fn an_expired_record_is_absent_and_deleted_in_order() {
 
 #[test]
 fn counts_are_exact_once_blind_writes_are_committed() {
-    // D-17: no key is ever counted by reading it.
+    // No key is ever counted by reading it.
     let mut w = cold();
     assert_eq!(w.cache.key_count(0), KeyCount::Exact(2));
     let reads = w.store.reads();

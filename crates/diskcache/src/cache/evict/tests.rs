@@ -80,7 +80,7 @@ fn lfu_counters_rise_slowly_and_decay() {
     assert_eq!(lfu_decay(10, 300, 0), 10);
 }
 
-/// D-20: five samples and the pool against exact LRU, zipf 0.99, cache of a tenth of the keys.
+/// Five samples and the pool against exact LRU, zipf 0.99, cache of a tenth of the keys.
 #[test]
 fn sampled_lru_is_within_three_per_cent_of_exact() {
     const KEYS: u64 = 20_000;

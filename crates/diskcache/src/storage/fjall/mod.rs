@@ -12,7 +12,7 @@
 //! is in the store's own record. If it is, something failed after it took effect, perhaps a sync;
 //! one more ingestion then writes new version files, and only when that succeeds does the batch
 //! count. If the tree cannot be opened, the outcome is [`ErrorKind::Unclear`] and the next commit
-//! opens it before anything else (D-14).
+//! opens it before anything else.
 
 mod backup;
 mod maintain;

@@ -659,7 +659,7 @@ impl World {
     fn check(&mut self) {
         let gauges = self.cache.gauges();
         assert_eq!(gauges.tokens_leaked, 0);
-        assert!(gauges.watermark_seq <= gauges.durable_seq, "the engine is never ahead (D-10)");
+        assert!(gauges.watermark_seq <= gauges.durable_seq, "the engine is never ahead");
         assert!(gauges.durable_seq <= gauges.last_seq);
         let waiting = self.clients.iter().filter(|c| !matches!(c, Waiting::Idle)).count();
         assert_eq!(gauges.waiting as usize, waiting + self.drains.len() + self.syncs.len());
