@@ -1,7 +1,7 @@
 //! Lists: a deque of byte strings as a chain of packed chunks. Pure; any thread.
 //!
 //! Short lists are one chunk in the handle itself. Longer ones are chunks of at most 8 KiB
-//! (`list-max-listpack-size`) linked by number in a [`Slab`], so a push or pop touches one chunk
+//! (`list-max-listpack-size`) linked by number in a `Slab`, so a push or pop touches one chunk
 //! at that end, growth allocates a chunk and moves nothing, and an insertion in the middle moves
 //! at most one chunk's bytes. An item longer than a chunk has one to itself. An item of 16 bytes
 //! costs 18.1: two length bytes, and the chunk's share.

@@ -1,6 +1,6 @@
 //! Sets of byte strings. Pure; any thread.
 //!
-//! A set of integers in their one way of writing is a sorted array ([`intset`]); a small set of
+//! A set of integers in their one way of writing is a sorted array (`intset`); a small set of
 //! anything else is one packed buffer; the rest is a table. The packed form is Redis 7.2's, but
 //! [`Set::encoding_name`] says what 7.0.15 says, for which it is a hashtable. The moves go one
 //! way, as in Redis: a set that has held a string never becomes an array of integers again.

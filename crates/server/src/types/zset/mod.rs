@@ -1,7 +1,7 @@
 //! Sorted sets: members with scores, ordered by (score, member). Pure; any thread.
 //!
-//! A small one is one packed buffer in order. A big one is a counted B+tree ([`tree`]) with an
-//! index from member to leaf ([`index`]): a member of 16 bytes costs about 46 bytes. Every range,
+//! A small one is one packed buffer in order. A big one is a counted B+tree (`tree`) with an
+//! index from member to leaf (`index`): a member of 16 bytes costs about 46 bytes. Every range,
 //! by score or by name, is first turned into a range of ranks; then one iterator, which runs both
 //! ways, serves ZRANGE in all its shapes, and counting needs no iteration.
 
