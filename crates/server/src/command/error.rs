@@ -1,4 +1,4 @@
-//! Error replies of commands: the only place where their texts are written.
+//! Error replies of commands. Texts that a single family needs stand in its file.
 //!
 //! A command that returns an error has changed nothing. Texts are those of redis-server 7.0.15.
 

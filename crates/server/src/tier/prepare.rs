@@ -5,7 +5,7 @@
 //! stays in the client's input and is looked at again from its start whenever a wait is over. For
 //! EXEC all of this is done for the whole queue before the first of its commands runs.
 //!
-//! Source: anchors C28 to C33 (seeds: preload and blocking), D-7, D-19.
+//! Source: the preloading and blocking of Redis's diskstore (2010).
 
 use std::collections::VecDeque;
 
