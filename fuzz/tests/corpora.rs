@@ -85,8 +85,25 @@ fn resp_parse() {
     replay("resp_parse");
 }
 
+/// The names of what lies in one of this crate's folders, without extensions.
+fn names_in(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+        .expect("a folder of this crate");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("a readable folder").path())
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
 #[test]
-fn every_target_has_a_corpus_and_a_test() {
+fn every_target_has_a_corpus_a_program_and_a_test() {
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["journal_decode", "resp_parse"]);
+    assert_eq!(names_in("corpora"), names);
+    assert_eq!(names_in("fuzz_targets"), names);
+    let tests = include_str!("corpora.rs");
+    for name in names {
+        assert!(tests.contains(&format!("replay(\"{name}\");")), "{name} is not replayed here");
+    }
 }
