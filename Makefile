@@ -6,6 +6,7 @@
 #   make docs        brings the tables in docs/ up to date with the code
 #   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
 #   make crash       500 rounds of kill -9 and restart
+#   make simulation  the table of the scaling policy in the README of iothreads (BLESS=1 writes it)
 #   make loom-3      the loom models with three preemptions: thorough and slow
 #
 # Variables: CARGO_BUILD_JOBS, LOOM_PREEMPTIONS (default 2), BENCH (arguments of side_by_side),
@@ -40,7 +41,7 @@ SMOKE := crates/server/tests/smoke
 
 PAGES := command::docs config::reference
 
-.PHONY: all test $(STAGES) docs bench crash loom-3 release store-crash
+.PHONY: all test $(STAGES) docs bench crash loom-3 simulation release store-crash
 all: release
 
 release:
@@ -117,6 +118,11 @@ loom:
 
 loom-3: LOOM_PREEMPTIONS = 3
 loom-3: loom
+
+# The scaling policy over minutes and up to 64 cores; BLESS=1 brings the README up to date.
+simulation:
+	$(if $(BLESS),FLINTLOCK_BLESS=1) $(CARGO) test --profile loom -p flintlock-iothreads \
+		--test simulation -- --include-ignored --nocapture prints
 
 # The bodies of the fuzz targets on stable Rust: committed inputs and mutations of them.
 corpus:

@@ -2,7 +2,7 @@
 //!
 //! Everything here is the code that ships: rings, park protocol, worker loop, credits. The models
 //! are tiny since the state space is that of all of it together; the park protocol alone is
-//! explored further in `src/park/loom_tests.rs`.
+//! explored further in `src/park/tests.rs`.
 #![cfg(loom)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};

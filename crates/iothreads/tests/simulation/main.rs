@@ -1,8 +1,9 @@
 //! The scaling policy over minutes and up to 64 cores, against the published policy of Valkey.
 //!
 //! A discrete-event simulation (`engine.rs`) with a seed; figures are the model's, not a server's.
-//! `cargo test --release -p flintlock-iothreads --test simulation -- --ignored --nocapture`
-//! prints the table of the README.
+//! `make simulation` holds the table of the README to what the simulation says, and prints it;
+//! with `BLESS=1` it writes it there. It is the same on every machine: the clock is the model's,
+//! and random numbers come from a fixed seed.
 
 mod engine;
 mod scalers;
@@ -140,25 +141,70 @@ fn more_cores_are_used_when_they_pay() {
     }
 }
 
+/// The rows of 2 cores cost little, so each run of the tests compares them.
 #[test]
-#[ignore = "prints the table of the README; takes a minute"]
-fn table() {
-    println!(
-        "| cores | service | policy | ramp to 80 % of the need (ms) | changes in a constant minute \
-              | spun away in it (thread-s) | spun away after the load stops (thread-s) |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    for service in [Service::Constant, Service::Exponential, Service::Bimodal] {
-        row(8, service, "ours", ours);
-        row(8, service, "published", published);
-    }
-    for cores in [2, 4, 16, 32, 64] {
-        row(cores, Service::Exponential, "ours", ours);
-        row(cores, Service::Exponential, "published", published);
+fn the_table_of_the_readme_is_what_the_simulation_prints_for_two_cores() {
+    let readme = readme();
+    let table = table_of(&readme);
+    for (name, policy) in POLICIES {
+        let row = row(2, Service::Exponential, name, policy);
+        assert!(table.contains(&row), "not in README.md (make simulation BLESS=1): {row}");
     }
 }
 
-fn row(cores: usize, service: Service, name: &str, run: fn(Scenario) -> Report) {
+#[test]
+#[ignore = "takes a minute: make simulation"]
+fn the_table_of_the_readme_is_what_the_simulation_prints() {
+    let table = table();
+    print!("{table}");
+    let readme = readme();
+    let old = table_of(&readme);
+    if std::env::var_os("FLINTLOCK_BLESS").is_some() {
+        std::fs::write(README, readme.replace(old, &table)).expect("the README can be written");
+    } else {
+        assert_eq!(old, table, "README.md is out of date: make simulation BLESS=1");
+    }
+}
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+const HEAD: &str = "| cores | service times | policy | ramp to 80 % of the need (ms) \
+    | changes in a constant minute | spun away in it (thread-s) \
+    | spun away after the load stops (thread-s) |\n|---|---|---|---|---|---|---|\n";
+type Policy = fn(Scenario) -> Report;
+const POLICIES: [(&str, Policy); 2] = [("ours", ours), ("published", published)];
+const ROWS: [(usize, Service); 8] = [
+    (2, Service::Exponential),
+    (4, Service::Exponential),
+    (8, Service::Constant),
+    (8, Service::Exponential),
+    (8, Service::Bimodal),
+    (16, Service::Exponential),
+    (32, Service::Exponential),
+    (64, Service::Exponential),
+];
+
+fn readme() -> String {
+    std::fs::read_to_string(README).expect("the README is beside the sources")
+}
+
+/// The table of the simulation in the README, with its head.
+fn table_of(readme: &str) -> &str {
+    let from = readme.find(HEAD).expect("README.md has the table, with the head of today");
+    let table = &readme[from..];
+    &table[..table.find("\n\n").map_or(table.len(), |end| end + 1)]
+}
+
+fn table() -> String {
+    let mut table = HEAD.to_owned();
+    for (cores, service) in ROWS {
+        for (name, policy) in POLICIES {
+            table.push_str(&row(cores, service, name, policy));
+        }
+    }
+    table
+}
+
+fn row(cores: usize, service: Service, name: &str, run: Policy) -> String {
     let workers = (cores - 1).min(63);
     // Longer jobs on larger machines, or the main thread could not feed the workers.
     let worker_ns = if cores <= 8 { 6_000 } else { 200_000 };
@@ -177,10 +223,10 @@ fn row(cores: usize, service: Service, name: &str, run: fn(Scenario) -> Report) 
         .map_or("never".to_owned(), |at| (at - burst.from).as_millis().to_string());
     let minute = Scenario { load: open(rate / 2.0), time: 62 * SEC, ..burst };
     let constant = run(minute);
-    println!(
-        "| {cores} | {service:?} | {name} | {ramp} | {} | {:.1} | {:.2} |",
+    format!(
+        "| {cores} | {service:?} | {name} | {ramp} | {} | {:.1} | {:.2} |\n",
         constant.changes_after(2 * SEC),
         constant.wasted,
         report.wasted_after,
-    );
+    )
 }
