@@ -5,10 +5,12 @@
 //! [`TARGETS`], a file in fuzz_targets and a folder in corpora.
 
 mod journal;
+mod queues;
 mod record;
 mod resp;
 
 pub use journal::journal_decode;
+pub use queues::queue_ops;
 pub use record::record_decode;
 pub use resp::resp_parse;
 
@@ -18,6 +20,7 @@ pub type Body = fn(&[u8]);
 /// All targets, by the name of their corpus.
 pub const TARGETS: &[(&str, Body)] = &[
     ("journal_decode", journal_decode),
+    ("queue_ops", queue_ops),
     ("record_decode", record_decode),
     ("resp_parse", resp_parse),
 ];

@@ -76,6 +76,11 @@ fn journal_decode() {
 }
 
 #[test]
+fn queue_ops() {
+    replay("queue_ops");
+}
+
+#[test]
 fn record_decode() {
     replay("record_decode");
 }
