@@ -8,6 +8,9 @@
 #   make crash       500 rounds of kill -9 and restart
 #   make simulation  the table of the scaling policy in the README of iothreads (BLESS=1 writes it)
 #   make loom-3      the loom models with three preemptions: thorough and slow
+#   make shuttle     random schedules of more threads than loom can exhaust
+#   make histories   tens of thousands of histories of real threads checked for being linearizable
+#   make miri, tsan  the queues under Miri and the thread sanitizer, where nightly has them
 #
 # Variables: CARGO_BUILD_JOBS, LOOM_PREEMPTIONS (default 2), BENCH (arguments of side_by_side),
 #            ROUNDS (of kill -9 in make smoke, default 20).
@@ -42,6 +45,7 @@ SMOKE := crates/server/tests/smoke
 PAGES := command::docs config::reference
 
 .PHONY: all test $(STAGES) docs bench crash loom-3 simulation release store-crash
+.PHONY: shuttle histories miri tsan
 all: release
 
 release:
@@ -123,6 +127,44 @@ loom-3: loom
 simulation:
 	$(if $(BLESS),FLINTLOCK_BLESS=1) $(CARGO) test --profile loom -p flintlock-iothreads \
 		--test simulation -- --include-ignored --nocapture prints
+
+# Sequentially consistent, but up to six threads: finds errors of logic. SHUTTLE_SCHEDULES=N for more.
+shuttle:
+	RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
+		$(CARGO) test --profile loom -p flintlock-queues --test shuttle
+
+histories:
+	$(CARGO) test --profile loom -p flintlock-queues --test linearizable -- --include-ignored
+
+# Undefined behaviour and weak memory in the real code, in few and small cases: Miri is slow.
+miri:
+	@if $(CARGO) +nightly miri --version >/dev/null 2>&1; then \
+		MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance" \
+		PROPTEST_CASES=4 STRESS_ITEMS=200 CARGO_TARGET_DIR=target/miri \
+		$(CARGO) +nightly miri test -p flintlock-queues --lib --test bad_use --test model \
+			--test tagged --test stress -- --include-ignored; \
+	else echo "skipped: miri is no part of a nightly toolchain here"; fi
+
+# Best with a standard library that is instrumented too, built from its source where nightly has it;
+# otherwise what is reported of that library is suppressed, and unit tests, which use its locks, are
+# left out.
+NIGHTLY = $(shell rustc +nightly --print sysroot 2>/dev/null)
+NIGHTLY_HOST = $(shell rustc +nightly -vV 2>/dev/null | sed -n 's/^host: //p')
+tsan:
+	@runtime="$(NIGHTLY)/lib/rustlib/$(NIGHTLY_HOST)/lib/librustc-nightly_rt.tsan.a"; \
+	if [ ! -e "$$runtime" ]; then \
+		echo "skipped: tsan: there is no nightly toolchain with the sanitizer's runtime"; exit; \
+	fi; \
+	export RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=target/tsan; \
+	export STRESS_ITEMS=$${STRESS_ITEMS:-100000}; \
+	if [ -e "$(NIGHTLY)/lib/rustlib/src/rust/library/Cargo.lock" ]; then \
+		more="-Zbuild-std --lib"; \
+	else \
+		RUSTFLAGS+=" -Cunsafe-allow-abi-mismatch=sanitizer"; \
+		export TSAN_OPTIONS="suppressions=$(CURDIR)/crates/queues/tests/tsan.txt"; \
+	fi; \
+	$(CARGO) +nightly test $$more --target $(NIGHTLY_HOST) --profile loom -p flintlock-queues \
+		--test stress -- --include-ignored --test-threads=1
 
 # The bodies of the fuzz targets on stable Rust: committed inputs and mutations of them.
 corpus:

@@ -4,7 +4,6 @@
 //! cores on purpose: a thread that is descheduled at a bad moment is part of the test.
 #![cfg(not(any(loom, shuttle)))]
 
-use std::sync::Mutex;
 use std::thread;
 
 use flintlock_queues::mpsc::{rings, shared};
@@ -124,22 +123,26 @@ fn stress_spsc() {
 fn spmc_all<L: Layout<Item>>(capacity: usize) {
     let count = items();
     let (mut producer, consumer) = spmc::ring_in::<Item, L>(capacity);
-    let seen = Mutex::new(vec![0_u8; count]);
+    let mut seen = vec![0_u8; count];
     thread::scope(|scope| {
         scope.spawn(move || push_all!(producer, 0, count, 13));
-        for seed in 1..4 {
-            let (mut consumer, seen) = (consumer.clone(), &seen);
-            scope.spawn(move || {
-                let mut got = Vec::new();
-                pop_all!(consumer, seed, |number| got.push(number));
-                assert!(got.is_sorted(), "one consumer sees items in order");
-                let mut seen = seen.lock().expect("no holder panics");
-                got.into_iter().for_each(|number| seen[number] += 1);
-            });
-        }
+        let takers: Vec<_> = (1..4)
+            .map(|seed| {
+                let mut consumer = consumer.clone();
+                scope.spawn(move || {
+                    let mut got = Vec::new();
+                    pop_all!(consumer, seed, |number| got.push(number));
+                    got
+                })
+            })
+            .collect();
         drop(consumer);
+        for taker in takers {
+            let got = taker.join().expect("no consumer panics");
+            assert!(got.is_sorted(), "one consumer sees items in order");
+            got.into_iter().for_each(|number| seen[number] += 1);
+        }
     });
-    let seen = seen.into_inner().expect("no holder panics");
     assert!(seen.into_iter().all(|count| count == 1), "each item exactly once");
 }
 
