@@ -6,6 +6,9 @@
 #   make docs        brings the tables in docs/ up to date with the code
 #   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
 #   make crash       500 rounds of kill -9 and restart
+#   make store-crash the same for the store alone, and every system call failing in turn
+#   make soak        ten times its memory in a cache for ten minutes (SOAK_SECONDS, SOAK_MIB)
+#   make bench-cache the disk cache beside the raw engine (CACHE_BENCH: arguments)
 #   make simulation  the table of the scaling policy in the README of iothreads (BLESS=1 writes it)
 #   make loom-3      the loom models with three preemptions: thorough and slow
 #   make shuttle     random schedules of more threads than loom can exhaust
@@ -13,12 +16,15 @@
 #   make miri, tsan  the queues under Miri and the thread sanitizer, where nightly has them
 #
 # Variables: CARGO_BUILD_JOBS, LOOM_PREEMPTIONS (default 2), BENCH (arguments of side_by_side),
-#            ROUNDS (of kill -9 in make smoke, default 20).
+#            ROUNDS (of kill -9 in make smoke, default 20), CACHE_BENCH, SOAK_SECONDS, SOAK_MIB.
 
 SHELL := /bin/bash
 CARGO ?= cargo
 BENCH ?=
 ROUNDS ?= 20
+CACHE_BENCH ?=
+SOAK_SECONDS ?= 600
+SOAK_MIB ?= 64
 
 STAGES := setup fmt tidy clippy clippy-loom package unit doc rustdoc loom corpus smoke stress
 
@@ -46,6 +52,7 @@ PAGES := command::docs config::reference
 
 .PHONY: all test $(STAGES) docs bench crash loom-3 simulation release store-crash
 .PHONY: shuttle histories miri tsan
+.PHONY: soak bench-cache
 all: release
 
 release:
@@ -192,7 +199,15 @@ crash: release setup
 # strace, where it is installed).
 store-crash:
 	FLINTLOCK_KILL_ROUNDS=500 $(CARGO) test --release -p flintlock-diskcache --test process \
-		-- --test-threads=1
+		--test disk_cache_process -- --test-threads=1
+
+# Memory of the process is sampled each second and must stay within the limit.
+soak:
+	FLINTLOCK_SOAK_SECONDS=$(SOAK_SECONDS) FLINTLOCK_SOAK_MIB=$(SOAK_MIB) $(CARGO) test --release \
+		-p flintlock-diskcache --test disk_cache_process -- --nocapture ten_times
 
 bench: release
 	python3 benches/side_by_side $(BENCH)
+
+bench-cache:
+	$(CARGO) bench -p flintlock-benches --bench cache -- $(CACHE_BENCH)

@@ -3,22 +3,19 @@
 //! The other process is this test again, with its part in the environment. It writes the fixed
 //! stream of groups of `driver` and says on standard output how far it has been acknowledged.
 
+mod child;
 mod driver;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use child::{IGNORING_XFSZ, command, limit_file_size};
 use driver::{Driver, groups_to, mix};
 use flintlock_diskcache::journal::WriterOptions;
 use flintlock_diskcache::recovery::OpenOptions;
 use flintlock_diskcache::storage::fjall::FjallOptions;
 use flintlock_diskcache::storage::{ErrorKind, StoreError};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-const PART: &str = "FLINTLOCK_TEST_PART";
-const ROOT: &str = "FLINTLOCK_TEST_ROOT";
-const SEED: &str = "FLINTLOCK_TEST_SEED";
 
 fn small() -> OpenOptions {
     OpenOptions {
@@ -36,31 +33,13 @@ fn small() -> OpenOptions {
 /// The other process; returns at once when this is none.
 #[test]
 fn other_process() {
-    let Ok(part) = std::env::var(PART) else { return };
-    let root = std::env::var(ROOT).expect("the parent says where");
-    let seed = std::env::var(SEED).expect("the parent says how").parse().expect("a number");
+    let Some((part, root, seed)) = child::part() else { return };
     match part.as_str() {
-        "endless" => endless(Path::new(&root), seed),
-        "stubborn" => stubborn(Path::new(&root), seed),
-        "full" => full_disk(Path::new(&root)),
+        "endless" => endless(&root, seed),
+        "stubborn" => stubborn(&root, seed),
+        "full" => full_disk(&root),
         other => panic!("no part {other}"),
     }
-}
-
-fn command(part: &str, root: &Path, seed: u64, wrapper: &[&str]) -> Command {
-    let exe = std::env::current_exe().expect("the test runs from a file");
-    let mut command = match wrapper {
-        [] => Command::new(&exe),
-        [program, args @ ..] => {
-            let mut command = Command::new(program);
-            command.args(args).arg(&exe);
-            command
-        }
-    };
-    command.args(["--exact", "other_process", "--nocapture", "--test-threads=1"]);
-    command.env(PART, part).env(ROOT, root).env(SEED, seed.to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
 }
 
 /// The last group that the other process was acknowledged.
@@ -95,8 +74,7 @@ fn endless(root: &Path, seed: u64) {
 
 #[test]
 fn nothing_acknowledged_is_lost_to_kill_9() {
-    let rounds =
-        std::env::var("FLINTLOCK_KILL_ROUNDS").map_or(20, |n| n.parse().expect("a number"));
+    let rounds = child::kill_rounds();
     let scratch = tempfile::tempdir().unwrap();
     let mut promised = 0;
     for round in 0..rounds {
@@ -126,11 +104,6 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
     println!("{rounds} rounds, {promised} groups");
 }
 
-fn limit(bytes: Option<u64>) {
-    let maximum = getrlimit(Resource::Fsize).maximum;
-    setrlimit(Resource::Fsize, Rlimit { current: bytes, maximum }).expect("a lower limit");
-}
-
 /// Runs into a limit on file sizes, which the kernel reports much like a full disk, and goes on
 /// when it is lifted.
 fn full_disk(root: &Path) {
@@ -152,7 +125,7 @@ fn full_disk(root: &Path) {
             driver.store.writer.sync().expect("a good disk");
         }
     }
-    limit(Some(32));
+    limit_file_size(Some(32));
     no_space(driver.checkpoint(0).expect_err("there is no room for a table"));
     no_space(driver.checkpoint(0).expect_err("there still is no room"));
     driver.check();
@@ -161,7 +134,7 @@ fn full_disk(root: &Path) {
     assert!(driver.store.writer.sync().is_err() && driver.store.writer.durable() > durable);
     driver.check();
 
-    limit(None);
+    limit_file_size(None);
     driver.store.writer.sync().expect("room again");
     driver.checkpoint(0).expect("room again");
     while driver.maintain().expect("room again") {}
@@ -176,9 +149,7 @@ fn full_disk(root: &Path) {
 #[test]
 fn a_full_disk_is_survived_without_a_restart() {
     let scratch = tempfile::tempdir().unwrap();
-    // The signal would end the process before it sees the error; what is ignored stays ignored.
-    let ignoring = ["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""];
-    let output = command("full", scratch.path(), 0, &ignoring).output().unwrap();
+    let output = command("full", scratch.path(), 0, &IGNORING_XFSZ).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let driver = Driver::open(scratch.path(), &small()).unwrap();
