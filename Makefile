@@ -2,7 +2,7 @@
 #
 #   make test        all stages below, in order; stops at the first red one, prints the time of each
 #   make STAGE       one of them: setup fmt tidy clippy clippy-loom package unit doc rustdoc loom
-#                    corpus smoke stress
+#                    corpus instructions smoke stress
 #   make docs        brings the tables in docs/ up to date with the code
 #   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
 #   make crash       500 rounds of kill -9 and restart
@@ -26,7 +26,8 @@ CACHE_BENCH ?=
 SOAK_SECONDS ?= 600
 SOAK_MIB ?= 64
 
-STAGES := setup fmt tidy clippy clippy-loom package unit doc rustdoc loom corpus smoke stress
+STAGES := setup fmt tidy clippy clippy-loom package unit doc rustdoc loom corpus \
+	instructions smoke stress
 
 # Crates with loom models: their tests/loom_*.rs and whatever their unit tests hold under cfg(loom).
 LOOM_CRATES := queues iothreads
@@ -134,6 +135,11 @@ loom-3: loom
 simulation:
 	$(if $(BLESS),FLINTLOCK_BLESS=1) $(CARGO) test --profile loom -p flintlock-iothreads \
 		--test simulation -- --include-ignored --nocapture prints
+
+# Instructions of our queues under callgrind, to a few percent; BLESS=1 takes them as the new bounds.
+instructions:
+	$(CARGO) build --release -p flintlock-benches --bin queue_instructions
+	target/release/queue_instructions $(if $(BLESS),--bless,--check)
 
 # Sequentially consistent, but up to six threads: finds errors of logic. SHUTTLE_SCHEDULES=N for more.
 shuttle:

@@ -1,27 +1,58 @@
-//! Runs one single-thread load a given number of times, for callgrind to count.
+//! Runs single-threaded loads for callgrind to count, and judges what it counted.
 //!
-//! Usage: `queue_instructions LOAD PAIRS`, where `LOAD` is a name that `--list` prints. The count
-//! of a pair is the difference between two runs of different length, divided by the difference.
+//! Usage: `queue_instructions LOAD PAIRS` runs a load that `--list` prints; `--check` counts ours
+//! and compares them with queue_instructions.txt, `--bless` writes that file; `--readme FILE`
+//! counts all and publishes them between the two marks in that file.
+
+use std::process::ExitCode;
+use std::{env, fs};
 
 use flintlock_benches::queues::Contender;
 use flintlock_benches::queues::contenders::{
     ArrayQueue, ConcurrentQueue, Deque, Disruptor, Kanal, OurCompact, OurPadded, OurWords, Ringbuf,
-    Rings, Rtrb, Spmc, Spsc, SyncChannel, ThingBuf,
+    Rings, Rtrb, Shared, Spmc, Spsc, SyncChannel, ThingBuf,
+};
+use flintlock_benches::queues::instructions::{
+    Counts, bounds_path, bounds_text, complaints, count, has_valgrind, parse_bounds,
 };
 use flintlock_benches::queues::load::{batch_pairs, pairs};
+use flintlock_benches::queues::machine::compiler;
+use flintlock_benches::queues::report::{figure, markdown, publish};
 
-type Run = fn(usize);
+/// A load.
+struct Load {
+    queue: &'static str,
+    way: &'static str,
+    is_ours: bool,
+    run: fn(usize),
+}
 
-fn loads() -> Vec<(String, Run)> {
-    let mut loads: Vec<(String, Run)> = Vec::new();
+impl Load {
+    fn name(&self) -> String {
+        format!("{}: {}", self.queue, self.way)
+    }
+}
+
+/// The ways of pushing and popping: the columns of the table.
+const WAYS: [&str; 3] = ["1 item", "batch 16", "batch 64"];
+
+fn loads() -> Vec<Load> {
+    let mut loads = Vec::new();
     macro_rules! add {
         ($($contender:ty),+ $(,)?) => {$(
-            let name = <$contender as Contender>::NAME;
-            loads.push((format!("{name}: pair"), |count| {
-                pairs::<$contender>(count, 1);
+            let runs: [fn(usize); 3] = [
+                |count| {
+                    pairs::<$contender>(count, 1);
+                },
+                |count| batch_pairs::<$contender>(count, 16),
+                |count| batch_pairs::<$contender>(count, 64),
+            ];
+            loads.extend(WAYS.into_iter().zip(runs).map(|(way, run)| Load {
+                queue: <$contender as Contender>::NAME,
+                way,
+                is_ours: !<$contender as Contender>::IS_RIVAL,
+                run,
             }));
-            loads.push((format!("{name}: batch 16"), |count| batch_pairs::<$contender>(count, 16)));
-            loads.push((format!("{name}: batch 64"), |count| batch_pairs::<$contender>(count, 64)));
         )+};
     }
     add!(
@@ -33,6 +64,8 @@ fn loads() -> Vec<(String, Run)> {
         Spmc<OurPadded>,
         Rings<OurWords>,
         Rings<OurCompact>,
+        Shared<OurWords>,
+        Shared<OurCompact>,
         Rtrb,
         Ringbuf,
         Disruptor,
@@ -46,16 +79,78 @@ fn loads() -> Vec<(String, Run)> {
     loads
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.as_slice() {
-        [list] if list == "--list" => loads().iter().for_each(|(name, _)| println!("{name}")),
-        [wanted, count] => {
-            let count = count.parse().expect("a number of pairs");
-            let all = loads();
-            let (_, run) = all.iter().find(|(name, _)| name == wanted).expect("a load of the list");
-            run(count);
-        }
-        _ => panic!("usage: queue_instructions LOAD PAIRS | --list"),
+/// Counts `loads`; nothing, and a word about it, where there is no valgrind.
+fn counted<'a>(loads: impl Iterator<Item = &'a Load>) -> Option<Counts> {
+    if !has_valgrind() {
+        println!("skipped: instructions are counted by valgrind, which is not here");
+        return None;
     }
+    Some(count(loads.map(Load::name).collect()).expect("callgrind counts"))
+}
+
+/// The loads that have bounds: what a caller does with each item, and with a usual batch.
+fn gated(loads: &[Load]) -> impl Iterator<Item = &Load> {
+    loads.iter().filter(|load| load.is_ours && load.way != WAYS[2])
+}
+
+fn check() -> ExitCode {
+    let Some(counts) = counted(gated(&loads())) else { return ExitCode::SUCCESS };
+    let text = fs::read_to_string(bounds_path()).expect("the bounds can be read");
+    let (bounds_compiler, bounds) = parse_bounds(&text).expect("the bounds make sense");
+    let is_same = bounds_compiler == compiler();
+    for (load, count) in &counts {
+        println!("{count:6.1}  {load}");
+    }
+    if !is_same {
+        println!("the bounds are those of {bounds_compiler}: more is allowed");
+    }
+    let complaints = complaints(&bounds, &counts, is_same);
+    complaints.iter().for_each(|complaint| println!("FAILED {complaint}"));
+    ExitCode::from(u8::from(!complaints.is_empty()))
+}
+
+fn table() -> Option<String> {
+    let loads = loads();
+    let counts = counted(loads.iter())?;
+    let mut head = vec!["instructions".to_owned()];
+    head.extend(WAYS.map(str::to_owned));
+    let row = |loads: &[Load]| {
+        let figures = loads.iter().map(|load| figure(counts[&load.name()]));
+        [loads[0].queue.to_owned()].into_iter().chain(figures).collect()
+    };
+    let rows: Vec<Vec<String>> = loads.chunks(WAYS.len()).map(row).collect();
+    Some(format!(
+        "Instructions of an item pushed and popped on one thread, {}:\n\n{}",
+        compiler(),
+        markdown(&head, &rows)
+    ))
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["--list"] => loads().iter().for_each(|load| println!("{}", load.name())),
+        ["--check"] => return check(),
+        ["--bless"] => {
+            if let Some(counts) = counted(gated(&loads())) {
+                let text = bounds_text(&compiler(), &counts);
+                fs::write(bounds_path(), text).expect("the bounds can be written");
+            }
+        }
+        ["--readme", file] => {
+            if let Some(table) = table() {
+                println!("{table}");
+                publish(file, "instructions", &table);
+            }
+        }
+        [wanted, pairs] => {
+            let pairs = pairs.parse().expect("a number of pairs");
+            let all = loads();
+            let load = all.iter().find(|load| load.name() == *wanted).expect("a load of the list");
+            (load.run)(pairs);
+        }
+        _ => panic!("usage: queue_instructions LOAD PAIRS | --list | --check | --bless | --readme"),
+    }
+    ExitCode::SUCCESS
 }

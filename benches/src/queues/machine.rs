@@ -107,14 +107,20 @@ pub fn in_regime<R>(sample: impl FnOnce() -> R) -> Option<(Regime, R)> {
 pub fn description() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let rustc = Command::new("rustc").arg("--version").output();
-    let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     format!(
         "{}, {} cores, {}.",
         model.map_or("unknown processor", |(_, name)| name.trim()),
         cores().len(),
-        rustc.unwrap_or_else(|_| "unknown compiler".to_owned()),
+        compiler(),
     )
+}
+
+/// The compiler, as it names itself.
+#[must_use]
+pub fn compiler() -> String {
+    let rustc = Command::new("rustc").arg("--version").output();
+    let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    rustc.unwrap_or_else(|_| "unknown compiler".to_owned())
 }
 
 /// Lets this thread and those it starts go before all ordinary work of the machine, or ends that;

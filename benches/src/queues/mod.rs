@@ -5,12 +5,10 @@
 use flintlock_queues::Index;
 
 pub mod contenders;
-pub mod gates;
-pub mod groups;
+pub mod instructions;
 pub mod load;
 pub mod machine;
 pub mod report;
-pub mod stall;
 
 /// Items a ring holds in every load.
 pub const CAPACITY: usize = 4096;

@@ -1,6 +1,7 @@
 //! Samples, medians, and the table as Markdown.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use super::machine::Regime;
 
@@ -54,4 +55,36 @@ pub fn markdown(head: &[String], rows: &[Vec<String>]) -> String {
 #[must_use]
 pub fn figure(value: f64) -> String {
     if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
+}
+
+/// Puts `text` between the begin and the end mark of `part` in `file`.
+///
+/// # Panics
+/// If the file cannot be read or written, or has no such marks.
+pub fn publish(file: &str, part: &str, text: &str) {
+    let page = fs::read_to_string(file).expect("the file can be read");
+    let page = replaced(&page, part, text).expect("the file has both marks, in order");
+    fs::write(file, page).expect("the file can be written");
+}
+
+/// `page` with `text` between the marks of `part`; nothing if a mark is missing.
+fn replaced(page: &str, part: &str, text: &str) -> Option<String> {
+    let (begin, end) = (format!("<!-- {part}: begin -->\n"), format!("<!-- {part}: end -->"));
+    let (before, rest) = page.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}{text}{end}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replaced;
+
+    #[test]
+    fn only_what_stands_between_the_marks_is_replaced() {
+        let page = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n";
+        let new = "a\n<!-- x: begin -->\nnew\n<!-- x: end -->\nb\n";
+        assert_eq!(replaced(page, "x", "new\n").as_deref(), Some(new));
+        assert_eq!(replaced(page, "y", "new\n"), None);
+        assert_eq!(replaced("<!-- x: begin -->\n", "x", ""), None);
+    }
 }

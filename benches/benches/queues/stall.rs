@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::machine::pin;
-use super::{Contender, Payload, Rx, Tx};
+use flintlock_benches::queues::machine::pin;
+use flintlock_benches::queues::{Contender, Payload, Rx, Tx};
 
 /// A freeze: longer than anything a queue does, shorter than a time slice.
 const FREEZE: Duration = Duration::from_micros(500);
@@ -28,19 +28,18 @@ const IN_A_ROW: usize = 16;
 
 /// What was seen.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Stalls {
+pub(crate) struct Stalls {
     /// How often the victim lost its core.
-    pub count: u64,
+    pub(crate) count: u64,
     /// How often nothing moved for the healthy thread.
-    pub freezes: u64,
+    pub(crate) freezes: u64,
     /// The longest time nothing moved.
-    pub longest: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl Stalls {
     /// Share of the stalls that froze the healthy thread, in percent.
-    #[must_use]
-    pub fn frozen_percent(&self) -> f64 {
+    pub(crate) fn frozen_percent(&self) -> f64 {
         100.0 * self.freezes as f64 / self.count.max(1) as f64
     }
 }
@@ -122,8 +121,7 @@ fn run(
 ///
 /// # Panics
 /// If the queue has no two producers.
-#[must_use]
-pub fn producer_stopped<C: Contender>(time: Duration) -> Stalls {
+pub(crate) fn producer_stopped<C: Contender>(time: Duration) -> Stalls {
     let (mut producers, mut consumers) = C::build(2, 1);
     let (mut own, mut victim) = (producers.remove(1), producers.remove(0));
     let consumer = &mut consumers[0];
@@ -149,8 +147,7 @@ pub fn producer_stopped<C: Contender>(time: Duration) -> Stalls {
 ///
 /// # Panics
 /// If the queue has no two consumers.
-#[must_use]
-pub fn consumer_stopped<C: Contender>(time: Duration) -> Stalls {
+pub(crate) fn consumer_stopped<C: Contender>(time: Duration) -> Stalls {
     let (mut producers, mut consumers) = C::build(1, 2);
     let (mut own, mut victim) = (consumers.remove(1), consumers.remove(0));
     let producer = &mut producers[0];

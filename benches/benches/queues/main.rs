@@ -3,21 +3,26 @@
 //! Not criterion groups, because two things matter more here than its statistics: contenders are
 //! alternated sample by sample, and a sample counts only for the regime of the machine (near or
 //! far cores) that probes before and after it agree on. Instructions are counted by callgrind
-//! (tests/instructions.rs).
+//! (src/bin/queue_instructions.rs).
 //!
 //! Usage: `cargo bench -p flintlock-benches --bench queues -- [GROUP...] [--samples N]
 //! [--only NAME,...] [--readme FILE]`. With `--readme` the tables also replace what stands between
 //! the two marks in that file.
 
+mod gates;
+mod groups;
+mod stall;
+
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, thread};
 
-use flintlock_benches::queues::gates::{Verdict, judge};
-use flintlock_benches::queues::groups::{Group, Load, Row, StallGroup, groups, stall_groups};
 use flintlock_benches::queues::machine::{Regime, cores, description, go_first, in_regime};
-use flintlock_benches::queues::report::{Samples, figure, markdown};
-use flintlock_benches::queues::stall::Stalls;
+use flintlock_benches::queues::report::{Samples, figure, markdown, publish};
+
+use gates::{Verdict, judge};
+use groups::{Group, Load, Row, StallGroup, groups, stall_groups};
+use stall::Stalls;
 
 /// One sample lasts about so long; short, to fit between moves of the cores.
 const SAMPLE: Duration = Duration::from_millis(4);
@@ -25,9 +30,6 @@ const SAMPLE: Duration = Duration::from_millis(4);
 const PAUSE: Duration = Duration::from_millis(6);
 /// A stall measurement lasts so long for each row and round.
 const STALLING: Duration = Duration::from_millis(500);
-
-const BEGIN: &str = "<!-- figures: begin -->\n";
-const END: &str = "<!-- figures: end -->";
 
 struct Arguments {
     groups: Vec<String>,
@@ -183,14 +185,6 @@ fn commit() -> String {
     hash.unwrap_or_else(|_| "unknown".to_owned())
 }
 
-/// Puts `figures` between the marks of `file`.
-fn publish(file: &str, figures: &str) {
-    let text = fs::read_to_string(file).expect("the file can be read");
-    let (before, rest) = text.split_once(BEGIN).expect("the file has a begin mark");
-    let (_, after) = rest.split_once(END).expect("the file has an end mark");
-    fs::write(file, format!("{before}{BEGIN}{figures}{END}{after}")).expect("it can be written");
-}
-
 fn main() -> ExitCode {
     // Before any thread is pinned.
     assert!(cores().len() >= 2, "the loads need two cores");
@@ -230,7 +224,7 @@ fn main() -> ExitCode {
     }
     println!("{figures}");
     if let Some(file) = &arguments.readme {
-        publish(file, &figures);
+        publish(file, "figures", &figures);
     }
     ExitCode::from(u8::from(has_failed))
 }

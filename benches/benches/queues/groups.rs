@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-use super::Contender;
-use super::contenders::{
+use super::stall::{Stalls, consumer_stopped, producer_stopped};
+use flintlock_benches::queues::Contender;
+use flintlock_benches::queues::contenders::{
     ArrayQueue, BareWord, Committed, ConcurrentQueue, Deque, Disruptor, Kanal, OurCompact,
     OurPadded, OurWords, Ringbuf, Rings, Rtrb, Shared, Spmc, Spsc, SyncChannel, ThingBuf,
 };
-use super::load::{Stream, pairs, round_trip_ns};
-use super::stall::{Stalls, consumer_stopped, producer_stopped};
+use flintlock_benches::queues::load::{Stream, pairs, round_trip_ns};
 
 /// One thing done with a queue.
 #[derive(Clone, Copy, Debug)]
-pub enum Load {
+pub(crate) enum Load {
     /// Push and pop on one thread.
     Pairs,
     /// Items from thread to thread.
@@ -33,38 +33,36 @@ fn run<C: Contender>(load: Load, items: usize) -> f64 {
 
 /// A table.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     /// What the command line calls it.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What the table says above it.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// The columns.
-    pub loads: Vec<(String, Load)>,
+    pub(crate) loads: Vec<(String, Load)>,
     /// The rows.
-    pub contenders: Vec<Row>,
+    pub(crate) contenders: Vec<Row>,
 }
 
 /// A row of a table.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// What the tables call it.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Puts a load on it with so many items; nanoseconds an item.
-    pub run: fn(Load, usize) -> f64,
+    pub(crate) run: fn(Load, usize) -> f64,
     /// Whether it counts among those that ours are compared with.
-    pub is_rival: bool,
+    pub(crate) is_rival: bool,
 }
 
 impl Group {
     /// Whether items go from core to core, so that it matters how near those are.
-    #[must_use]
-    pub fn has_threads(&self) -> bool {
+    pub(crate) fn has_threads(&self) -> bool {
         self.loads.iter().any(|(_, load)| !matches!(load, Load::Pairs))
     }
 
     /// Whether figures are items in a time, where more is better; else they are times.
-    #[must_use]
-    pub fn is_rate(&self) -> bool {
+    pub(crate) fn is_rate(&self) -> bool {
         self.loads.iter().all(|(_, load)| matches!(load, Load::Stream(_)))
     }
 }
@@ -84,8 +82,7 @@ fn stream(producers: usize, consumers: usize, push: usize, pop: usize, backoff: 
 }
 
 /// All groups, in the order of the tables.
-#[must_use]
-pub fn groups() -> Vec<Group> {
+pub(crate) fn groups() -> Vec<Group> {
     vec![pair(), spsc(), trip(), spmc(), mpsc()]
 }
 
@@ -220,17 +217,17 @@ fn mpsc() -> Group {
 }
 
 /// Stops one thread of a queue for so long, again and again.
-pub type Stop = fn(Duration) -> Stalls;
+pub(crate) type Stop = fn(Duration) -> Stalls;
 
 /// A stall table: which side is stopped, and how to measure each queue.
 #[derive(Debug)]
-pub struct StallGroup {
+pub(crate) struct StallGroup {
     /// What the table says above it.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// The rows: a name and its measurement.
-    pub contenders: Vec<(&'static str, Stop)>,
+    pub(crate) contenders: Vec<(&'static str, Stop)>,
     /// Rows that promise that nobody is ever frozen.
-    pub never: &'static [&'static str],
+    pub(crate) never: &'static [&'static str],
 }
 
 macro_rules! stopped {
@@ -240,8 +237,7 @@ macro_rules! stopped {
 }
 
 /// Both stall tables.
-#[must_use]
-pub fn stall_groups() -> [StallGroup; 2] {
+pub(crate) fn stall_groups() -> [StallGroup; 2] {
     [
         StallGroup {
             title: "a producer is descheduled (MPSC)",
