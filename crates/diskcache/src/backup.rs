@@ -18,7 +18,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::journal::{DiskDir, Writer};
 use crate::key::Seq;
@@ -54,6 +54,68 @@ pub fn seal(target: &Path, identity: &Identity) -> Result<(), LayoutError> {
         Some(parent) => layout::sync_dir(parent),
         None => Ok(()),
     }
+}
+
+/// Where a backup is made that will take the place of the one in `target`.
+#[must_use]
+pub fn unfinished(target: &Path) -> PathBuf {
+    beside(target, ".tmp")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Removes a directory and what is in it; none is fine. A link in its place is not followed.
+///
+/// # Errors
+/// The disk refuses; some of it may be left.
+pub fn remove(dir: &Path) -> Result<(), LayoutError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(layout::at("removing", dir)),
+    }
+}
+
+/// Gives the sealed copy `made` the name `target` and removes what had it. Whoever looks, and
+/// whatever fails, finds a whole backup under that name: both names change places in one step
+/// where the file system can do that. Where it cannot, the old one is moved to `target` with
+/// `.old` behind it first, and is there for a moment.
+///
+/// # Errors
+/// The disk refuses. The backup in `target`, old or new, is whole.
+pub fn publish(made: &Path, target: &Path) -> Result<(), LayoutError> {
+    let failed = layout::at("putting the backup in its place", target);
+    let old = match swap(made, target) {
+        Ok(()) => made.to_owned(),
+        Err(_) => {
+            let old = beside(target, ".old");
+            remove(&old)?;
+            replace(made, target, &old).map_err(failed)?;
+            old
+        }
+    };
+    if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        layout::sync_dir(parent)?;
+    }
+    remove(&old)
+}
+
+/// Both names change places; an error also when there is only one, or no such call.
+fn swap(a: &Path, b: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
+}
+
+/// The same in steps. A failure of the second takes the first back.
+fn replace(made: &Path, target: &Path, old: &Path) -> io::Result<()> {
+    match fs::rename(target, old) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    fs::rename(made, target).inspect_err(|_| drop(fs::rename(old, target)))
 }
 
 /// All the steps in turn, for a caller that has engine and journal at hand. Returns the cut.

@@ -201,7 +201,7 @@ impl std::error::Error for LayoutError {
     }
 }
 
-fn at<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> LayoutError + 'a {
+pub(crate) fn at<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> LayoutError + 'a {
     move |source| LayoutError::Io { what, path: path.to_owned(), source }
 }
 

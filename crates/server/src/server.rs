@@ -19,6 +19,7 @@ use crate::log::Log;
 use crate::offload::Offload;
 use crate::resp::encode::Mark;
 use crate::stats::Stats;
+use crate::tier::backup::Saves;
 use crate::tier::{Tier, open};
 use crate::types::{HashKey, Object, Rng, Rules, SplitMix64};
 use crate::watch::Watch;
@@ -67,8 +68,8 @@ pub(crate) struct Server {
     pub mono_ms: u64,
     /// Unix time of the start, in milliseconds.
     pub started_ms: u64,
-    /// Unix time of the last SAVE, in seconds.
-    pub last_save_s: u64,
+    /// Backups: the one under way and the last one.
+    pub saves: Saves,
     /// Set when the server is to end.
     pub ending: Option<Ending>,
     /// Clients that were told to close by others.
@@ -103,7 +104,7 @@ impl Server {
             now_ms: now.unix_ms,
             mono_ms: now.mono_ms,
             started_ms: now.unix_ms,
-            last_save_s: now.unix_ms / 1000,
+            saves: Saves::new(now.unix_ms / 1000),
             ending: None,
             closing: Vec::new(),
             port: 0,
@@ -246,15 +247,6 @@ impl Server {
             },
             None => self.keyspace.dbs[db].table.counts().values as u64,
         }
-    }
-
-    /// SAVE.
-    pub(crate) fn save(&mut self) {
-        if let Some(tier) = &mut self.tier {
-            tier.begin_save();
-        }
-        self.last_save_s = self.now_ms / 1000;
-        self.stats.changes_saved = self.stats.changes;
     }
 
     /// Deletes every key of some databases, in constant time: the old tables are freed in slices.

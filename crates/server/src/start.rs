@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use flintlock_diskcache::backup;
 use flintlock_diskcache::journal::Verdict;
 use flintlock_diskcache::recovery::OpenStore;
 
@@ -97,6 +98,8 @@ fn run(config: Config, log: &Log) -> Result<u8, Fatal> {
     let mut server = Server::new(config, log.clone(), Hasher::new(&secret), now, seed);
     server.port = port;
     if let Some(store) = store {
+        // Ours to remove: who has the store open makes its backups.
+        backup::remove(&backup::unfinished(&server.config.backup_path()))?;
         report_tail(&store, log);
         let seed = server.random();
         let recovered = attach(&mut server, store, Arc::clone(&bell), seed)?;

@@ -31,7 +31,10 @@ use crate::token::{Token, TokenId};
 #[derive(Clone, Debug)]
 pub struct BackupPlan {
     journal: PathBuf,
+    /// Where the copy is made.
     target: PathBuf,
+    /// What it takes the place of when it is whole.
+    replaces: Option<PathBuf>,
     identity: Identity,
 }
 
@@ -39,7 +42,17 @@ impl BackupPlan {
     /// A copy of the store in `dir` into `target`, which is missing or empty.
     #[must_use]
     pub fn new(dir: &StoreDir, target: &Path) -> Self {
-        Self { journal: dir.journal_dir(), target: target.to_owned(), identity: *dir.identity() }
+        let (journal, identity) = (dir.journal_dir(), *dir.identity());
+        Self { journal, target: target.to_owned(), replaces: None, identity }
+    }
+
+    /// A copy of the store in `dir` that takes the place of the backup in `target`, if there is
+    /// one, when it is whole. Until then it is made beside it, in [`backup::unfinished`]; a copy
+    /// that fails is removed, and one that a crash left there is removed first.
+    #[must_use]
+    pub fn replacing(dir: &StoreDir, target: &Path) -> Self {
+        let made_in = backup::unfinished(target);
+        Self { replaces: Some(target.to_owned()), ..Self::new(dir, &made_in) }
     }
 
     pub(super) fn copy_engine(
@@ -47,7 +60,10 @@ impl BackupPlan {
         engine: &dyn Storage,
         progress: &Progress,
     ) -> Result<(), Failure> {
-        guard(|| {
+        self.step(|| {
+            if self.replaces.is_some() {
+                backup::remove(&self.target).map_err(layout_error)?;
+            }
             backup::prepare(&self.target).map_err(layout_error)?;
             let (_, to) = layout::part_dirs(&self.target);
             engine.backup(&to, &|now| progress.set(now))
@@ -55,11 +71,25 @@ impl BackupPlan {
     }
 
     pub(super) fn copy_journal(&self, export: &Export) -> Result<(), Failure> {
-        guard(|| {
+        self.step(|| {
             let (to, _) = layout::part_dirs(&self.target);
             export.copy(&DiskDir::new(&self.journal), &DiskDir::new(&to))?;
-            backup::seal(&self.target, &self.identity).map_err(layout_error)
+            backup::seal(&self.target, &self.identity).map_err(layout_error)?;
+            match &self.replaces {
+                Some(old) => backup::publish(&self.target, old).map_err(layout_error),
+                None => Ok(()),
+            }
         })
+    }
+
+    /// A copy that failed and has a place of our choosing is not left on a disk that may be full.
+    fn step(&self, step: impl FnOnce() -> Result<(), StoreError>) -> Result<(), Failure> {
+        let result = guard(step);
+        if result.is_err() && self.replaces.is_some() {
+            // What cannot be removed now is removed by the next backup, which says so if it cannot.
+            drop(backup::remove(&self.target));
+        }
+        result
     }
 }
 

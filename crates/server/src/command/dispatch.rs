@@ -63,8 +63,7 @@ pub(crate) fn run(
     execute(&mut Ctx::new(server, client), request, &mut reply);
     if server.tier.is_some() {
         server.unprepare(client);
-        let syncs = request.command.flags.has(Flags::SYNCS);
-        if syncs || server.logged() > logged && server.config.appendfsync == Fsync::Always {
+        if server.logged() > logged && server.config.appendfsync == Fsync::Always {
             server.hold(client, mark);
         }
     }

@@ -77,8 +77,8 @@ impl Flags {
     pub(crate) const DANGEROUS: Self = Self(1 << 15);
     /// Not while a replica loads in the background.
     pub(crate) const NO_ASYNC_LOADING: Self = Self(1 << 16);
-    /// Answered when everything logged so far is durable, whatever `appendfsync` says.
-    pub(crate) const SYNCS: Self = Self(1 << 17);
+    /// Answered when there is a backup of everything so far.
+    pub(crate) const SAVES: Self = Self(1 << 17);
 
     /// All of both.
     pub(crate) const fn or(self, other: Self) -> Self {

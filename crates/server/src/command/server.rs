@@ -26,7 +26,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("config|resetstat", config_resetstat, 2, admin, NONE),
         Command::new("config|rewrite", config_rewrite, 2, admin, NONE),
         Command::new("config|help", super::help, 2, &[ANY], NONE),
-        Command::new("save", save, 1, &[SAVE, Flags::NO_MULTI, Flags::SYNCS], NONE),
+        Command::new("save", save, 1, &[SAVE, Flags::NO_MULTI, Flags::SAVES], NONE),
         Command::new("bgsave", bgsave, -1, &[SAVE], NONE),
         Command::new("lastsave", lastsave, 1, &[ANY, Flags::FAST, Flags::DANGEROUS], NONE),
         Command::new("shutdown", shutdown, -1, &[ADMIN, Flags::NO_MULTI, Flags::ALLOW_BUSY], NONE),
@@ -87,9 +87,9 @@ fn config_rewrite(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> 
     Ok(())
 }
 
-/// SAVE answers when everything acknowledged so far is durable: the event loop holds the reply.
+/// SAVE runs when its backup is whole: its client was made to wait for that.
 fn save(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    ctx.server.save();
+    ctx.server.has_store()?;
     reply.ok();
     Ok(())
 }
@@ -100,13 +100,18 @@ fn bgsave(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
         (2, Some(word)) if word.eq_ignore_ascii_case(b"schedule") => {}
         _ => return Err(Error::SYNTAX),
     }
-    ctx.server.save();
+    if ctx.session().last_command.is_some_and(|command| command.name == "exec") {
+        ctx.server.schedule_backup()?;
+        reply.simple("Background saving scheduled");
+        return Ok(());
+    }
+    ctx.server.begin_backup()?;
     reply.simple("Background saving started");
     Ok(())
 }
 
 fn lastsave(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    reply.int(ctx.server.last_save_s.cast_signed());
+    reply.int(ctx.server.saves.last_s.cast_signed());
     Ok(())
 }
 

@@ -255,6 +255,8 @@ impl Config {
     pub const HZ_MAX: u32 = 500;
     /// Directory inside `dir` that holds the disk store.
     pub const STORE_DIR: &'static str = "flintlock-data";
+    /// Directory inside `dir` that SAVE and BGSAVE write.
+    pub const BACKUP_DIR: &'static str = "flintlock-backup";
 
     /// Whether acknowledged writes outlive the process.
     #[must_use]
@@ -266,6 +268,12 @@ impl Config {
     #[must_use]
     pub fn store_path(&self) -> PathBuf {
         self.dir.join(Self::STORE_DIR)
+    }
+
+    /// Directory of the last backup, in `dir`.
+    #[must_use]
+    pub fn backup_path(&self) -> PathBuf {
+        self.dir.join(Self::BACKUP_DIR)
     }
 
     /// File for the log; None: standard output.

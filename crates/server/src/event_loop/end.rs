@@ -81,6 +81,9 @@ impl Server {
             }
         }
         if let Some(tier) = &mut self.tier {
+            if let Some(token) = self.saves.take_token() {
+                tier.cache.abandon(token);
+            }
             tier.release();
         }
     }

@@ -16,6 +16,7 @@ use super::EventLoop;
 impl EventLoop {
     /// Gives the cache its turn: what was logged and what is due goes to the workers.
     pub(super) fn storage_turn(&mut self) {
+        self.server.begin_scheduled_backup();
         let now = self.server.now();
         let Server { tier: Some(tier), keyspace, access, .. } = &mut self.server else { return };
         let turn = tier.turn(&mut Resident { keyspace, access }, now);
@@ -32,13 +33,11 @@ impl EventLoop {
         tier.drain(&mut Resident { keyspace, access }, now);
         let completions = tier.completions();
         for completion in &completions {
-            if completion.tag == BACKGROUND {
-                if let Some(tier) = &mut self.server.tier {
-                    tier.background_done(*completion);
-                }
-                continue;
-            }
-            let key = ClientKey::from_word(completion.tag as usize);
+            let key = match completion.tag {
+                BACKGROUND => self.server.background_done(*completion),
+                tag => Some(ClientKey::from_word(tag as usize)),
+            };
+            let Some(key) = key else { continue };
             let Some(result) = self.server.wait_over(key, completion.token) else { continue };
             if let Err(error) = result {
                 let Some(client) = self.server.clients.get_mut(key) else { continue };

@@ -99,16 +99,27 @@ pub(super) fn memory(s: &Server, out: &mut String) {
 
 pub(super) fn persistence(s: &Server, out: &mut String) {
     let on_disk = u8::from(s.tier.is_some());
-    let is_saving = s.tier.as_ref().is_some_and(|tier| !tier.is_at_rest());
+    let saves = &s.saves;
+    let progress = s.save_progress();
+    let status = if saves.has_failed() { "err" } else { store::status(s, false) };
+    let or_minus_1 = |seconds: Option<u64>| seconds.map_or(-1, u64::cast_signed);
+    let now = progress.unwrap_or_default();
     fields! { out,
         "loading" => 0,
         "async_loading" => 0,
+        "current_fork_perc" => "0.00",
+        "current_save_keys_processed" => now.keys,
+        "current_save_keys_total" => now.keys_total,
+        "current_save_bytes_processed" => now.bytes,
+        "current_save_bytes_total" => now.bytes_total,
+        "current_save_perc" => format_args!("{:.2}", now.percent),
         "rdb_changes_since_last_save" => s.stats.changes - s.stats.changes_saved,
-        "rdb_bgsave_in_progress" => u8::from(is_saving),
-        "rdb_last_save_time" => s.last_save_s,
-        "rdb_last_bgsave_status" => store::status(s, false),
-        "rdb_last_bgsave_time_sec" => -1,
-        "rdb_current_bgsave_time_sec" => -1,
+        "rdb_bgsave_in_progress" => u8::from(saves.is_running()),
+        "rdb_last_save_time" => saves.last_s,
+        "rdb_last_bgsave_status" => status,
+        "rdb_last_bgsave_time_sec" => or_minus_1(saves.last_took_s),
+        "rdb_current_bgsave_time_sec" => or_minus_1(progress.map(|now| now.seconds)),
+        "rdb_saves" => saves.done,
         "rdb_last_cow_size" => 0,
         "aof_enabled" => on_disk,
         "aof_rewrite_in_progress" => 0,

@@ -3,10 +3,11 @@
 //!
 //! Main thread. `home` shows the keyspace to the cache; `delta` is how changes are journalled;
 //! `prepare` makes a request wait for what it needs before it runs, so that a command always runs
-//! at once and whole; `walk` reads stretches of keys from memory and disk together; `open` is the
-//! way from the store's directory to a served keyspace. Commands know none of this: they see keys
-//! that are there or absent.
+//! at once and whole; `backup` is SAVE and BGSAVE; `walk` reads stretches of keys from memory and
+//! disk together; `open` is the way from the store's directory to a served keyspace. Commands know
+//! none of this: they see keys that are there or absent.
 
+pub(crate) mod backup;
 mod delta;
 pub(crate) mod home;
 pub(crate) mod open;
@@ -97,11 +98,10 @@ pub(crate) struct Tier {
     /// Jobs that found the pool full, in order.
     backlog: VecDeque<Box<Job>>,
     completions: Vec<Completion>,
-    /// Background work that nobody waits for: SAVE's syncs, the last drain.
+    /// Background work that nobody waits for: the last syncs, the last drain.
     syncs: Vec<Token<op::Sync>>,
     last_drain: Option<Token<op::Drain>>,
     /// Holds the store's lock for as long as the store is served.
-    #[expect(dead_code, reason = "what it does is to be held")]
     dir: StoreDir,
 }
 
@@ -216,16 +216,11 @@ impl Tier {
         self.pool.after_sleep();
     }
 
-    /// Makes everything logged durable, in the background.
-    pub(crate) fn begin_save(&mut self) {
-        let token = self.cache.begin_sync(BACKGROUND);
-        self.syncs.push(token);
-    }
-
     /// Begins the end: everything logged is made durable and, with `drain`, all dirty keys are
     /// saved in the engine, which makes the next start fast. See [`Tier::is_at_rest`].
     pub(crate) fn begin_end(&mut self, drain: bool) {
-        self.begin_save();
+        let token = self.cache.begin_sync(BACKGROUND);
+        self.syncs.push(token);
         if drain {
             self.last_drain = Some(self.cache.begin_drain(BACKGROUND));
         }

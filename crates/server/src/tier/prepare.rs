@@ -36,6 +36,8 @@ pub(crate) enum Blocked {
     Scan(Token<op::Scan>),
     /// Blind writes to reach the engine, so that keys can be counted.
     Count(Token<op::Drain>),
+    /// The backup of this name, whose token the server has.
+    Save(TokenId),
 }
 
 impl Blocked {
@@ -45,6 +47,7 @@ impl Blocked {
             Self::Room(token) => token.id(),
             Self::Scan(token) => token.id(),
             Self::Count(token) => token.id(),
+            Self::Save(id) => *id,
         }
     }
 
@@ -55,6 +58,8 @@ impl Blocked {
             Self::Room(token) => tier.cache.abandon(token),
             Self::Scan(token) => tier.cache.abandon(token),
             Self::Count(token) => tier.cache.abandon(token),
+            // Others see what came of it, in INFO.
+            Self::Save(_) => {}
         }
     }
 }
@@ -70,6 +75,7 @@ pub(crate) struct Prepared {
     walk: Option<Walk>,
     has_room: bool,
     is_counted: bool,
+    pub(super) is_saved: bool,
 }
 
 impl Prepared {
@@ -112,6 +118,9 @@ impl Server {
     ) -> Result<Option<Blocked>, Error> {
         if self.tier.is_none() {
             return Ok(None);
+        }
+        if request.command.flags.has(Flags::SAVES) {
+            return self.prepare_save(key);
         }
         if let Some(blocked) = self.prepare_keys(key, request) {
             return Ok(Some(blocked));
@@ -228,6 +237,10 @@ impl Server {
             }),
             Blocked::Room(token) => tier.cache.complete(token).map(|()| prepared.has_room = true),
             Blocked::Count(token) => tier.cache.complete(token),
+            Blocked::Save(_) => {
+                prepared.is_saved = true;
+                return Some(self.saves.result());
+            }
             Blocked::Scan(token) => tier.cache.complete(token).map(|records| {
                 if let Some(walk) = &mut prepared.walk {
                     let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
