@@ -41,6 +41,8 @@ pub(super) struct Load {
     pub(super) phase: LoadPhase,
     /// The space died: whatever comes is dropped.
     pub(super) stale: bool,
+    /// Asked for ahead of need: it is read although nobody waits, if there is room at its turn.
+    pub(super) ahead: bool,
     /// First link of the waiters' chain, see [`super::waiters`].
     pub(super) links: u32,
     pub(super) queued_ms: u64,
@@ -69,6 +71,7 @@ impl Loads {
             key: buf,
             phase: LoadPhase::Queued,
             stale: false,
+            ahead: false,
             links: NONE,
             queued_ms: now_ms,
         });

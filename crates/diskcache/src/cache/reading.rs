@@ -6,6 +6,10 @@
 //! room. Without room, only the client first in line gets reads, so that it can run, let go of its
 //! keys and make room for the next.
 //!
+//! Keys that will be needed soon can be asked for ahead of that. Such a read begins only while
+//! there is room; nobody waits for it, nothing but the read itself pins its key, and a client that
+//! needs the key meanwhile joins it.
+//!
 //! A failed read wakes its clients with the error. It leaves no entry: an error is never an absent
 //! key.
 //!
@@ -77,6 +81,22 @@ impl Cache {
         Some(self.waiters.token(id))
     }
 
+    /// Reads `key` ahead of need, if it is unknown and memory allows; nobody is told of the end.
+    ///
+    /// A hint: it may be dropped, the key may be evicted before it is used, and a failed read is
+    /// counted and left to whoever needs the key.
+    pub fn preload<H: Home>(&mut self, home: &H, key: KeyRef<'_>) {
+        let is_full = self.closed || self.loads.queued() >= self.options.loads_max;
+        if is_full || self.known(home, key) != Known::Unknown {
+            return;
+        }
+        let (load, is_new) = self.loads.join(key, self.now.mono_ms);
+        if is_new {
+            self.stats.loads_ahead += 1;
+            self.loads.get_mut(load).expect("just made").ahead = true;
+        }
+    }
+
     /// Takes a completed load back; the keys stay pinned until [`Cache::unpin`].
     ///
     /// # Errors
@@ -112,6 +132,10 @@ impl Cache {
                 continue;
             }
             if !self.may_start(id) {
+                if !self.is_waited_for(id) {
+                    self.drop_load(id);
+                    continue;
+                }
                 self.loads.push_front(id);
                 self.start_oldest(&mut keys, home);
                 break;
@@ -154,14 +178,22 @@ impl Cache {
     fn drop_needless<H: Home>(&mut self, id: TokenId, home: &H) -> bool {
         let Some(load) = self.loads.get(id) else { return true };
         let settled = load.stale || self.known(home, load.key.as_ref()) != Known::Unknown;
-        if !settled && self.waiters.wanted(load.links) {
+        if !settled && (load.ahead || self.is_waited_for(id)) {
             return false;
         }
+        self.drop_load(id);
+        true
+    }
+
+    fn is_waited_for(&self, id: TokenId) -> bool {
+        self.loads.get(id).is_some_and(|load| self.waiters.wanted(load.links))
+    }
+
+    fn drop_load(&mut self, id: TokenId) {
         self.stats.loads_dropped += 1;
         if let Some(load) = self.loads.finish(id) {
             self.waiters.load_came(load.links, None);
         }
-        true
     }
 
     fn start_load(&mut self, id: TokenId, keys: &mut Vec<(TokenId, KeyBuf)>) {

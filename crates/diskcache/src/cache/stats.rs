@@ -105,13 +105,16 @@ pub struct Stats {
     pub misses: u64,
     /// Waits that joined a read under way instead of starting one.
     pub loads_joined: u64,
+    /// Reads asked for ahead of need.
+    pub loads_ahead: u64,
     /// Reads that found a record.
     pub loads_found: u64,
     /// Reads that found nothing.
     pub loads_absent: u64,
     /// Reads whose result was dropped: written meanwhile, or the space died.
     pub loads_discarded: u64,
-    /// Reads that nobody wanted any more before they began.
+    /// Reads that nobody wanted any more before they began, or that were ahead of need and found
+    /// no room.
     pub loads_dropped: u64,
     /// Records found expired, and deleted.
     pub loads_expired: u64,
@@ -184,6 +187,7 @@ impl Stats {
             ("loads_found", self.loads_found),
             ("loads_absent", self.loads_absent),
             ("loads_discarded", self.loads_discarded),
+            ("loads_ahead", self.loads_ahead),
             ("loads_dropped", self.loads_dropped),
             ("loads_expired", self.loads_expired),
             ("read_failures", self.read_failures),

@@ -209,6 +209,39 @@ fn sixty_four_clients_on_one_cold_key_make_one_read() {
 }
 
 #[test]
+fn a_key_asked_for_ahead_of_need_is_read_once_and_waits_for_nobody() {
+    let mut w = cold();
+    let reads = w.store.reads();
+    w.act(Action::Preload(0, 20));
+    w.act(Action::Preload(0, 20));
+    w.act(Action::Preload(0, 21));
+    w.act(Action::Turn);
+    w.run_all();
+    w.begin(1, Command::Get(0, 20));
+    assert!(w.waits(1), "it has not come yet, and is not read again");
+    w.deliver_all();
+    assert!(!w.waits(1));
+    assert_eq!((w.known(0, 20), w.known(0, 21)), (Known::Value, Known::Value));
+    assert_eq!((w.store.reads() - reads, w.cache.stats().loads_ahead), (2, 2));
+    w.verify();
+}
+
+#[test]
+fn a_key_asked_for_ahead_of_need_is_given_up_when_there_is_no_room() {
+    // No byte may be in flight, so only the client first in line has its key read.
+    let mut w = cold();
+    w.cache.set_options(Options { load_bytes_max: 0, ..w.cache.options().clone() });
+    w.begin(1, Command::Get(0, 20));
+    w.act(Action::Preload(0, 21));
+    w.act(Action::Turn);
+    assert_eq!((w.queued(JobKind::Load), w.cache.stats().loads_dropped), (1, 1));
+    w.run_all();
+    w.deliver_all();
+    assert!(!w.waits(1));
+    w.verify();
+}
+
+#[test]
 fn the_keys_of_one_command_are_read_in_one_job() {
     let mut w = world_with(Options { load_workers: 1, ..Options::default() });
     w.done(Command::MGet(0, Vec::new()));

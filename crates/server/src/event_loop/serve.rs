@@ -198,7 +198,10 @@ impl EventLoop {
             };
             match done {
                 Done::Answered => self.answered(key, io),
-                Done::Waits => return true,
+                Done::Waits => {
+                    self.server.look_ahead(key, io.behind());
+                    return true;
+                }
             }
         }
         false

@@ -242,6 +242,15 @@ impl ConnIo {
         Some((next, &mut self.out))
     }
 
+    /// The requests behind the next one, as far as they are parsed and their commands known.
+    pub(crate) fn behind(&self) -> impl Iterator<Item = Request<'_>> {
+        let Input { buf, args, requests, .. } = &self.input;
+        requests.iter().skip(1).filter_map(move |parsed| {
+            let args = &args[parsed.first as usize..][..parsed.len as usize];
+            Some(Request::new(buf, args, parsed.command?, parsed.hash))
+        })
+    }
+
     /// Drops the next request: it was run.
     pub(crate) fn pop(&mut self) {
         if let Some(taken) = self.input.requests.pop_front() {

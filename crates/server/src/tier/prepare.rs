@@ -159,6 +159,34 @@ impl Server {
         Some(Blocked::Load(token))
     }
 
+    /// A request of the client waits for its keys: has those of the requests behind it read too,
+    /// so that a pipeline of cold keys waits for them together and not one by one.
+    pub(crate) fn look_ahead<'r>(
+        &mut self,
+        key: ClientKey,
+        behind: impl Iterator<Item = Request<'r>>,
+    ) {
+        let (Some(tier), Some(client)) = (self.tier.as_mut(), self.clients.get(key)) else {
+            return;
+        };
+        if !matches!(client.session.blocked, Some(Blocked::Load(_))) {
+            return;
+        }
+        let hasher = self.keyspace.hasher();
+        let space = self.keyspace.dbs[client.session.db].space;
+        let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
+        // Behind SELECT the keys are others.
+        let here = behind.take_while(|request| request.command.name != "select");
+        // A wrong number of arguments is refused when it is run.
+        let sound = here.filter(|request| request.command.accepts(request.len()));
+        for request in sound.filter(Request::needs_old_values) {
+            for i in request.command.keys.positions(request.len()).take(AHEAD_KEYS) {
+                let key = request.key(i, hasher);
+                tier.cache.preload(&home, KeyRef { space, hash: key.hash, key: key.bytes });
+            }
+        }
+    }
+
     /// Reads the stretches of keys that the request wants to see.
     fn prepare_walks(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
         if !request.command.flags.has(Flags::WALKS) && request.command.name != "exec" {
@@ -270,6 +298,8 @@ impl Server {
     }
 }
 
+/// Keys of one request that are read ahead of need, at most.
+const AHEAD_KEYS: usize = 64;
 /// What a new key costs besides its bytes, about.
 const ENTRY_OVERHEAD: usize = 64;
 

@@ -56,6 +56,8 @@ pub(crate) enum Action {
     Leave(usize),
     /// A client's wait is cancelled.
     Cancel(usize),
+    /// A key is asked for ahead of need.
+    Preload(usize, u8),
     /// Time passes.
     Wait(u64),
     /// A turn of the loop.
@@ -190,6 +192,11 @@ impl World {
                 Waiting::Load(token, _) => self.cache.cancel(token),
                 Waiting::Room(token, _) => self.cache.cancel(token),
             },
+            Action::Preload(db, k) => {
+                let name = name_of(k);
+                let key = key_in(self.cache.space(db).unwrap(), k, &name);
+                self.cache.preload(&self.home, key);
+            }
             Action::Wait(ms) => {
                 self.now.mono_ms += ms;
                 self.now.unix_ms += ms;
@@ -752,7 +759,8 @@ pub(crate) fn draw(rng: &mut Rng, clients: usize) -> Action {
         900..=969 => Action::Wait(rng.below(30)),
         970..=974 => Action::Leave(client),
         975..=978 => Action::Cancel(client),
-        979..=982 => Action::Drain,
+        979..=980 => Action::Drain,
+        981..=982 => Action::Preload(rng.below(DBS as u64) as usize, rng.below(KEYS.into()) as u8),
         983..=986 => Action::Sync,
         987..=989 => Action::Faults(rng.below(300), rng.below(500), rng.below(1000)),
         990..=993 => Action::Faults(0, 0, 0),
