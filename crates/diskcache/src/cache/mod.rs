@@ -446,15 +446,16 @@ impl Cache {
     /// Call [`Cache::next_job`] afterwards until it is empty.
     pub fn turn<H: Home>(&mut self, home: &mut H, now: Now) -> Turn {
         self.now = now;
-        let more = self.checkpoint_turn(home);
+        let saving = self.checkpoint_turn(home);
         self.waiters.wake_drain(self.drained());
         if let Some(job) = self.lane.next_job(now.mono_ms) {
             self.outbox.push_back(Job(Work::Journal(job)));
         }
-        self.evict_turn(home);
+        let evicting = self.evict_turn(home);
         self.load_turn(home);
         self.maintain_turn();
-        Turn { more: more || self.waiters.has_posted(), wake_ms: self.wake_ms() }
+        let more = saving || evicting || self.waiters.has_posted();
+        Turn { more, wake_ms: self.wake_ms() }
     }
 
     /// Hands queued loads out, and does nothing else of a turn: for a thread that waits for one.

@@ -155,16 +155,18 @@ impl Cache {
         self.ledger.note_peak();
     }
 
-    /// Forgets keys while above the limit, and wakes writers that found no room.
-    pub(super) fn evict_turn<H: Home>(&mut self, home: &mut H) {
+    /// Forgets keys while above the limit, and wakes writers that found no room. Returns whether
+    /// the next turn has more to forget: nothing else would wake the loop for it.
+    pub(super) fn evict_turn<H: Home>(&mut self, home: &mut H) -> bool {
         self.refresh_ledger(home);
+        let mut more = false;
         if self.ledger_excess() > 0 {
-            self.evict(home, self.options.evictions_max, 0);
+            more = self.evict(home, self.options.evictions_max, 0);
         } else {
             self.evictor.stuck = false;
         }
         if self.lane.unwritten_bytes() > self.options.unwritten_bytes() {
-            return;
+            return more;
         }
         if let Some(Refusal::Engine(failure)) = self.refusing() {
             // Waiting is for as long as saving takes, not for as long as the disk is full.
@@ -173,14 +175,20 @@ impl Cache {
         let mut granted = 0;
         while let Some(need) = self.waiters.first_for_room() {
             if !self.fits(granted + need) {
-                self.evict(home, self.options.evictions_max, granted + need);
-                if granted > 0 || !self.is_exhausted() {
+                if granted > 0 {
+                    // Its turn to have keys forgotten for it comes next.
+                    more = true;
+                    break;
+                }
+                more |= self.evict(home, self.options.evictions_max, need);
+                if !self.fits(need) && !self.is_exhausted() {
                     break;
                 }
             }
             granted += need;
             self.waiters.grant_room();
         }
+        more
     }
 
     /// Nothing is left to evict or to save: what is in use is in use. One writer may run, else
@@ -197,8 +205,9 @@ impl Cache {
         }
     }
 
-    /// Forgets up to `count` entries while `need_bytes` do not fit.
-    fn evict<H: Home>(&mut self, home: &mut H, count: usize, need_bytes: u64) {
+    /// Forgets up to `count` entries while `need_bytes` do not fit. Returns whether more
+    /// of the same may help.
+    fn evict<H: Home>(&mut self, home: &mut H, count: usize, need_bytes: u64) -> bool {
         let mut evicted = 0;
         let mut dry = 0;
         while evicted < count && dry < DRY_ROUNDS && !self.fits(need_bytes) {
@@ -218,6 +227,7 @@ impl Cache {
         let stuck = evicted == 0 && dry == DRY_ROUNDS;
         self.stats.evictions_stuck += u64::from(stuck && !self.evictor.stuck);
         self.evictor.stuck = stuck;
+        evicted > 0 && !self.fits(need_bytes)
     }
 
     fn sample<H: Home>(&mut self, home: &mut H) {

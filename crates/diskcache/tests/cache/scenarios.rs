@@ -366,6 +366,24 @@ fn saves_are_not_starved_by_loads() {
 }
 
 #[test]
+fn a_writer_that_keys_must_be_forgotten_for_waits_for_turns_and_for_nothing_else() {
+    // Once it slept until the next timer of the journal, with all of memory clean.
+    let mut w = world_with(Options { evictions_max: 2, ..Options::default() });
+    for k in 0..40 {
+        w.done(Command::Set(0, k, vec![b'x'; 300]));
+    }
+    let used = w.cache.ledger().used();
+    let limit_bytes = (used - 3_000) * 20 / 17;
+    w.cache.set_options(Options { limit_bytes, ..w.cache.options().clone() });
+    w.act(Action::Send(1, Command::Set(1, 0, v("y"))));
+    assert!(w.waits(1), "2 keys are not room enough");
+    w.turn_while_more();
+    assert!(!w.waits(1));
+    assert_eq!(w.known(1, 0), Known::Value);
+    w.verify();
+}
+
+#[test]
 fn what_was_logged_is_durable_within_the_interval() {
     // At most n ms and one sync are at risk.
     let mut w = world_with(Options { durability: Durability::EveryMs(50), ..Options::default() });

@@ -248,6 +248,14 @@ impl World {
         }
     }
 
+    /// Takes the turns that the cache asks for at once, with no job and no time in between.
+    pub(crate) fn turn_while_more(&mut self) {
+        self.act(Action::Turn);
+        while self.loop_more {
+            self.act(Action::Turn);
+        }
+    }
+
     /// Hands everything finished back, and takes a turn.
     pub(crate) fn deliver_all(&mut self) {
         while !self.finished.is_empty() {
