@@ -91,9 +91,9 @@ impl Cache {
             return;
         }
         let (load, is_new) = self.loads.join(key, self.now.mono_ms);
-        if is_new {
+        if let Some(load) = self.loads.get_mut(load).filter(|_| is_new) {
+            load.ahead = true;
             self.stats.loads_ahead += 1;
-            self.loads.get_mut(load).expect("just made").ahead = true;
         }
     }
 
