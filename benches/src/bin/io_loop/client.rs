@@ -25,6 +25,30 @@ pub(crate) struct Done {
 
 const KEYS: u64 = 10_000;
 
+/// Sets every key, so that GET finds a value whatever key it asks for.
+pub(crate) fn fill(port: u16, value_bytes: usize) -> io::Result<()> {
+    const BATCH: u64 = 100;
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    let mut request = Vec::new();
+    let mut answers = [0; b"+OK\r\n".len() * BATCH as usize];
+    for key in 0..KEYS {
+        put_set(&mut request, key, value_bytes);
+        if (key + 1) % BATCH == 0 {
+            stream.write_all(&request)?;
+            stream.read_exact(&mut answers)?;
+            request.clear();
+        }
+    }
+    Ok(())
+}
+
+fn put_set(request: &mut Vec<u8>, key: u64, value_bytes: usize) {
+    let head = format!("*3\r\n$3\r\nSET\r\n$9\r\nkey:{key:05}\r\n${value_bytes}\r\n");
+    request.extend(head.as_bytes());
+    request.resize(request.len() + value_bytes, b'x');
+    request.extend(b"\r\n");
+}
+
 struct Client {
     stream: TcpStream,
     /// Answer bytes still to come.
@@ -78,10 +102,7 @@ impl Client {
             *dice ^= *dice << 17;
             let key = *dice % KEYS;
             if shape.set {
-                let bytes = shape.value_bytes;
-                write!(self.request, "*3\r\n$3\r\nSET\r\n$9\r\nkey:{key:05}\r\n${bytes}\r\n")?;
-                self.request.resize(self.request.len() + bytes, b'x');
-                self.request.extend(b"\r\n");
+                put_set(&mut self.request, key, shape.value_bytes);
             } else {
                 write!(self.request, "*2\r\n$3\r\nGET\r\n$9\r\nkey:{key:05}\r\n")?;
             }

@@ -6,12 +6,18 @@
 //! io_loop compare [SECONDS [RUNS]]   all modes, interleaved; prints a table
 //! io_loop main [SECONDS [RUNS]]      the main thread when it is the bottleneck; prints a table
 //! io_loop serve MODE                 a server on a free port, which it prints
+//! io_loop binary PATH [SECONDS [RUNS]]       `compare` with the real server at PATH
+//! io_loop binary-main PATH [SECONDS [RUNS]]  its main thread when it is the bottleneck
 //! ```
 //! Modes: `1` no worker; `auto` adaptive; `always` one worker that is always active; `poll` the
 //! same, and the poller travels in a job while answers are owed. With `+` behind it, turns begin at
 //! least ten milliseconds apart, so that much comes together in each: with enough cores it is that
 //! way, the main thread being the bottleneck, whereas on two cores it
 //! sleeps for each handful of requests, and what is measured is sleeping and waking.
+//!
+//! In the last one the main thread shares the first CPU with the load, for which it steps back, and
+//! the worker has the second: many requests are there when it gets its turn, as on a machine where
+//! it is the bottleneck.
 //!
 //! Throughput is a ratio to mode `1` in the same round. CPU times are per request, from the
 //! scheduler's books, of the main thread and of all threads.
@@ -20,10 +26,12 @@ mod client;
 mod serve;
 
 use std::io::{self, BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::Shape;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Clients and requests in flight of each.
 type Loads = [(usize, usize)];
@@ -32,9 +40,24 @@ const MODES: [&str; 4] = ["1", "auto", "always", "poll"];
 const LOADS: &Loads = &[(1, 1), (50, 1), (200, 1), (50, 10), (50, 16)];
 const MAIN_MODES: [&str; 4] = ["1", "1+", "always+", "poll+"];
 const MAIN_LOADS: &Loads = &[(1000, 1), (400, 10)];
+const BINARY_MODES: [&str; 3] = ["1", "auto", "always"];
+const BINARY_LOADS: &Loads = &[(1, 1), (50, 1), (200, 1), (1, 16), (50, 16), (200, 16)];
+const BINARY_MAIN_MODES: [&str; 2] = ["1", "always"];
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// What serves.
+#[derive(Clone, Copy, Debug)]
+enum Program<'a> {
+    /// The loop of this bench.
+    Own,
+    /// The server at a path, and whether its threads are pinned.
+    Binary { path: &'a str, pinned: bool },
+}
 
 fn main() -> io::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let binary = args.first().is_some_and(|arg| arg.starts_with("binary") && args.len() > 1);
+    let path = if binary { args.remove(1) } else { String::new() };
     let number = |index: usize, default: f64| {
         args.get(index).and_then(|text| text.parse().ok()).unwrap_or(default)
     };
@@ -43,10 +66,20 @@ fn main() -> io::Result<()> {
     let runs = number(2, 5.0) as u64;
     match args.first().map(String::as_str) {
         Some("serve") => serve::serve(args.get(1).map_or("auto", String::as_str)),
-        Some("compare") => compare(MODES, LOADS, time, runs),
-        Some("main") => compare(MAIN_MODES, MAIN_LOADS, time, runs),
+        Some("compare") => compare(Program::Own, &MODES, LOADS, time, runs),
+        Some("main") => compare(Program::Own, &MAIN_MODES, MAIN_LOADS, time, runs),
+        Some("binary") if binary => {
+            let program = Program::Binary { path: &path, pinned: false };
+            compare(program, &BINARY_MODES, BINARY_LOADS, time, runs)
+        }
+        Some("binary-main") if binary => {
+            pin(None, 0)?;
+            let program = Program::Binary { path: &path, pinned: true };
+            compare(program, &BINARY_MAIN_MODES, MAIN_LOADS, time, runs)
+        }
         _ => {
             eprintln!("usage: io_loop compare|main [SECONDS [RUNS]] | io_loop serve MODE");
+            eprintln!("       io_loop binary|binary-main PATH [SECONDS [RUNS]]");
             std::process::exit(2);
         }
     }
@@ -58,8 +91,65 @@ struct Server {
     port: u16,
 }
 
+/// Keeps a thread, or this one, on one CPU.
+fn pin(thread: Option<u32>, cpu: usize) -> io::Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    let raw = thread.and_then(|id| i32::try_from(id).ok());
+    Ok(sched_setaffinity(raw.and_then(rustix::thread::Pid::from_raw), &cpus)?)
+}
+
 impl Server {
-    fn start(mode: &str) -> io::Result<Self> {
+    fn start(program: Program<'_>, mode: &str) -> io::Result<Self> {
+        match program {
+            Program::Own => Self::start_own(mode),
+            Program::Binary { path, pinned } => Self::start_binary(path, mode, pinned),
+        }
+    }
+
+    fn start_binary(path: &str, mode: &str, pinned: bool) -> io::Result<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let threads: &[&str] = match mode {
+            "always" => &["--io-threads", "2", "--io-threads-always-active", "yes"],
+            mode => &["--io-threads", mode],
+        };
+        let child = Command::new(path)
+            .args(["--bind", "127.0.0.1", "--store", "memory", "--loglevel", "warning"])
+            .args(["--port", &port.to_string()])
+            .args(threads)
+            .stdout(Stdio::null())
+            .spawn()?;
+        let server = Self { child, port };
+        let until = Instant::now() + START_MAX;
+        while let Err(error) = TcpStream::connect(("127.0.0.1", port)) {
+            if Instant::now() > until {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if pinned {
+            server.pin_threads()?;
+        }
+        Ok(server)
+    }
+
+    /// The main thread goes to the CPU of the load, every other to the second one.
+    fn pin_threads(&self) -> io::Result<()> {
+        let main = self.child.id();
+        // A batch thread does not cut the load short when an event comes, so that many come first.
+        let done = Command::new("chrt").args(["--batch", "--pid", "0", &main.to_string()]).status();
+        if !done.is_ok_and(|status| status.success()) {
+            eprintln!("no chrt: the main thread wakes up for each handful of requests");
+        }
+        for task in std::fs::read_dir(format!("/proc/{main}/task"))? {
+            let name = task?.file_name();
+            let thread: u32 = name.to_str().and_then(|id| id.parse().ok()).unwrap_or(main);
+            pin(Some(thread), usize::from(thread != main))?;
+        }
+        Ok(())
+    }
+
+    fn start_own(mode: &str) -> io::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", mode])
             .stdout(Stdio::piped())
@@ -108,7 +198,13 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn compare(modes: [&str; 4], loads: &Loads, time: Duration, runs: u64) -> io::Result<()> {
+fn compare(
+    program: Program<'_>,
+    modes: &[&str],
+    loads: &Loads,
+    time: Duration,
+    runs: u64,
+) -> io::Result<()> {
     println!(
         "| load | mode | requests/s | against mode 1 | main thread us/request | against mode 1 \
          | all threads us/request |"
@@ -116,15 +212,21 @@ fn compare(modes: [&str; 4], loads: &Loads, time: Duration, runs: u64) -> io::Re
     println!("|---|---|---|---|---|---|---|");
     for set in [false, true] {
         for &(clients, pipeline) in loads {
-            rows(modes, Shape { clients, pipeline, set, value_bytes: 512 }, time, runs)?;
+            rows(program, modes, Shape { clients, pipeline, set, value_bytes: 512 }, time, runs)?;
         }
     }
     Ok(())
 }
 
-fn rows(modes: [&str; 4], shape: Shape, time: Duration, runs: u64) -> io::Result<()> {
+fn rows(
+    program: Program<'_>,
+    modes: &[&str],
+    shape: Shape,
+    time: Duration,
+    runs: u64,
+) -> io::Result<()> {
     let servers: Vec<Server> =
-        modes.iter().map(|mode| Server::start(mode)).collect::<Result<_, _>>()?;
+        modes.iter().map(|mode| Server::start(program, mode)).collect::<Result<_, _>>()?;
     let mut figures: Vec<Runs> = modes.iter().map(|_| Runs::default()).collect();
     for run in 0..=runs {
         for turn in 0..modes.len() {
@@ -132,9 +234,7 @@ fn rows(modes: [&str; 4], shape: Shape, time: Duration, runs: u64) -> io::Result
             let place = if run % 2 == 0 { turn } else { modes.len() - 1 - turn };
             let server = &servers[place];
             if run == 0 {
-                // GET shall find something.
-                let fill = Shape { clients: 10, pipeline: 10, set: true, ..shape };
-                client::load(server.port, fill, Duration::from_millis(300))?;
+                client::fill(server.port, shape.value_bytes)?;
             }
             let before = server.cpu()?;
             let done = client::load(server.port, shape, time)?;
