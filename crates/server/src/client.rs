@@ -7,13 +7,14 @@
 
 use std::net::SocketAddr;
 
+use crate::client_memory::Counted;
 use crate::command::{Command, OwnedRequest};
 use crate::net::conn::ConnIo;
 use crate::resp::encode::{Mark, Proto};
 use crate::tier::prepare::{Blocked, Prepared};
 
 /// Names a client: index and generation, so that a late answer never reaches a successor.
-#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
 pub(crate) struct ClientKey {
     index: u32,
     generation: u32,
@@ -108,6 +109,8 @@ pub(crate) struct Session {
     pub prepared: Prepared,
     /// Replies that must not be sent yet, if there are any.
     pub held: Option<Held>,
+    /// CLIENT NO-EVICT: `maxmemory-clients` never costs this client its connection.
+    pub no_evict: bool,
 }
 
 /// Replies that wait for the journal: from the first one on that acknowledges a change.
@@ -144,6 +147,7 @@ impl Session {
             blocked: None,
             prepared: Prepared::default(),
             held: None,
+            no_evict: false,
         }
     }
 
@@ -181,6 +185,8 @@ pub(crate) struct Client {
     pub in_writes: bool,
     /// A write came short; writable readiness is awaited.
     pub write_blocked: bool,
+    /// What the client counts for in the book of [`crate::client_memory`].
+    pub counted: Option<Counted>,
 }
 
 /// All clients.
@@ -277,6 +283,11 @@ impl Clients {
 }
 
 impl Client {
+    /// Bytes of memory that are in sight: buffers that are away are not.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.session.memory_bytes() + self.io.as_ref().map_or(0, |io| io.memory_bytes())
+    }
+
     fn new(session: Session, io: Option<Box<ConnIo>>) -> Self {
         Self {
             session,
@@ -289,6 +300,7 @@ impl Client {
             in_ready: false,
             in_writes: false,
             write_blocked: false,
+            counted: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod args;
 mod client;
+mod client_memory;
 mod command;
 pub mod config;
 mod event_loop;

@@ -9,6 +9,7 @@ use flintlock_diskcache::cache::{KeyCount, Now, Refusal};
 use flintlock_diskcache::storage::ErrorKind;
 
 use crate::client::{Client, ClientKey, Clients, Closing, Held};
+use crate::client_memory::ClientMemory;
 use crate::command::{self, Command, Error, Flags};
 use crate::config::{Config, DebugCommand, EvictionPolicy, SetError, Staged};
 use crate::evict::Evictor;
@@ -72,6 +73,8 @@ pub(crate) struct Server {
     pub saves: Saves,
     /// Set when the server is to end.
     pub ending: Option<Ending>,
+    /// What clients take, for `maxmemory-clients`.
+    pub client_memory: ClientMemory,
     /// Clients that were told to close by others.
     pub closing: Vec<ClientKey>,
     /// The port served.
@@ -106,6 +109,7 @@ impl Server {
             started_ms: now.unix_ms,
             saves: Saves::new(now.unix_ms / 1000),
             ending: None,
+            client_memory: ClientMemory::default(),
             closing: Vec::new(),
             port: 0,
             run_id: String::new(),
@@ -170,6 +174,7 @@ impl Server {
             decay_min: self.config.lfu_decay_time_min,
         });
         self.forget_candidates();
+        self.count_clients();
         if let Some(tier) = &mut self.tier {
             // The seed is the one that the cache has.
             tier.cache.set_options(open::options(&self.config, 0));
@@ -283,6 +288,10 @@ impl Server {
         if let Some(client) = self.clients.get_mut(key) {
             client.session.closing = Some(how);
             self.closing.push(key);
+            if how == Closing::Now {
+                // A worker may have the half for a while yet, but the memory is as good as free.
+                self.client_memory.uncount(key, client);
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Stats {
     pub expired_keys: u64,
     /// Keys forgotten or deleted to make room.
     pub evicted_keys: u64,
+    /// Clients closed because all together took more than `maxmemory-clients`.
+    pub evicted_clients: u64,
     /// Bytes received.
     pub net_input_bytes: u64,
     /// Bytes sent.

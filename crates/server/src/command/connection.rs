@@ -28,6 +28,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("client|list", client_list, -2, &[ANY, Flags::ADMIN], NONE),
         Command::new("client|info", client_info, 2, &[ANY], NONE),
         Command::new("client|kill", client_kill, -3, &[ANY, Flags::ADMIN], NONE),
+        Command::new("client|no-evict", client_no_evict, 3, &[ANY, Flags::ADMIN], NONE),
         Command::new("client|help", super::help, 2, &[Flags::LOADING, Flags::STALE], NONE),
     ]
 }
@@ -193,6 +194,7 @@ fn reset(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<()
     session.db = 0;
     session.proto = Proto::Resp2;
     session.name.clear();
+    session.no_evict = false;
     session.authenticated = open;
     reply.proto = Proto::Resp2;
     reply.simple("RESET");
@@ -244,6 +246,20 @@ fn client_setinfo(
     Ok(())
 }
 
+fn client_no_evict(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Error> {
+    ctx.session().no_evict = match request.arg(2).to_ascii_lowercase().as_slice() {
+        b"on" => true,
+        b"off" => false,
+        _ => return Err(Error::SYNTAX),
+    };
+    reply.ok();
+    Ok(())
+}
+
 /// The line of one client in CLIENT LIST.
 fn describe(now_ms: u64, client: &Client, out: &mut Vec<u8>) {
     let s = &client.session;
@@ -258,6 +274,7 @@ fn describe(now_ms: u64, client: &Client, out: &mut Vec<u8>) {
         (s.blocked.is_some(), 'b'),
         (s.closing == Some(Closing::AfterReply), 'c'),
         (s.closing == Some(Closing::Now), 'A'),
+        (s.no_evict, 'e'),
     ] {
         flags.extend(set.then_some(flag));
     }

@@ -92,6 +92,7 @@ const DOCS: &[Docs] = &[
     doc("client|info", Connection, "6.2.0", CONST, "Describes this connection"),
     doc("client|kill", Connection, "2.4.0", CLIENTS, "Closes connections"),
     doc("client|list", Connection, "2.4.0", CLIENTS, "Describes the connections"),
+    doc("client|no-evict", Connection, "7.0.0", CONST, "Exempts this connection from eviction"),
     doc("client|setinfo", Connection, "7.2.0", CONST, "Notes the client library and its version"),
     doc("client|setname", Connection, "2.6.9", CONST, "Names this connection"),
     doc("command", Server, "2.8.13", CONST, "Describes the commands"),

@@ -118,7 +118,7 @@ mod tests {
         for row in all() {
             assert!(names.insert(row.name), "{} twice", row.name);
             // A dot ends the prefix of commands that only this server has.
-            let is_name_byte = |b: u8| b.is_ascii_lowercase() || b == b'|' || b == b'.';
+            let is_name_byte = |b: u8| b.is_ascii_lowercase() || b"|.-".contains(&b);
             assert!(row.name.bytes().all(is_name_byte), "{}", row.name);
             for name in [row.name.to_string(), row.name.to_uppercase()] {
                 assert_eq!(lookup(name.as_bytes()).map(|c| c.name), Some(row.name));

@@ -39,8 +39,8 @@ pub use load::{LoadError, Sources};
 pub use rewrite::RewriteError;
 pub use set::{SetError, Staged, is_secret};
 pub use types::{
-    BindAddress, DebugCommand, EvictionPolicy, Fsync, NotifyFlags, OutputLimit, OutputLimits,
-    Secret, StoreKind, Threads,
+    BindAddress, ClientMemoryLimit, DebugCommand, EvictionPolicy, Fsync, NotifyFlags, OutputLimit,
+    OutputLimits, Secret, StoreKind, Threads,
 };
 use value::Value;
 
@@ -109,6 +109,8 @@ pub struct Config {
 
     /// Limit on all memory; 0: none.
     pub maxmemory_bytes: u64,
+    /// Limit on the memory of clients.
+    pub maxmemory_clients: ClientMemoryLimit,
     /// What gives way when memory is full.
     pub maxmemory_policy: EvictionPolicy,
     /// Keys looked at to choose one to evict.
@@ -213,6 +215,7 @@ impl Default for Config {
             hz: 10,
             dir: PathBuf::from("."),
             maxmemory_bytes: 0,
+            maxmemory_clients: ClientMemoryLimit::Bytes(0),
             maxmemory_policy: EvictionPolicy::NoEviction,
             maxmemory_samples: 5,
             lfu_log_factor: 10,

@@ -125,6 +125,42 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Most memory that all clients together may take: `maxmemory-clients`.
+///
+/// # Examples
+/// ```
+/// use flintlock_server::config::ClientMemoryLimit;
+///
+/// assert_eq!(ClientMemoryLimit::Bytes(0).bytes(0), None);
+/// assert_eq!(ClientMemoryLimit::Percent(5).bytes(100 << 20), Some(5 << 20));
+/// assert_eq!(ClientMemoryLimit::Percent(5).bytes(0), None);
+/// ```
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum ClientMemoryLimit {
+    /// So many bytes; 0: no limit.
+    Bytes(u64),
+    /// This share of `maxmemory`, in per cent; no limit without one.
+    Percent(u8),
+}
+
+impl ClientMemoryLimit {
+    /// A lower limit would let nobody in who could raise it.
+    const MIN_BYTES: u64 = 128 * 1024;
+
+    /// The limit in bytes, if there is one, given `maxmemory`.
+    ///
+    /// Source: redis-server 7.0.15, which also takes the share of no limit for none.
+    #[must_use]
+    pub fn bytes(self, maxmemory_bytes: u64) -> Option<u64> {
+        let bytes = match self {
+            Self::Bytes(bytes) => bytes,
+            // In this order nothing overflows; what is lost is less than a hundred bytes.
+            Self::Percent(share) => maxmemory_bytes / 100 * u64::from(share.min(100)),
+        };
+        (bytes > 0).then_some(bytes.max(Self::MIN_BYTES))
+    }
+}
+
 /// A number of threads, or the server's own choice.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Threads {

@@ -4,8 +4,8 @@
 //! [`super::Config`]. [`Typed`] is the bridge, and the only place that converts.
 
 use super::types::{
-    BindAddress, DebugCommand, EvictionPolicy, Fsync, NotifyFlags, OutputLimits, Secret, StoreKind,
-    Threads,
+    BindAddress, ClientMemoryLimit, DebugCommand, EvictionPolicy, Fsync, NotifyFlags, OutputLimits,
+    Secret, StoreKind, Threads,
 };
 use super::words::WordList;
 use crate::log::Level;
@@ -78,6 +78,23 @@ impl Typed for u64 {
 
     fn from_value(value: Value) -> Option<Self> {
         if let Value::Bytes(bytes) = value { Some(bytes) } else { None }
+    }
+}
+
+impl Typed for ClientMemoryLimit {
+    fn to_value(&self) -> Value {
+        match *self {
+            Self::Bytes(bytes) => Value::Bytes(bytes),
+            Self::Percent(share) => Value::Percent(share),
+        }
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Bytes(bytes) => Some(Self::Bytes(bytes)),
+            Value::Percent(share) => Some(Self::Percent(share)),
+            _ => None,
+        }
     }
 }
 

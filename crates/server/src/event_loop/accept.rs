@@ -75,7 +75,9 @@ impl EventLoop {
         let key = self.server.clients.insert(io, self.server.now_ms, peer, local);
         self.server.clients.session_mut(key).authenticated = authenticated;
         self.server.stats.connections += 1;
-        self.register(key)
+        self.register(key)?;
+        self.server.count_client(key);
+        Ok(())
     }
 
     fn register(&mut self, key: ClientKey) -> io::Result<()> {
@@ -107,9 +109,29 @@ impl EventLoop {
         }
     }
 
+    /// Closes the largest clients while all together take more than `maxmemory-clients`. Each that
+    /// is at home goes at once; one that is away goes when it is back, and counts no more.
+    pub(super) fn evict_clients(&mut self) {
+        while let Some(key) = self.server.client_to_evict() {
+            let total = self.server.client_memory.total_bytes();
+            let Some(client) = self.server.clients.get(key) else { return };
+            self.server.stats.evicted_clients += 1;
+            self.server.log.verbose(format_args!(
+                "Evicting client {} ({}): all together take {total} bytes",
+                client.session.id, client.session.addr
+            ));
+            let is_away = client.away;
+            self.server.close_client(key, Closing::Now);
+            if !is_away {
+                self.close(key);
+            }
+        }
+    }
+
     /// Forgets a client and everything that refers to it.
     pub(super) fn close(&mut self, key: ClientKey) {
         let Some(mut client) = self.server.clients.remove(key) else { return };
+        self.server.client_memory.uncount(key, &mut client);
         let watching = std::mem::take(&mut client.session.watching);
         self.server.watch.forget(key, watching);
         self.server.forget_blocked(&mut client);

@@ -128,6 +128,7 @@ impl EventLoop {
                 self.server.close_client(key, Closing::Now);
             } else if let Some(io) = self.server.clients.get_mut(key).and_then(|c| c.io.as_mut()) {
                 io.shrink();
+                self.server.count_client(key);
             }
         }
     }

@@ -147,6 +147,7 @@ impl EventLoop {
         self.release_held();
         self.send_replies();
         self.close_marked();
+        self.evict_clients();
         self.server.stats.cycles += 1;
     }
 

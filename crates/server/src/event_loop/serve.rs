@@ -154,6 +154,7 @@ impl EventLoop {
         if !stuck && !full && (!ran_all || client.readable) {
             enlist(&mut self.ready, key, client);
         }
+        self.server.count_client(key);
         self.send_later(key);
     }
 
@@ -258,6 +259,7 @@ impl EventLoop {
             Sent::Blocked => self.await_writable(key),
             Sent::Broken => self.server.close_client(key, Closing::Now),
         }
+        self.server.count_client(key);
     }
 
     /// The socket is full: from now on writable readiness is of interest. A client that never

@@ -67,6 +67,7 @@ pub(super) fn memory(s: &Server, out: &mut String) {
     let ratio = rss as f64 / used.max(1) as f64;
     let max = s.config.maxmemory_bytes;
     let dataset = s.keyspace.memory_bytes() as u64;
+    let clients: usize = s.clients.iter().map(|(_, client)| client.memory_bytes()).sum();
     fields! { out,
         "used_memory" => used,
         "used_memory_human" => human(used),
@@ -87,6 +88,8 @@ pub(super) fn memory(s: &Server, out: &mut String) {
         "maxmemory" => max,
         "maxmemory_human" => human(max),
         "maxmemory_policy" => s.config.maxmemory_policy.name(),
+        "mem_clients_slaves" => 0,
+        "mem_clients_normal" => clients,
         "mem_fragmentation_ratio" => format_args!("{ratio:.2}"),
         "mem_not_counted_for_evict" => 0,
         "mem_allocator" => "libc",
@@ -153,6 +156,7 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "sync_partial_err" => 0,
         "expired_keys" => st.expired_keys,
         "evicted_keys" => st.evicted_keys + store.map_or(0, |store| store.evictions),
+        "evicted_clients" => st.evicted_clients,
         "keyspace_hits" => st.keyspace_hits,
         "keyspace_misses" => st.keyspace_misses,
         "pubsub_channels" => 0,

@@ -36,7 +36,7 @@ fn offload(threads: u16, always_active: bool) -> Offload {
 }
 
 /// Both ends of a connection.
-fn pair(owner: usize) -> (Box<ConnIo>, Peer) {
+pub(crate) fn pair(owner: usize) -> (Box<ConnIo>, Peer) {
     let listener = TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let peer = Peer::connect(listener.local_addr().expect("bound")).expect("listening");
     peer.set_read_timeout(Some(DEADLINE)).expect("a socket");

@@ -63,7 +63,6 @@ pub(super) static ROWS: &[Directive] = &[
     noted("active-defrag-ignore-bytes", memory(1, LONG_MAX), "100mb"),
     noted("jemalloc-bg-thread", YES_NO, "yes"),
     noted("maxmemory-eviction-tenacity", int(0, 100), "10"),
-    noted("maxmemory-clients", Syntax::MemoryOrPercent, "0"),
     // Encodings that this server does not have, or that need no limit here. The entries and
     // value of small sets are of Redis 7.2.
     noted("set-max-listpack-entries", int(0, i64::MAX), "128"),

@@ -76,6 +76,7 @@ pub(super) static ROWS: &[Directive] = &[
     // Memory.
     row("maxmemory", memory(0, u64::MAX), field!(maxmemory_bytes)),
     row("maxmemory-policy", Syntax::Choice(EvictionPolicy::NAMES), field!(maxmemory_policy)),
+    row("maxmemory-clients", Syntax::MemoryOrPercent, field!(maxmemory_clients)),
     row("maxmemory-samples", int(1, INT_MAX), field!(maxmemory_samples)),
     row("lfu-log-factor", int(0, INT_MAX), field!(lfu_log_factor)),
     row("lfu-decay-time", int(0, INT_MAX), field!(lfu_decay_time_min)),

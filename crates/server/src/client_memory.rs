@@ -1,0 +1,194 @@
+//! How much memory clients take, and which of them go when it is too much: `maxmemory-clients`.
+//!
+//! Main thread. A client is counted with its buffers, its queue of MULTI and its place, after each
+//! run of its requests and each write; one whose half is with a worker counts as it did before.
+//! One that is about to be closed counts no more, although its memory is free only when its half
+//! is back: otherwise others would go for what is free in a moment. The largest goes first.
+//!
+//! Without a limit nothing is counted, and a request pays for one comparison.
+//!
+//! Source: client eviction of redis-server 7.0.15; what closing clients still hold is what Valkey
+//! pull request 3544 forgot and 3938 brought back.
+
+use std::collections::BTreeSet;
+
+use crate::client::{Client, ClientKey, Closing};
+use crate::server::Server;
+
+/// What one client counts for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Counted {
+    bytes: usize,
+    /// Whether it may go: it did not ask for CLIENT NO-EVICT.
+    evictable: bool,
+}
+
+/// The book; agrees with the `counted` of all clients.
+#[derive(Debug, Default)]
+pub(crate) struct ClientMemory {
+    total_bytes: usize,
+    /// Clients that may go, by size.
+    by_size: BTreeSet<(usize, ClientKey)>,
+}
+
+impl ClientMemory {
+    /// Bytes of all counted clients; 0 without a limit.
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.total_bytes
+    }
+
+    /// The largest client that may go.
+    pub(crate) fn largest(&self) -> Option<ClientKey> {
+        self.by_size.last().map(|&(_, key)| key)
+    }
+
+    /// Notes what `client` takes now.
+    fn count(&mut self, key: ClientKey, client: &mut Client) {
+        let bytes = client.memory_bytes();
+        let new = Counted { bytes, evictable: !client.session.no_evict };
+        if client.counted == Some(new) {
+            return;
+        }
+        self.uncount(key, client);
+        self.total_bytes += bytes;
+        if new.evictable {
+            self.by_size.insert((bytes, key));
+        }
+        client.counted = Some(new);
+    }
+
+    /// From now on `client` counts no more, until it is counted again.
+    pub(crate) fn uncount(&mut self, key: ClientKey, client: &mut Client) {
+        if let Some(old) = client.counted.take() {
+            self.total_bytes -= old.bytes;
+            if old.evictable {
+                let found = self.by_size.remove(&(old.bytes, key));
+                debug_assert!(found, "the book has each client that may go");
+            }
+        }
+    }
+}
+
+impl Server {
+    /// The limit in force, in bytes.
+    fn client_memory_max(&self) -> Option<usize> {
+        let limit = self.config.maxmemory_clients.bytes(self.config.maxmemory_bytes)?;
+        Some(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    /// Counts a client anew, if there is a limit, its half is at home and it is to stay.
+    pub(crate) fn count_client(&mut self, key: ClientKey) {
+        if self.client_memory_max().is_none() {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.io.is_some() && client.session.closing != Some(Closing::Now) {
+            self.client_memory.count(key, client);
+        }
+    }
+
+    /// Counts everybody, or nobody if there is no limit: the configuration has changed.
+    pub(crate) fn count_clients(&mut self) {
+        let limited = self.client_memory_max().is_some();
+        if !limited && self.client_memory.total_bytes() == 0 {
+            return;
+        }
+        let keys: Vec<_> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if limited {
+                self.count_client(key);
+            } else if let Some(client) = self.clients.get_mut(key) {
+                self.client_memory.uncount(key, client);
+            }
+        }
+    }
+
+    /// The client that must go for the limit to hold: the largest of those that may.
+    pub(crate) fn client_to_evict(&self) -> Option<ClientKey> {
+        let max = self.client_memory_max()?;
+        (self.client_memory.total_bytes() > max).then(|| self.client_memory.largest()).flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use flintlock_diskcache::cache::Now;
+
+    use super::*;
+    use crate::config::{ClientMemoryLimit, Config};
+    use crate::keyspace::Hasher;
+    use crate::log::{Level, Log};
+    use crate::offload::tests::pair;
+
+    const CLIENTS: usize = 4;
+
+    /// A server with as many clients, each with a name of 100 KB per place, and no room for one of
+    /// the last.
+    fn crowded() -> (Server, Vec<ClientKey>) {
+        let mut config = Config::default();
+        config.maxmemory_clients = ClientMemoryLimit::Bytes(900_000);
+        let log = Log::new(Level::Warning, None);
+        let now = Now { mono_ms: 0, unix_ms: 1 };
+        let mut server = Server::new(config, log, Hasher::new(&[7; 16]), now, [7; 16]);
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let keys = (1..=CLIENTS)
+            .map(|place| {
+                let (io, _peer) = pair(place);
+                let key = server.clients.insert(io, 0, nowhere, nowhere);
+                server.clients.session_mut(key).name = vec![b'n'; place * 100_000];
+                server.count_client(key);
+                key
+            })
+            .collect();
+        (server, keys)
+    }
+
+    /// Valkey 3544: what clients in flight still hold was forgotten, so everybody went.
+    #[test]
+    fn a_client_that_is_closed_while_away_counts_no_more_but_is_there() {
+        let (mut server, keys) = crowded();
+        let largest = server.client_to_evict().expect("a megabyte is too much");
+        assert_eq!(largest, keys[3]);
+        let client = server.clients.get_mut(largest).expect("connected");
+        let half = client.io.take();
+        client.away = true;
+        server.close_client(largest, Closing::Now);
+        assert_eq!(server.client_to_evict(), None, "one was enough");
+        // It comes back, with whatever it read meanwhile, and is closed.
+        server.clients.get_mut(largest).expect("still there").io = half;
+        server.count_client(largest);
+        assert_eq!(server.client_to_evict(), None);
+        server.close_client(largest, Closing::Now);
+        let before = server.client_memory.total_bytes();
+        let mut client = server.clients.remove(largest).expect("still there");
+        server.client_memory.uncount(largest, &mut client);
+        assert_eq!(server.client_memory.total_bytes(), before, "uncounted once");
+    }
+
+    #[test]
+    fn the_book_follows_sizes_exemptions_and_the_limit() {
+        let (mut server, keys) = crowded();
+        server.clients.session_mut(keys[3]).no_evict = true;
+        server.count_client(keys[3]);
+        assert_eq!(server.client_to_evict(), Some(keys[2]), "the largest that may go");
+        server.clients.session_mut(keys[0]).name = vec![b'n'; 350_000];
+        server.count_client(keys[0]);
+        assert_eq!(server.client_to_evict(), Some(keys[0]), "it has grown");
+        for key in &keys {
+            server.clients.session_mut(*key).no_evict = true;
+            server.count_client(*key);
+        }
+        assert_eq!(server.client_to_evict(), None, "nobody may go");
+        assert!(server.client_memory.total_bytes() > 900_000);
+        server.config.maxmemory_clients = ClientMemoryLimit::Bytes(0);
+        server.count_clients();
+        assert_eq!(server.client_memory.total_bytes(), 0, "without a limit nothing is counted");
+        server.config.maxmemory_clients = ClientMemoryLimit::Percent(10);
+        server.config.maxmemory_bytes = 5_000_000;
+        server.clients.session_mut(keys[1]).no_evict = false;
+        server.count_clients();
+        assert_eq!(server.client_to_evict(), Some(keys[1]));
+    }
+}
