@@ -1,6 +1,7 @@
 //! Counters that INFO shows. Main thread; plain numbers, since nobody else writes them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// See the module doc.
 #[derive(Debug, Default)]
@@ -61,8 +62,21 @@ pub(crate) struct PerCommand {
     /// Runs that ended in an error.
     pub failed: u64,
     /// Time of the runs that were timed, in nanoseconds, and how many those were.
-    pub timed_ns: u64,
-    pub timed: u64,
+    timed_ns: u64,
+    timed: u64,
+}
+
+impl PerCommand {
+    /// Notes how long a run took.
+    pub(crate) fn timed(&mut self, took: Duration) {
+        self.timed_ns += u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.timed += 1;
+    }
+
+    /// Microseconds of a run, by those that were timed.
+    pub(crate) fn us_per_call(&self) -> f64 {
+        self.timed_ns as f64 / 1000.0 / self.timed.max(1) as f64
+    }
 }
 
 /// Requests and bytes per second over the last second or so.

@@ -133,6 +133,26 @@ fn info_sections_can_be_asked_for() {
     assert!(all.is_superset(&default), "{all:?}");
 }
 
+#[test]
+fn commandstats_say_how_long_runs_took() {
+    for server in [Server::oracle(&["--enable-debug-command", "yes"]), subject()] {
+        let mut client = server.connect();
+        client.ok("CONFIG RESETSTAT");
+        client.ok("DEBUG SLEEP 0.02");
+        assert!(client.run("GET").is_error());
+        let (_, fields) = info(&mut client, "commandstats");
+        let value = |command: &str, name: &str| -> f64 {
+            let counts = &fields[&format!("cmdstat_{command}")];
+            let mut counts = counts.split(',').filter_map(|count| count.split_once('='));
+            let (_, count) = counts.find(|(at, _)| *at == name).expect("a count");
+            count.parse().expect("a number")
+        };
+        assert_eq!(value("debug", "calls"), 1.0, "{:?}", server.kind());
+        assert!(value("debug", "usec") >= 20_000.0 && value("debug", "usec_per_call") >= 20_000.0);
+        assert_eq!((value("get", "calls"), value("get", "rejected_calls")), (0.0, 1.0));
+    }
+}
+
 /// What COMMAND INFO says of a command, as far as both servers must agree.
 #[derive(Debug, PartialEq, Eq)]
 struct Fact {

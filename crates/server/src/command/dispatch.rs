@@ -3,6 +3,8 @@
 //! Main thread. Called with the connection half of the client taken out, so replies go straight to
 //! its output while the command may look at every client.
 
+use std::time::Instant;
+
 use crate::client::{ClientKey, Closing};
 use crate::config::Fsync;
 use crate::resp::encode::{Output, Reply};
@@ -70,17 +72,25 @@ pub(crate) fn run(
     Done::Answered
 }
 
+/// One run of a command in so many is timed: two readings of the clock are a tenth of a short one.
+const TIMED_EACH: u64 = 16;
+
 /// Runs a command that was admitted; also for the commands of a transaction and for replay.
 pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) {
     let id = usize::from(request.command.id);
     ctx.server.stats.commands += 1;
-    ctx.server.stats.per_command[id].calls += 1;
+    let count = &mut ctx.server.stats.per_command[id];
+    count.calls += 1;
+    let begun = (count.calls % TIMED_EACH == 1).then(Instant::now);
     let mark = reply.output().mark();
     if let Err(error) = (request.command.run)(ctx, request, reply) {
         reply.output().truncate(mark);
         ctx.server.stats.per_command[id].failed += 1;
         ctx.server.stats.error(error.prefix());
         reply.error(error.as_bytes());
+    }
+    if let Some(begun) = begun {
+        ctx.server.stats.per_command[id].timed(begun.elapsed());
     }
 }
 

@@ -218,7 +218,7 @@ pub(super) fn commandstats(s: &Server, out: &mut String) {
     let rows = command::all().iter().zip(&s.stats.per_command);
     for (row, count) in rows.filter(|(_, c)| c.calls + c.rejected > 0) {
         // Only some runs are timed; the sum is scaled up to all of them.
-        let per_call = count.timed_ns as f64 / 1000.0 / count.timed.max(1) as f64;
+        let per_call = count.us_per_call();
         line(
             out,
             format_args!(
