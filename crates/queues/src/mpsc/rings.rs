@@ -31,6 +31,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::mem;
 
 use crossbeam_utils::CachePadded;
 
@@ -86,6 +87,7 @@ pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> Consumer<T, L>
     Consumer {
         groups: Vec::new(),
         live: 0,
+        served: None,
         current: 0,
         burst: 0,
         sweep: 0,
@@ -220,10 +222,20 @@ impl<T, L: Layout<T>> fmt::Debug for Producer<T, L> {
     }
 }
 
-/// Rings whose ready bits share a word; an index without a ring is free for a new producer.
+/// An entry of the table.
+enum Entry<T, L: Layout<T>> {
+    /// For the next producer that is added.
+    Free,
+    /// A ring that waits for its turn.
+    Waiting(spsc::Consumer<T, L>),
+    /// The ring is in [`Consumer::served`].
+    Served,
+}
+
+/// Rings whose ready bits share a word.
 struct Group<T, L: Layout<T>> {
     ready: Arc<ReadyBits>,
-    rings: Vec<Option<spsc::Consumer<T, L>>>,
+    entries: Vec<Entry<T, L>>,
 }
 
 /// The consuming end, and the only one who adds producers.
@@ -234,9 +246,12 @@ pub struct Consumer<T, L: Layout<T> = Compact> {
     groups: Vec<Group<T, L>>,
     /// Rings in the table.
     live: usize,
-    /// The ring served now.
+    /// The ring served now, out of the table so that a pop does not search for it: that costs as
+    /// much as the pop itself. While it is here, its entry says so.
+    served: Option<spsc::Consumer<T, L>>,
+    /// The index of the ring served now, or last.
     current: usize,
-    /// Items it may still give in a row.
+    /// Items the served ring may still give in a row; 0 if there is none.
     burst: usize,
     /// The ring looked at next regardless of its bit.
     sweep: usize,
@@ -251,7 +266,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         let index = self.free_index();
         let group = &mut self.groups[index / GROUP];
         let (producer, consumer) = spsc::ring_at(self.capacity, self.first);
-        group.rings[index % GROUP] = Some(consumer);
+        group.entries[index % GROUP] = Entry::Waiting(consumer);
         self.live += 1;
         let bell = Bell { ready: Arc::clone(&group.ready), bit: 1 << (index % GROUP) };
         Producer { ring: producer, bell }
@@ -266,7 +281,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     pub fn pop(&mut self) -> Result<T, PopError> {
         loop {
             if self.burst > 0
-                && let Some(ring) = self.ring_mut(self.current)
+                && let Some(ring) = &mut self.served
                 && let Ok(item) = ring.pop()
             {
                 self.burst -= 1;
@@ -334,32 +349,33 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     }
 
     fn rings(&self) -> impl Iterator<Item = &spsc::Consumer<T, L>> {
-        self.groups.iter().flat_map(|group| group.rings.iter().flatten())
-    }
-
-    #[inline(always)]
-    fn ring_mut(&mut self, index: usize) -> Option<&mut spsc::Consumer<T, L>> {
-        self.groups.get_mut(index / GROUP)?.rings.get_mut(index % GROUP)?.as_mut()
+        let entries = self.groups.iter().flat_map(|group| &group.entries);
+        let waiting = entries.filter_map(|entry| match entry {
+            Entry::Waiting(ring) => Some(ring),
+            Entry::Free | Entry::Served => None,
+        });
+        waiting.chain(&self.served)
     }
 
     /// Number of table entries, used or free.
     fn table_len(&self) -> usize {
-        self.groups.last().map_or(0, |last| (self.groups.len() - 1) * GROUP + last.rings.len())
+        self.groups.last().map_or(0, |last| (self.groups.len() - 1) * GROUP + last.entries.len())
     }
 
     /// An entry for a new ring: a free one, or one more.
     fn free_index(&mut self) -> usize {
         for (number, group) in self.groups.iter_mut().enumerate() {
-            if let Some(position) = group.rings.iter().position(Option::is_none) {
+            let mut entries = group.entries.iter();
+            if let Some(position) = entries.position(|entry| matches!(entry, Entry::Free)) {
                 return number * GROUP + position;
             }
-            if group.rings.len() < GROUP {
-                group.rings.push(None);
-                return number * GROUP + group.rings.len() - 1;
+            if group.entries.len() < GROUP {
+                group.entries.push(Entry::Free);
+                return number * GROUP + group.entries.len() - 1;
             }
         }
         let ready = Arc::new(CachePadded::new(AtomicUsize::new(0)));
-        self.groups.push(Group { ready, rings: Vec::from([const { None }]) });
+        self.groups.push(Group { ready, entries: Vec::from([const { Entry::Free }]) });
         (self.groups.len() - 1) * GROUP
     }
 
@@ -373,7 +389,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         let mut taken = 0;
         while taken < max {
             let wanted = self.burst.min(max - taken);
-            let got = match self.ring_mut(self.current) {
+            let got = match &mut self.served {
                 Some(ring) if wanted > 0 => take(ring, wanted),
                 _ => 0,
             };
@@ -394,6 +410,15 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         if count == 0 {
             return false;
         }
+        if self.live == 1
+            && let Some(ring) = &self.served
+            && !ring.is_empty()
+        {
+            // Nobody else has a turn.
+            self.burst = BURST;
+            return true;
+        }
+        self.put_back();
         self.settle(self.current);
         // One ring in turn regardless of its bit, so that plain pushes are found while other
         // rings are always ready.
@@ -415,19 +440,35 @@ impl<T, L: Layout<T>> Consumer<T, L> {
                 return self.turn_to(index);
             }
         }
-        self.burst = 0;
         false
     }
 
+    /// Takes the ring at `index` out of the table, to be served. Always true, for its callers.
     fn turn_to(&mut self, index: usize) -> bool {
+        let entry = &mut self.groups[index / GROUP].entries[index % GROUP];
         self.current = index;
-        self.burst = BURST;
-        true
+        match mem::replace(entry, Entry::Served) {
+            Entry::Waiting(ring) => {
+                self.served = Some(ring);
+                self.burst = BURST;
+                true
+            }
+            Entry::Free | Entry::Served => unreachable!("only a ring in the table is turned to"),
+        }
+    }
+
+    /// Puts the served ring back into the table.
+    fn put_back(&mut self) {
+        if let Some(ring) = self.served.take() {
+            let group = &mut self.groups[self.current / GROUP];
+            group.entries[self.current % GROUP] = Entry::Waiting(ring);
+            self.burst = 0;
+        }
     }
 
     fn has_items(&self, index: usize) -> bool {
-        let ring = self.groups[index / GROUP].rings[index % GROUP].as_ref();
-        ring.is_some_and(|ring| !ring.is_empty())
+        let entry = &self.groups[index / GROUP].entries[index % GROUP];
+        matches!(entry, Entry::Waiting(ring) if !ring.is_empty())
     }
 
     /// The first index with a ready bit, going round once from `from`; the bits are read afresh.
@@ -451,8 +492,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     fn settle(&mut self, index: usize) -> bool {
         let group = &mut self.groups[index / GROUP];
         let bit = 1 << (index % GROUP);
-        let Some(entry) = group.rings.get_mut(index % GROUP) else { return false };
-        let Some(ring) = entry else {
+        let Some(entry) = group.entries.get_mut(index % GROUP) else { return false };
+        let Entry::Waiting(ring) = entry else {
             // A producer that left may ring its bell after its ring was removed.
             if group.ready.load(Ordering::Relaxed) & bit != 0 {
                 group.ready.fetch_and(!bit, Ordering::Relaxed);
@@ -471,7 +512,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             }
         }
         if ring.is_closed() && ring.is_empty() {
-            *entry = None;
+            *entry = Entry::Free;
             self.live -= 1;
         }
         false
