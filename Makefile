@@ -141,7 +141,7 @@ instructions:
 	$(CARGO) build --release -p flintlock-benches --bin queue_instructions
 	target/release/queue_instructions $(if $(BLESS),--bless,--check)
 
-# Sequentially consistent, but up to six threads: finds errors of logic. SHUTTLE_SCHEDULES=N for more.
+# Sequentially consistent, but up to seven threads: finds errors of logic. SHUTTLE_SCHEDULES=N for more.
 shuttle:
 	RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
 		$(CARGO) test --profile loom -p flintlock-queues --test shuttle

@@ -38,7 +38,8 @@
 //!
 //! The swap is also the release site of S1 (table in `spsc::writer`).
 //!
-//! Source: seed 004, "Main > IO (single producer multi consumer)".
+//! Source: Valkey pull request 3324, src/io_queues.h, for the shared inbox and its sequenced cells;
+//! claims of several items and reading before claiming are not in it.
 #![expect(unsafe_code, reason = "items are moved out of slots that another thread writes")]
 
 use core::fmt;

@@ -13,7 +13,7 @@
 //! constant, and a row in the table of its module; the ordering of an operation is asked from the
 //! edge (`S1.release()`), never written out. That costs nothing in a normal build and gives the
 //! mutation gate its handle: under loom the variable `FLINTLOCK_WEAKEN=S1.release` turns that one
-//! end into `Relaxed`, and the gate wants a model to fail for it (tests/loom_mutations.rs).
+//! end into `Relaxed`, and the gate wants a model to fail for it (tests/loom_support).
 
 mod edge;
 pub mod slot;

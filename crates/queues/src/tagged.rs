@@ -16,7 +16,8 @@
 //! more for its lap. What does not fit does not compile. High bits of addresses were rejected: they
 //! are free on the machines we know only by habit of their operating systems.
 //!
-//! Source: seed 004, "packed job instead of handlers".
+//! Source: Valkey pull request 3324, src/io_queues.h: the kind of a job in the low bits of its
+//! pointer.
 #![expect(unsafe_code, reason = "ownership goes through raw pointers with the kind in their bits")]
 
 use alloc::boxed::Box;
@@ -206,7 +207,7 @@ unsafe impl Word for Index {
 /// let job = Tagged::<Index, 17>::new(1, Index::new(5));
 /// ```
 ///
-/// Source: seed 004, "packed job instead of handlers".
+/// Source: Valkey pull request 3324, src/io_queues.h.
 pub struct Tagged<P: Word, const KINDS: usize = KINDS_MAX> {
     word: *mut (),
     _owns: PhantomData<P>,

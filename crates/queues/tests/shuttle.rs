@@ -112,6 +112,66 @@ fn shuttle_jobs_go_round() {
     });
 }
 
+/// Three producers feed three consumers through a ring each way of sharing, with one thread between
+/// that passes on what fits: everything arrives once, and closing reaches the end of the chain.
+#[test]
+fn shuttle_three_feed_three() {
+    explore(|| {
+        const EACH: usize = 4;
+        let (producer, mut answers) = shared::ring_in::<Index, Words>(2);
+        let (mut jobs, job_end) = spmc::ring_in::<Index, Words>(2);
+        let givers: Vec<_> = (0..3)
+            .map(|number| {
+                let mut producer = producer.clone();
+                thread::spawn(move || {
+                    let mut items = (0..EACH).map(|item| Index::new(EACH * number + item));
+                    while items.len() > 0 || producer.pending() > 0 {
+                        producer.push_batch(&mut items);
+                        producer.commit();
+                        thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        drop(producer);
+        let takers: Vec<_> = (0..3)
+            .map(|_| {
+                let mut job_end = job_end.clone();
+                thread::spawn(move || {
+                    let mut got = Vec::new();
+                    loop {
+                        job_end.pop_batch(2, |job| got.push(job.value()));
+                        match job_end.pop() {
+                            Ok(job) => got.push(job.value()),
+                            Err(PopError::Empty) => thread::yield_now(),
+                            Err(PopError::Closed) => return got,
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(job_end);
+        loop {
+            match answers.pop() {
+                Ok(mut item) => {
+                    while let Err(refused) = jobs.push(item) {
+                        item = refused.into_inner();
+                        thread::yield_now();
+                    }
+                }
+                Err(PopError::Empty) => thread::yield_now(),
+                Err(PopError::Closed) => break,
+            }
+        }
+        drop(jobs);
+        givers.into_iter().for_each(|giver| giver.join().expect("no panic"));
+        let taken = takers.into_iter().map(|taker| taker.join().expect("no panic"));
+        let mut all: Vec<_> = taken.flatten().collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..3 * EACH), "each item once");
+    });
+}
+
 /// Three producers fill a small shared ring beyond its room, leave with what is pending, and the
 /// consumer gets all of it in the order of each.
 #[test]

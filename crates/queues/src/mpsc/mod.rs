@@ -2,7 +2,7 @@
 //!
 //! Owns nothing itself; the two forms do.
 //!
-//! Source: seed 004, "IO > Main: the response channel".
+//! Source: Valkey pull request 3324, src/io_queues.h, for `shared`.
 
 pub mod rings;
 pub mod shared;

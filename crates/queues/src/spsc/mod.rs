@@ -17,7 +17,8 @@
 //!
 //! Edges S1, S2 and F1 are in the table of `writer`, L1, C1 and C2 in that of `sync::slot`.
 //!
-//! Source: seed 004, "MAIN > IO (thread-specific)", "head caching", "deferred commit".
+//! Source: Valkey pull request 3324, src/io_queues.h, for the private inbox, the cached head and
+//! the deferred commit.
 #![expect(unsafe_code, reason = "items are moved out of slots that another thread writes")]
 
 mod ring;
@@ -95,7 +96,7 @@ pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> (Producer<T, L
 /// let second = producer.clone();
 /// ```
 ///
-/// Source: seed 004, "deferred commit in SPSC queue".
+/// Source: Valkey pull request 3324, src/io_queues.h, for the deferred commit.
 pub struct Producer<T, L: Layout<T> = Compact> {
     writer: Writer<T, L::Slot, false>,
 }

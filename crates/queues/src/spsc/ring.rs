@@ -6,6 +6,10 @@
 
 use crossbeam_utils::CachePadded;
 
+#[cfg(not(any(loom, shuttle)))]
+use crate::Index;
+#[cfg(not(any(loom, shuttle)))]
+use crate::sync::slot::LapSlot;
 use crate::sync::slot::{Buffer, Slot, Slots};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
@@ -26,6 +30,15 @@ pub(crate) struct Ring<T, S: Slot<T>> {
     pub(crate) ends: CachePadded<Ends>,
     buffer: Buffer<T, S>,
 }
+
+// The consuming end's words share no line with anything that is written, and 4096 jobs take the
+// 32 KiB of their slots and little more.
+#[cfg(not(any(loom, shuttle)))]
+const _: () = {
+    assert!(align_of::<CachePadded<Ends>>() >= 64);
+    assert!(size_of::<LapSlot<Index>>() == size_of::<usize>());
+    assert!(size_of::<Ring<Index, LapSlot<Index>>>() <= 4 * 64 + size_of::<CachePadded<Ends>>());
+};
 
 impl<T, S: Slot<T>> Ring<T, S> {
     /// An empty ring with one consumer whose first item has the index `first`.

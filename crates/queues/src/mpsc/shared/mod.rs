@@ -23,9 +23,9 @@
 //! # What it cannot do
 //! **Between reserving and filling a slot a producer hides everything behind it**, however short
 //! that is in instructions: on a busy machine it can be a time slice. The answers of an IO pool
-//! therefore go through [`rings`](super::rings), which have no such window; the module text of
-//! [`mpsc`](super) has the figures. Rejected here: reserving by compare-and-swap against the head,
-//! which leaves that window open all the same and makes producers repeat each other's work.
+//! therefore go through [`rings`](super::rings), which have no such window; the README has the
+//! figures. Rejected here: reserving by compare-and-swap against the head, which leaves that
+//! window open all the same and makes producers repeat each other's work.
 //!
 //! | edge | release site | acquire site | publishes |
 //! |---|---|---|---|
@@ -34,8 +34,8 @@
 //! | R3 | producer drop: orphan list | consumer: orphan list | the orphan's items |
 //! | R4 | `Producer::commit`: fence after publication | the parker's fence before its last look | either the consumer sees the items or the producer sees it announced |
 //!
-//! Source: seed 004, "IO > Main (MPSC)": "each thread reserves a slot by atomically incrementing
-//! the tail", "pending jobs are buffered in a local temporary list".
+//! Source: Valkey pull request 3324, src/io_queues.h: a slot is reserved by incrementing the tail,
+//! and what finds the ring full waits in a list of its producer.
 #![expect(unsafe_code, reason = "the last handle moves out what is left in the slots")]
 
 mod consumer;
