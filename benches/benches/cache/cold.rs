@@ -1,14 +1,19 @@
 //! Keys that are on disk only, ten times as much as the limit, beside the engine alone.
 
 use std::path::Path;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 
+use flintlock_diskcache::key::{KeyRef, Space};
+use flintlock_diskcache::layout::StoreDir;
+use flintlock_diskcache::recovery::{self, OpenOptions};
 use flintlock_diskcache::storage::Storage;
 use flintlock_diskcache::storage::fjall::{FjallOptions, FjallStore};
+use flintlock_diskcache::{Codec, Options};
+use siphasher::sip::SipHasher13;
 
 use super::measure::{
-    Scale, Scratch, Subject, commit, described, disk_key, drop_pages, figure, index, line, median,
-    options, seconds, shuffled, title, value,
+    Scale, Scratch, Subject, described, drop_pages, figure, index, line, median, options, seconds,
+    shuffled, title, value,
 };
 
 /// One thing that answers gets from any thread.
@@ -40,38 +45,68 @@ fn named(value: &[u8]) -> u64 {
     u64::from_be_bytes(value[..8].try_into().expect("a value begins with its key"))
 }
 
-fn fill_engine(dir: &Path, options: FjallOptions, order: &[u64]) -> FjallStore {
-    let store = FjallStore::open(dir, options).expect("a fresh store");
-    for (number, part) in (1..).zip(order.chunks(50_000)) {
-        commit(&store, part, 1, number);
-    }
-    store
+/// The engine of a copy of the store, alone: the same tables in the same levels.
+struct Raw {
+    engine: Arc<FjallStore>,
+    hasher: SipHasher13,
+    space: Space,
+    /// Keeps the directory locked.
+    _dir: StoreDir,
 }
 
-fn fill_cache(dir: &Path, scale: &Scale, order: &[u64]) -> Subject {
-    let options = options(scale.memory_bytes);
-    let cache = Subject::open(dir, &options).expect("a fresh store");
+impl Raw {
+    fn open(dir: &Path, cache_bytes: u64) -> Self {
+        let engine = FjallOptions { cache_bytes, ..FjallOptions::default() };
+        let options = OpenOptions { engine, ..OpenOptions::default() };
+        let store = recovery::open(dir, &options).expect("a good copy");
+        let hasher = SipHasher13::new_with_key(&store.dir.identity().hash_key);
+        Self { engine: store.engine, hasher, space: store.meta.spaces[0], _dir: store.dir }
+    }
+
+    fn get(&self, n: u64) -> Option<u64> {
+        let mut key = Vec::with_capacity(8);
+        n.encode(&mut key);
+        let key = KeyRef { space: self.space, hash: self.hasher.hash(&key), key: &key }.to_buf();
+        let mut out = Vec::with_capacity(1);
+        self.engine.get_many(&[key], &mut out).expect("a good disk");
+        out.pop().flatten().map(|record| named(&record.payload))
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a writable directory");
+    for entry in std::fs::read_dir(from).expect("our own directory") {
+        let entry = entry.expect("our own directory");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("room on the disk");
+            let file = std::fs::File::open(&target).expect("just written");
+            // What is not on disk yet cannot be dropped from the page cache.
+            file.sync_all().expect("a good disk");
+        }
+    }
+}
+
+fn fill(dir: &Path, options: &Options, order: &[u64]) {
+    let cache = Subject::open(dir, options).expect("a fresh store");
     for &key in order {
         cache.insert(&key, value(key, 1)).expect("a good disk");
     }
     cache.close(std::time::Duration::from_secs(600)).expect("a good disk");
-    Subject::open(dir, &options).expect("a good store")
 }
 
 pub(crate) fn run(scale: &Scale) {
     let scratch = Scratch::new("cold");
     let order = shuffled(scale.cold_keys());
     let options = options(scale.memory_bytes);
+    fill(&scratch.path("store"), &options, &order);
+    copy(&scratch.path("store"), &scratch.path("copy"));
     // What `Options` gives the engine of its limit: an eighth.
-    let cache_bytes = scale.memory_bytes / 8;
-    let engine_options = FjallOptions { cache_bytes, ..FjallOptions::default() };
-    let engine = fill_engine(&scratch.path("engine"), engine_options, &order);
-    let cache = fill_cache(&scratch.path("store"), scale, &order);
-    let raw = |key: u64| {
-        let mut out = Vec::with_capacity(1);
-        engine.get_many(&[disk_key(key)], &mut out).expect("a good disk");
-        out.pop().flatten().map(|record| named(&record.payload))
-    };
+    let engine = Raw::open(&scratch.path("copy"), scale.memory_bytes / 8);
+    let cache = Subject::open(scratch.path("store"), &options).expect("a good store");
+    let raw = |key: u64| engine.get(key);
     let ours = |key: u64| cache.get_with(&key, |value| named(value)).expect("a good disk");
 
     // Every key is asked for once: by the time it would come again it is long forgotten.
@@ -83,7 +118,7 @@ pub(crate) fn run(scale: &Scale) {
         for turn in 0..4 {
             // Neither of a pair is always first.
             let at = turn ^ (round & 1);
-            drop_pages(&scratch.path("engine"));
+            drop_pages(&scratch.path("copy"));
             drop_pages(&scratch.path("store"));
             let (threads, get) = runs[at];
             speeds[at].push(speed(threads, parts.next().expect("a part for each turn"), get));
