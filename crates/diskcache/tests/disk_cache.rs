@@ -114,6 +114,25 @@ fn more_data_than_memory_is_kept_and_survives() {
 }
 
 #[test]
+fn the_journal_stays_about_as_short_as_asked_for() {
+    let options = Options { journal_bytes: 1 << 20, ..small() };
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), &options).unwrap();
+    for n in 0..8_000 {
+        cache.insert(&name(n % 100), value(n, 1000)).unwrap();
+    }
+    cache.save().unwrap();
+    cache.remove(&name(0)).unwrap();
+    cache.save().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let left = || figure(&cache, "journal_disk_bytes");
+    while left() > options.journal_bytes / 4 {
+        assert!(Instant::now() < deadline, "{} bytes of journal, all saved", left());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn sixty_four_threads_on_one_cold_key_make_one_read() {
     let dir = tempfile::tempdir().unwrap();
     let (cache, store) = cold(dir.path(), &small(), 1);

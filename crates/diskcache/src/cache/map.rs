@@ -489,7 +489,7 @@ mod tests {
     #[test]
     fn the_map_is_a_home() {
         let payload = |n: u64| vec![b'x'; usize::try_from(n).expect("small")];
-        conformance::check(MapHome::<Vec<u8>>::default, payload, &CodecDecode::default());
+        conformance::check(MapHome::<Vec<u8>>::default, payload, &CodecDecode::default(), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::cache::evict::Policy;
 use crate::cache::job::Failure;
 use crate::cache::recover::RecoverError;
 use crate::cache::{self, Durability, Refusal};
+use crate::journal::WriterOptions;
 use crate::recovery;
 use crate::storage::fjall::FjallOptions;
 
@@ -23,7 +24,8 @@ pub struct Options {
     pub policy: Policy,
     /// How long a changed key may wait to be saved; all changes until then cost one write.
     pub flush_delay: Duration,
-    /// The journal is kept about this short; it bounds how long opening takes.
+    /// The journal is kept about this short; it bounds how long opening takes. An eighth of it may
+    /// be left on disk when everything is saved: the segment that is being written.
     pub journal_bytes: u64,
     /// Threads that read for callbacks. Threads that wait for a key read themselves.
     pub readers: usize,
@@ -73,8 +75,8 @@ impl Options {
         let cache_bytes = self.engine_cache_bytes();
         recovery::OpenOptions {
             engine: FjallOptions { cache_bytes, ..FjallOptions::default() },
+            journal: WriterOptions::for_journal(self.journal_bytes),
             accept_loss: self.accept_loss,
-            ..recovery::OpenOptions::default()
         }
     }
 }

@@ -41,6 +41,21 @@ impl Default for WriterOptions {
     }
 }
 
+/// A segment's share of a journal: only whole segments are given back.
+const SEGMENT_PART: u64 = 8;
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=64 << 20;
+
+impl WriterOptions {
+    /// For a journal that is kept about `bytes` long: its segments are an eighth of that, within
+    /// reason, so that what is left of it when everything is saved is little.
+    #[must_use]
+    pub fn for_journal(bytes: u64) -> Self {
+        let segment_bytes =
+            (bytes / SEGMENT_PART).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
+        Self { segment_bytes, ..Self::default() }
+    }
+}
+
 /// Figures of the journal.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub struct JournalStats {

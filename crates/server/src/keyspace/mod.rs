@@ -153,6 +153,11 @@ impl Keyspace {
         self.dbs.iter().map(|db| db.table.counts()).map(|c| c.values + c.absent).sum()
     }
 
+    /// Entries that say that their key does not exist.
+    pub(crate) fn absent_count(&self) -> usize {
+        self.dbs.iter().map(|db| db.table.counts().absent).sum()
+    }
+
     /// Bytes of all keys and tables.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.dbs.iter().map(|db| db.table.memory_bytes()).sum()

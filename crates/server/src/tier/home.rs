@@ -203,6 +203,10 @@ impl Home for Resident<'_> {
     fn entry_count(&self) -> u64 {
         self.keyspace.entry_count() as u64
     }
+
+    fn absent_count(&self) -> Option<u64> {
+        Some(self.keyspace.absent_count() as u64)
+    }
 }
 
 /// Makes values of records, on the workers, so that the main thread only links them in.

@@ -40,7 +40,7 @@ use super::{StoreHandler, Tier, WORKERS_MIN};
 pub(crate) fn open_store(config: &Config) -> Result<OpenStore, OpenError> {
     let options = OpenOptions {
         engine: FjallOptions { cache_bytes: engine_cache_bytes(config), ..FjallOptions::default() },
-        journal: WriterOptions::default(),
+        journal: WriterOptions::for_journal(config.journal_size_max_bytes),
         accept_loss: config.store_accept_loss,
     };
     recovery::open(&config.store_path(), &options)
@@ -171,6 +171,10 @@ impl Home for Replaying<'_> {
     fn entry_count(&self) -> u64 {
         self.0.keyspace.entry_count() as u64
     }
+
+    fn absent_count(&self) -> Option<u64> {
+        Some(self.0.keyspace.absent_count() as u64)
+    }
 }
 
 impl Replayed for Replaying<'_> {
@@ -226,5 +230,40 @@ impl Replaying<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flintlock_diskcache::cache::conformance;
+
+    use super::*;
+    use crate::keyspace::Hasher;
+    use crate::log::{Level, Log};
+    use crate::types::codec;
+
+    /// A number, a short string or a long one, as it is stored.
+    fn payload(n: u64) -> Vec<u8> {
+        if n == 1 {
+            return codec::encode_to_vec(codec::Value::Integer(-5));
+        }
+        let text = format!("value {n} ").repeat(if n < 1000 { 20 } else { 2000 });
+        codec::encode_to_vec(codec::Value::String(text.as_bytes()))
+    }
+
+    #[test]
+    fn the_keyspace_is_a_home_as_the_cache_wants_it() {
+        let secret = [7; 16];
+        let server = || {
+            let log = Log::new(Level::Warning, None);
+            let hasher = Hasher::new(&secret);
+            Server::new(Config::default(), log, hasher, Now::default(), secret)
+        };
+        let decode = ServerDecode { rules: server().rules.clone() };
+        let hasher = Hasher::new(&secret);
+        let own_hash = |name: &[u8]| hasher.hash(name);
+        // A home borrows its server for as long as the checks run: to the end of the test.
+        let home = || Replaying(Box::leak(Box::new(server())));
+        conformance::check(home, payload, &decode, Some(&own_hash));
     }
 }
