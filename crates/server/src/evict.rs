@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use flintlock_diskcache::cache::evict::{Policy, Pool, Tier, score};
 use flintlock_diskcache::cache::home::{Candidate, Home};
+use flintlock_diskcache::key::Space;
 
 use crate::client::ClientKey;
 use crate::command::Ctx;
@@ -24,9 +25,13 @@ use crate::tier::home::Resident;
 
 /// Keys evicted before one command: what a large write pushed out is a matter of several.
 const EVICTIONS_MAX: usize = 64;
-/// Samples drawn for one eviction before nobody is said to be left: with `volatile-*` most keys
-/// may not go.
+/// Samples drawn for one eviction: with `volatile-*` most keys may not go.
 const DRAWS_MAX: usize = 64;
+/// Entries looked at one after the other when drawing found nobody, before the command is refused;
+/// the next one goes on from there.
+const SEARCH_MAX: usize = 16 << 10;
+/// Of them, those between two looks at what was found.
+const SEARCH_STEP: usize = 64;
 /// Time given to freeing before one command.
 const SLICE: Duration = Duration::from_millis(1);
 
@@ -35,6 +40,8 @@ const SLICE: Duration = Duration::from_millis(1);
 pub(crate) struct Evictor {
     pool: Pool,
     drawn: Vec<Candidate>,
+    /// How far the search for the few that may go has come: database and hash.
+    searched: (usize, u64),
 }
 
 /// The policy as the disk cache names it.
@@ -78,11 +85,43 @@ impl Server {
         for _ in 0..DRAWS_MAX {
             self.draw(policy);
             while let Some(candidate) = self.evictor.pool.take() {
-                if self.delete_candidate(policy, &candidate) {
+                if self.delete_candidate(policy, candidate.space, candidate.hash) {
                     self.stats.evicted_keys += 1;
                     return true;
                 }
             }
+        }
+        policy.is_volatile() && self.search(policy)
+    }
+
+    /// Evicts the next key with an expiry, in the order of the hashes: chance did not find one
+    /// because there are few.
+    fn search(&mut self, policy: Policy) -> bool {
+        let hasher = self.keyspace.hasher();
+        let mut left = SEARCH_MAX;
+        while left > 0 {
+            let (number, from) = self.evictor.searched;
+            let db = &self.keyspace.dbs[number];
+            let mut found = None;
+            let mut seen = 0;
+            let next = db.table.scan(from, SEARCH_STEP, |entry| {
+                seen += 1;
+                if found.is_none() && entry.expires_at_ms().is_some() {
+                    found = Some(hasher.hash(entry.key()));
+                }
+            });
+            let space = db.space;
+            // Buckets are visited whole, so the rest of one may hold others: it is looked at again.
+            self.evictor.searched = match (found, next) {
+                (Some(_), _) => (number, from),
+                (None, Some(next)) => (number, next),
+                (None, None) => ((number + 1) % self.keyspace.dbs.len(), 0),
+            };
+            if found.is_some_and(|hash| self.delete_candidate(policy, space, hash)) {
+                self.stats.evicted_keys += 1;
+                return true;
+            }
+            left = left.saturating_sub(seen.max(SEARCH_STEP));
         }
         false
     }
@@ -101,11 +140,11 @@ impl Server {
         }
     }
 
-    /// Deletes a key that was drawn some time ago, if it is still there and may still go.
-    fn delete_candidate(&mut self, policy: Policy, candidate: &Candidate) -> bool {
-        let Some(db) = self.keyspace.db_of(candidate.space) else { return false };
+    /// Deletes a key that was seen some time ago, if it is still there and may still go.
+    fn delete_candidate(&mut self, policy: Policy, space: Space, hash: u64) -> bool {
+        let Some(db) = self.keyspace.db_of(space) else { return false };
         let table = &self.keyspace.dbs[db].table;
-        let Some(loc) = table.nth_of_hash(candidate.hash, 0) else { return false };
+        let Some(loc) = table.nth_of_hash(hash, 0) else { return false };
         let entry = table.entry(loc);
         if policy.is_volatile() && entry.expires_at_ms().is_none() {
             return false;
@@ -113,7 +152,7 @@ impl Server {
         let bytes: Box<[u8]> = entry.key().into();
         let mut ctx = Ctx::new(self, ClientKey::INTERNAL);
         ctx.db = db;
-        ctx.delete(Key { bytes: &bytes, hash: candidate.hash }, loc);
+        ctx.delete(Key { bytes: &bytes, hash }, loc);
         true
     }
 }

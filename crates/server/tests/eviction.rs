@@ -86,6 +86,19 @@ fn keys_without_expiry_stay_where_the_policy_says_so() {
 }
 
 #[test]
+fn the_few_that_may_go_are_found_before_a_write_is_refused() {
+    let server = server("volatile-lru");
+    let mut client = server.connect();
+    for n in 0..3 {
+        set(&mut client, &format!("may-go:{n}"), &["EX", "1000"]);
+    }
+    let refused = (0..KEYS).find(|n| set(&mut client, &format!("kept:{n}"), &[]));
+    assert!(refused.is_some(), "there is no room for all");
+    assert_eq!(number(&mut client, "stats", "evicted_keys"), 3);
+    assert_eq!(counted(&mut client, "may-go:*"), 0);
+}
+
+#[test]
 fn without_victims_writes_are_refused_and_reads_are_not() {
     for (policy, options) in [("noeviction", &["EX", "1000"][..]), ("volatile-lru", &[])] {
         let server = server(policy);
