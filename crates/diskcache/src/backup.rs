@@ -20,6 +20,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::check::{CheckOptions, Outcome, check};
 use crate::journal::{DiskDir, Writer};
 use crate::key::Seq;
 use crate::layout::{self, Identity, LayoutError, StoreDir};
@@ -50,10 +51,7 @@ pub fn prepare(target: &Path) -> Result<(), LayoutError> {
 /// The disk refuses; the copy is then no store.
 pub fn seal(target: &Path, identity: &Identity) -> Result<(), LayoutError> {
     layout::write_identity(target, &Identity { complete: true, ..*identity })?;
-    match target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => layout::sync_dir(parent),
-        None => Ok(()),
-    }
+    layout::sync_parent(target)
 }
 
 /// Where a backup is made that will take the place of the one in `target`.
@@ -97,9 +95,7 @@ pub fn publish(made: &Path, target: &Path) -> Result<(), LayoutError> {
             old
         }
     };
-    if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        layout::sync_dir(parent)?;
-    }
+    layout::sync_parent(target)?;
     remove(&old)
 }
 
@@ -143,13 +139,26 @@ pub fn run(
     Ok(cut)
 }
 
+/// Where a store is made that is restored into `root`.
+#[must_use]
+pub fn restoring(root: &Path) -> PathBuf {
+    beside(root, ".restoring")
+}
+
 /// Makes `root`, which is missing or empty, a store with the content of `backup`. The backup is
 /// only read, and shares unchanging files with the new store where the file system can.
 ///
+/// The store is made beside `root`, in [`restoring`]; every record and the whole journal are read
+/// and their checksums compared before it gets its name. A call that was cut short is repeated;
+/// until it is, `root` is not opened as an empty store.
+///
 /// # Errors
-/// `backup` is no complete store, `root` is not empty, or the disk refuses; `root` is then no
-/// store.
+/// `backup` is no complete and sound store, `root` is not empty, or the disk refuses; `root` is as
+/// before then.
 pub fn restore(backup: &Path, root: &Path) -> Result<(), OpenError> {
+    if !layout::is_empty(root)? {
+        return Err(LayoutError::NotEmpty { path: root.to_owned() }.into());
+    }
     // A backup that was never opened has no lock, may be on a medium that cannot be written, and
     // does not change; one that was opened as a store must not be in use.
     let used = layout::has_lock(backup).then(|| StoreDir::open(backup)).transpose()?;
@@ -158,12 +167,30 @@ pub fn restore(backup: &Path, root: &Path) -> Result<(), OpenError> {
         None => layout::read_identity(backup)?,
     };
     let identity = identity.ok_or_else(|| LayoutError::Absent { path: backup.to_owned() })?;
-    let (journal_from, engine_from) = layout::part_dirs(backup);
-    if !identity.complete {
-        return Err(LayoutError::PartMissing { path: engine_from }.into());
+    let made = restoring(root);
+    let same = |a: &Path, b: &Path| {
+        fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
+    };
+    if !identity.complete || same(backup, &made) {
+        return Err(LayoutError::PartMissing { path: layout::part_dirs(backup).1 }.into());
     }
-    prepare(root)?;
-    let (journal, engine) = layout::part_dirs(root);
+    remove(&made)?;
+    let done = copy_store(backup, &made, &identity).and_then(|()| verify(&made, backup));
+    let done = done.and_then(|()| {
+        fs::rename(&made, root).map_err(layout::at("naming the restored store", root))?;
+        Ok(layout::sync_parent(root)?)
+    });
+    if done.is_err() {
+        // What is left would only keep `root` from being used.
+        drop(remove(&made));
+    }
+    done
+}
+
+fn copy_store(backup: &Path, made: &Path, identity: &Identity) -> Result<(), OpenError> {
+    prepare(made)?;
+    let (journal_from, engine_from) = layout::part_dirs(backup);
+    let (journal, engine) = layout::part_dirs(made);
     // The journal is written to, so it is copied; the engine's files never change.
     let failed = |e| StoreError::from_io("restoring a backup", e);
     copy_tree(&journal_from, &journal, &|from, to| {
@@ -172,7 +199,19 @@ pub fn restore(backup: &Path, root: &Path) -> Result<(), OpenError> {
     })
     .and_then(|()| copy_tree(&engine_from, &engine, &link_or_copy))
     .map_err(failed)?;
-    Ok(seal(root, &identity)?)
+    Ok(seal(made, identity)?)
+}
+
+/// Reads all of the copy in `made`.
+fn verify(made: &Path, backup: &Path) -> Result<(), OpenError> {
+    let mut findings = Vec::new();
+    match check(made, CheckOptions::default(), &mut findings) {
+        Ok(Outcome::Good) => return Ok(()),
+        Ok(_) => {}
+        Err(error) => findings.extend(error.to_string().into_bytes()),
+    }
+    let findings = String::from_utf8_lossy(&findings).into_owned();
+    Err(OpenError::Unsound { path: backup.to_owned(), findings })
 }
 
 /// Copies the files of a directory by `copy`, and those of directories in it, durably.

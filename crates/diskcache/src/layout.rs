@@ -16,6 +16,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::backup::restoring;
 use crate::journal::StoreId;
 use crate::journal::record::crc;
 
@@ -155,6 +156,16 @@ pub enum LayoutError {
         /// The part.
         path: PathBuf,
     },
+    /// A backup was to be restored where there is something already.
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A restore was cut short, and there is no store yet.
+    RestoreCut {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The operating system gives no random numbers.
     Random(getrandom::Error),
 }
@@ -187,6 +198,19 @@ impl fmt::Display for LayoutError {
             Self::PartMissing { path } => {
                 write!(f, "{} is missing, which every store has", path.display())
             }
+            Self::NotEmpty { path } => write!(
+                f,
+                "{} is not empty, and a backup is restored into an empty place only: move it away \
+                 first",
+                path.display()
+            ),
+            Self::RestoreCut { path } => write!(
+                f,
+                "a restore into {} was cut short: restore again, or remove {} to begin with an \
+                 empty store",
+                path.display(),
+                restoring(path).display()
+            ),
             Self::Random(e) => write!(f, "no random numbers: {e}"),
         }
     }
@@ -243,6 +267,9 @@ impl StoreDir {
         if found == Survey::Nothing && !create {
             return Err(LayoutError::Absent { path: root.to_owned() });
         }
+        if found == Survey::Nothing && restoring(root).exists() {
+            return Err(LayoutError::RestoreCut { path: root.to_owned() });
+        }
         let lock = lock(root)?;
         let identity = match read_identity(root)? {
             Some(identity) => identity,
@@ -250,9 +277,7 @@ impl StoreDir {
             None if survey(root)? == Survey::Nothing => {
                 let identity = Identity::fresh().map_err(LayoutError::Random)?;
                 write_identity(root, &identity)?;
-                if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
-                    sync_dir(parent)?;
-                }
+                sync_parent(root)?;
                 identity
             }
             None => return Err(LayoutError::NoIdentity { path: root.to_owned() }),
@@ -402,6 +427,23 @@ pub(crate) fn write_identity(root: &Path, identity: &Identity) -> Result<(), Lay
 
 pub(crate) fn sync_dir(path: &Path) -> Result<(), LayoutError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(at("syncing", path))
+}
+
+/// Makes the name of `path` in the directory above it durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), LayoutError> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => sync_dir(parent),
+        None => sync_dir(Path::new(".")),
+    }
+}
+
+/// Whether `path` is missing or a directory without anything in it.
+pub(crate) fn is_empty(path: &Path) -> Result<bool, LayoutError> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(at("listing", path)(e)),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! acknowledged is missing, or the operator has accepted the loss.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::journal::{
@@ -35,6 +35,13 @@ pub enum OpenError {
     Refused(Refusal),
     /// The disk or the engine.
     Store(StoreError),
+    /// A backup is damaged, and is not restored.
+    Unsound {
+        /// The backup.
+        path: PathBuf,
+        /// What the check of it said, in lines.
+        findings: String,
+    },
 }
 
 impl fmt::Display for OpenError {
@@ -43,6 +50,10 @@ impl fmt::Display for OpenError {
             Self::Layout(e) => e.fmt(f),
             Self::Refused(e) => e.fmt(f),
             Self::Store(e) => e.fmt(f),
+            Self::Unsound { path, findings } => {
+                let findings = findings.trim_end().replace('\n', "; ");
+                write!(f, "the backup in {} is damaged: {findings}", path.display())
+            }
         }
     }
 }
@@ -51,7 +62,7 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Layout(e) => e.source(),
-            Self::Refused(_) => None,
+            Self::Refused(_) | Self::Unsound { .. } => None,
             Self::Store(e) => e.source(),
         }
     }

@@ -1,18 +1,19 @@
 //! The command line of `flintlock`, in the form of redis-server. Pure; at start.
 //!
 //! ```text
-//! flintlock [FILE | -] [--DIRECTIVE VALUE...]... [-]
+//! flintlock [FILE | -] [--DIRECTIVE VALUE...]... [--restore DIR] [-]
 //! ```
 //!
 //! The arguments become lines of a configuration file: `--port 7000` is the line `port "7000"`,
 //! read after the file and after standard input (`-`, first or last). So everything a file can
-//! say can be said here, and mistakes are reported in one form.
+//! say can be said here, and mistakes are reported in one form. `--restore` alone is no directive:
+//! it is done once, so a file or CONFIG REWRITE must not repeat it.
 //!
 //! Source: behaviour of redis-server 7.0.15.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Sources;
 use crate::util::quote::{push_quoted, split_args};
@@ -22,6 +23,13 @@ use crate::util::quote::{push_quoted, split_args};
 pub enum Invocation {
     /// Serve, configured by these sources.
     Serve(Sources),
+    /// Make the store out of a backup, then serve.
+    Restore {
+        /// As for [`Invocation::Serve`].
+        sources: Sources,
+        /// The backup's directory.
+        backup: PathBuf,
+    },
     /// Print [`version`] and exit with status 0.
     Version,
     /// Print [`USAGE`] and exit with status 0.
@@ -30,18 +38,20 @@ pub enum Invocation {
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
-Usage: flintlock [FILE] [--DIRECTIVE VALUE ...] [-]
+Usage: flintlock [FILE] [--DIRECTIVE VALUE ...] [--restore DIR] [-]
        flintlock - (read the configuration from standard input)
        flintlock -v or --version
        flintlock -h or --help
 
-FILE has the syntax of redis.conf; directives given as arguments come after it.
+FILE has the syntax of redis.conf; directives given as arguments come after it. --restore makes
+the store, which must be empty, out of a backup that BGSAVE wrote.
 
 Examples:
        flintlock (run the server with the default configuration)
        flintlock /etc/flintlock.conf --loglevel verbose
        flintlock --port 7777 --maxmemory 2gb --maxmemory-policy allkeys-lru
        flintlock --port 0 (listen on a free port, which the log names)
+       flintlock --restore /backups/monday (begin with what was saved there)
        flintlock --store memory (keep nothing on disk)
        echo 'maxmemory 128mb' | flintlock -";
 
@@ -86,9 +96,17 @@ pub fn parse(arguments: &[OsString], base: &Path) -> Invocation {
     // A word that starts with `--` is a value where a directive still waits for its first one:
     // `--requirepass --secret`.
     let mut wants_value = false;
+    let (mut backup, mut is_backup) = (None, false);
     for (index, argument) in rest.iter().enumerate() {
         let next = rest.get(index + 1).map(|next| next.as_bytes());
+        if std::mem::take(&mut is_backup) {
+            continue;
+        }
         match argument.as_bytes() {
+            b"--restore" if !wants_value && next.is_some_and(|next| !next.starts_with(b"--")) => {
+                backup = Some(base.join(&rest[index + 1]));
+                is_backup = true;
+            }
             b"-" if index + skipped == 0 || next.is_none() => sources.stdin = true,
             [b'-', b'-', directive @ ..] if !wants_value => {
                 wants_value = push_directive(&mut sources.options, directive, next);
@@ -100,7 +118,10 @@ pub fn parse(arguments: &[OsString], base: &Path) -> Invocation {
             }
         }
     }
-    Invocation::Serve(sources)
+    match backup {
+        Some(backup) => Invocation::Restore { sources, backup },
+        None => Invocation::Serve(sources),
+    }
 }
 
 /// Starts a line; returns whether the directive waits for a value.
@@ -169,7 +190,7 @@ mod tests {
     #[test]
     fn a_file_comes_first_and_a_dash_first_or_last() {
         let file = |path: &str| Some(path.into());
-        let cases: &[(&[&str], Option<std::path::PathBuf>, bool, &str)] = &[
+        let cases: &[(&[&str], Option<PathBuf>, bool, &str)] = &[
             (&["a.conf"], file("/base/a.conf"), false, ""),
             (&["/etc/a.conf", "--hz", "5"], file("/etc/a.conf"), false, r#"hz "5" "#),
             (&["-"], None, true, ""),
@@ -183,6 +204,34 @@ mod tests {
             assert_eq!((&sources.file, sources.stdin), (file, *stdin), "{arguments:?}");
             assert_eq!(String::from_utf8_lossy(&sources.options), *expected, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn a_restore_is_told_apart_from_directives() {
+        let restore = |arguments: &[&str]| {
+            let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
+            match parse(&arguments, Path::new("/base")) {
+                Invocation::Restore { sources, backup } => Some((sources.options, backup)),
+                _ => None,
+            }
+        };
+        type Expected = Option<(&'static str, &'static str)>;
+        let cases: &[(&[&str], Expected)] = &[
+            (&["--restore", "b"], Some(("", "/base/b"))),
+            (&["--restore", "/b", "--hz", "5"], Some(("hz \"5\" ", "/b"))),
+            (&["--hz", "5", "--restore", "b"], Some(("hz \"5\" ", "/base/b"))),
+            (&["a.conf", "--restore", "b", "-"], Some(("", "/base/b"))),
+            // The value of a directive, and a directive without one, which is refused by name.
+            (&["--requirepass", "--restore"], None),
+            (&["--restore"], None),
+            (&["--restore", "--hz", "5"], None),
+        ];
+        for (arguments, expected) in cases {
+            let found = restore(arguments);
+            let expected = expected.map(|(o, b)| (o.as_bytes().to_vec(), PathBuf::from(b)));
+            assert_eq!(found, expected, "{arguments:?}");
+        }
+        assert_eq!(options(&["--restore"]).options, b"restore ");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Main thread; the only room that may block, since nobody is served yet.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,12 +37,13 @@ pub fn main() -> ExitCode {
     match args::parse(&arguments, &base) {
         Invocation::Version => println!("{}", args::version()),
         Invocation::Help => println!("{}", args::USAGE),
-        Invocation::Serve(sources) => return serve(&sources, &base),
+        Invocation::Serve(sources) => return serve(&sources, &base, None),
+        Invocation::Restore { sources, backup } => return serve(&sources, &base, Some(&backup)),
     }
     ExitCode::SUCCESS
 }
 
-fn serve(sources: &Sources, base: &std::path::Path) -> ExitCode {
+fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
     let mut config = match Config::load(sources, base, &mut io::stdin()) {
         Ok(config) => config,
         Err(error) => {
@@ -56,7 +58,7 @@ fn serve(sources: &Sources, base: &std::path::Path) -> ExitCode {
         log.warning(format_args!("The directive '{name}' is accepted but changes nothing here"));
     }
     let pid_path = config.pid_path();
-    let status = match run(config, &log) {
+    let status = match run(config, &log, restored) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             log.warning(format_args!("{error}"));
@@ -73,7 +75,7 @@ fn serve(sources: &Sources, base: &std::path::Path) -> ExitCode {
 /// Why the server could not start or go on; the text is for the operator.
 type Fatal = Box<dyn std::error::Error>;
 
-fn run(config: Config, log: &Log) -> Result<u8, Fatal> {
+fn run(config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fatal> {
     let signals = Signals::install()?;
     let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
     let listeners =
@@ -88,6 +90,9 @@ fn run(config: Config, log: &Log) -> Result<u8, Fatal> {
     random_bytes(&mut seed)?;
     let started = Instant::now();
     let (poll, bell) = poll_and_bell()?;
+    if let Some(backup) = restored {
+        restore(&config, backup, log)?;
+    }
     let store = match config.store {
         StoreKind::Memory => None,
         StoreKind::Fjall => Some(open_store(&config)?),
@@ -122,6 +127,20 @@ fn run(config: Config, log: &Log) -> Result<u8, Fatal> {
         log.ready(address);
     }
     Ok(event_loop.run()?)
+}
+
+/// Makes the store out of a backup.
+fn restore(config: &Config, from: &Path, log: &Log) -> Result<(), Fatal> {
+    if config.store == StoreKind::Memory {
+        return Err("--restore needs a store on disk, and 'store memory' has none".into());
+    }
+    let root = config.store_path();
+    log.notice(format_args!("Restoring {} into {}", from.display(), root.display()));
+    let started = Instant::now();
+    backup::restore(from, &root)?;
+    let seconds = started.elapsed().as_secs_f64();
+    log.notice(format_args!("Restored and checked in {seconds:.3} seconds"));
+    Ok(())
 }
 
 /// Tells the operator what the end of the journal looked like.

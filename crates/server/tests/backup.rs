@@ -1,15 +1,17 @@
-//! SAVE and BGSAVE: what they answer, what is in the backup, what is left when they fail.
+//! SAVE, BGSAVE and `--restore`: what they answer, what is in the backup, what is left when they
+//! fail or are killed, and which backups are refused.
 
 #[expect(dead_code, reason = "each test binary uses its own part of the harness")]
 mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::client::Client;
-use common::server::{Kind, Server};
+use common::server::{Kind, Scratch, Server, run_to_end};
 use common::words;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -49,16 +51,9 @@ fn write(client: &mut Client, count: usize) {
     }
 }
 
-/// A server whose store is a copy of the backup `from`: a backup is a store.
-fn serve_copy(from: &Path) -> Server {
-    let mut server = Server::start(Kind::Flintlock, &[]);
-    assert!(server.terminate().success());
-    let store = server.dir().join(STORE);
-    fs::remove_dir_all(&store).expect("the server is gone");
-    let copied = Command::new("cp").arg("-r").args([from, store.as_path()]).status();
-    assert!(copied.expect("cp can be run").success());
-    server.restart();
-    server
+/// A server that was started from the backup in `from`.
+fn restored(from: &Path) -> Server {
+    Server::start(Kind::Flintlock, &["--restore", &from.to_string_lossy()])
 }
 
 #[test]
@@ -127,13 +122,13 @@ fn a_backup_is_a_store_and_the_figures_tell_of_it() {
     assert_ne!(field(&mut client, "rdb_last_bgsave_time_sec"), "-1");
     assert_eq!(field(&mut client, "rdb_current_bgsave_time_sec"), "-1");
     assert!(client.ok("LASTSAVE").integer().expect("a time") >= started);
-    let first = serve_copy(&server.dir().join(BACKUP));
+    let first = restored(&server.dir().join(BACKUP));
 
     client.ok("DEL key:0");
     client.ok("SET second yes");
     client.ok("BGSAVE");
     assert_eq!(finish(&mut client), "ok");
-    let second = serve_copy(&server.dir().join(BACKUP));
+    let second = restored(&server.dir().join(BACKUP));
     assert!(!server.dir().join(UNFINISHED).exists(), "the one before is gone");
 
     let (mut first, mut second) = (first.connect(), second.connect());
@@ -161,7 +156,7 @@ fn save_stops_nobody_else_and_survives_its_client() {
         assert_eq!(finish(&mut client), "ok");
     }
     client.ok("SAVE");
-    assert_eq!(serve_copy(&server.dir().join(BACKUP)).connect().ok("DBSIZE").integer(), Ok(2_000));
+    assert_eq!(restored(&server.dir().join(BACKUP)).connect().ok("DBSIZE").integer(), Ok(2_000));
 }
 
 /// Limits the size of any file the running server writes; what it has stays.
@@ -205,6 +200,239 @@ fn a_full_disk_fails_the_backup_and_keeps_the_one_before() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(finish(&mut client), "ok");
-    let copy = serve_copy(&server.dir().join(BACKUP));
+    let copy = restored(&server.dir().join(BACKUP));
     assert_eq!(copy.connect().ok("DBSIZE").integer(), Ok(1_001));
+}
+
+#[test]
+fn writes_go_on_and_a_backup_is_one_moment() {
+    let Some(server) = ours(&["--flush-delay-ms", "20"]) else { return };
+    let mut client = server.connect();
+    write(&mut client, 500);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = || {
+            let mut client = server.connect();
+            let lines = ["MULTI", "INCR left", "RPUSH log x", "INCR right", "EXEC"];
+            let words = lines.map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+            while !stop.load(Ordering::Relaxed) {
+                for reply in client.pipeline(&words) {
+                    assert!(!reply.unwrap_or_else(|missing| panic!("{missing:?}")).is_error());
+                }
+            }
+        };
+        scope.spawn(writer);
+        let number = |client: &mut Client, key: &str| -> i64 {
+            let reply = client.ok(&format!("INCRBY {key} 0"));
+            reply.integer().expect("a number")
+        };
+        for _ in 0..4 {
+            let before = number(&mut client, "left");
+            client.ok("BGSAVE");
+            assert_eq!(finish(&mut client), "ok");
+            let after = number(&mut client, "left");
+            let copy = restored(&server.dir().join(BACKUP));
+            let mut copy = copy.connect();
+            let left = number(&mut copy, "left");
+            assert!((before..=after).contains(&left), "{before} {left} {after}");
+            assert_eq!(number(&mut copy, "right"), left, "a transaction is there whole or not");
+            assert_eq!(copy.ok("LLEN log").integer(), Ok(left));
+            assert_eq!(copy.ok("GET key:499").text(), Ok("499.".repeat(99).as_bytes()));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn kill_9_leaves_a_whole_backup() {
+    const ROUNDS: u64 = 8;
+    let Some(mut server) = ours(&["--flush-delay-ms", "20"]) else { return };
+    let mut client = server.connect();
+    write(&mut client, 500);
+    client.ok("SET round 0");
+    client.ok("SAVE");
+    let (mut low, mut cut_short) = (0, 0);
+    for round in 1..=ROUNDS {
+        let mut client = server.connect();
+        write(&mut client, 200);
+        client.ok(&format!("SET round {round}"));
+        client.ok("BGSAVE");
+        std::thread::sleep(Duration::from_micros(round * 700));
+        server.kill_9();
+        cut_short += usize::from(server.dir().join(UNFINISHED).exists());
+        let copy = restored(&server.dir().join(BACKUP));
+        let mut copy = copy.connect();
+        let text = copy.ok("GET round");
+        let text = String::from_utf8_lossy(text.text().expect("a text")).into_owned();
+        let found: u64 = text.parse().expect("a number");
+        assert!((low..=round).contains(&found), "{low} {found} {round}");
+        assert_eq!(copy.ok("DBSIZE").integer(), Ok(501));
+        low = found;
+        server.restart();
+        assert!(!server.dir().join(UNFINISHED).exists(), "the next start clears it away");
+    }
+    eprintln!("{cut_short} of {ROUNDS} backups were cut short, the last whole one is {low}");
+}
+
+/// Every file of a backup, with its path.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let all = names(dir).into_iter();
+    all.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// A server with something in its engine and something in its journal, and a backup of it.
+fn saved() -> Option<Server> {
+    let mut server = ours(&[])?;
+    write(&mut server.connect(), 500);
+    // The end moves everything to the engine.
+    assert!(server.terminate().success());
+    server.restart();
+    let mut client = server.connect();
+    client.ok("SET behind the-engine");
+    client.ok("SAVE");
+    Some(server)
+}
+
+/// Runs our binary in `dir` with a restore of `backup`, which it refuses; what it said.
+fn refusal(dir: &Path, backup: &Path, more: &[&str]) -> String {
+    let (dir, backup) = (dir.to_string_lossy(), backup.to_string_lossy());
+    let args = ["--port", "0", "--bind", "127.0.0.1", "--dir", &dir, "--restore", &backup];
+    let done = run_to_end(&[&args[..], more].concat());
+    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    let copied = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(copied.expect("cp can be run").success());
+}
+
+/// Damages the file or folder `path` in one of three ways.
+fn damage(path: &Path, how: &str) {
+    if how == "gone" {
+        let is_dir = path.is_dir();
+        let gone = if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        return gone.expect("our own copy");
+    }
+    let mut bytes = fs::read(path).expect("our own copy");
+    let middle = bytes.len() / 2;
+    if how == "half" {
+        bytes.truncate(middle);
+    } else {
+        bytes[middle] ^= 0x10;
+    }
+    fs::write(path, bytes).expect("our own copy");
+}
+
+/// Whether nothing is lost by the damage: the watermark has two slots, the engine's pointer a
+/// checksum behind the number, and the oldest segment only what the engine has as well.
+fn is_harmless(name: &str, how: &str, oldest: &str) -> bool {
+    let spare = ["journal/watermark", "engine/current"];
+    name == oldest || spare.contains(&name) && how != "gone"
+}
+
+#[test]
+fn every_torn_backup_is_refused() {
+    let Some(server) = saved() else { return };
+    let whole = server.dir().join(BACKUP);
+    let scratch = Scratch::new();
+    let torn = scratch.path().join("torn");
+    let found = files(&whole);
+    let name = |path: &PathBuf| {
+        path.strip_prefix(&whole).expect("it is in there").to_string_lossy().into_owned()
+    };
+    let names_found: Vec<String> = found.iter().map(name).collect();
+    let oldest = names_found.iter().find(|name| name.ends_with(".log")).expect("a segment").clone();
+    let folders = ["engine", "engine/tables", "journal", ""].map(|name| (name.to_owned(), "gone"));
+    let hows = |name: &String| ["gone", "half", "flipped"].map(|how| (name.clone(), how));
+    let cases = names_found.iter().flat_map(hows).chain(folders);
+    let (mut refused, mut harmless) = (0, 0);
+    for (name, how) in cases {
+        copy(&whole, &torn);
+        damage(&torn.join(&name), how);
+        if is_harmless(&name, how, &oldest) {
+            let served = restored(&torn);
+            let mut client = served.connect();
+            assert_eq!(client.ok("DBSIZE").integer(), Ok(501), "{name} {how}");
+            for number in 0..500 {
+                let value = client.ok(&format!("GET key:{number}"));
+                assert_eq!(value.text(), Ok(format!("{number}.").repeat(99).as_bytes()));
+            }
+            harmless += 1;
+            continue;
+        }
+        let said = refusal(scratch.path(), &torn, &[]);
+        assert!(said.contains("torn"), "{name} {how}: the backup is named: {said}");
+        let left = usize::from(torn.exists());
+        assert_eq!(names(scratch.path()).len(), left, "{name} {how}: nothing is left: {said}");
+        refused += 1;
+    }
+    assert!(refused >= 16 && harmless <= 7, "{refused} refused, {harmless} did no harm");
+    assert_eq!(restored(&whole).connect().ok("DBSIZE").integer(), Ok(501));
+}
+
+#[test]
+fn a_restore_needs_an_empty_place_on_disk() {
+    let Some(server) = saved() else { return };
+    let backup = server.dir().join(BACKUP);
+    let mut other = Server::start(Kind::Flintlock, &[]);
+    other.connect().ok("SET mine yes");
+    assert!(other.terminate().success());
+    let said = refusal(other.dir(), &backup, &[]);
+    assert!(said.contains("is not empty") && said.contains(STORE), "{said}");
+    other.restart();
+    assert_eq!(other.connect().ok("GET mine").text(), Ok(&b"yes"[..]));
+
+    let scratch = Scratch::new();
+    let said = refusal(scratch.path(), &backup, &["--store", "memory"]);
+    assert!(said.contains("--restore needs a store on disk"), "{said}");
+    let said = refusal(scratch.path(), &scratch.path().join("nowhere"), &[]);
+    assert!(said.contains("nowhere"), "{said}");
+    assert!(names(scratch.path()).is_empty());
+    // The store that was saved is no backup while it is served.
+    let said = refusal(scratch.path(), &server.dir().join(STORE), &[]);
+    assert!(said.contains("in use"), "{said}");
+}
+
+#[test]
+fn a_restore_that_was_killed_is_repeated() {
+    let Some(server) = saved() else { return };
+    let backup = server.dir().join(BACKUP).to_string_lossy().into_owned();
+    for round in 0..6u64 {
+        let scratch = Scratch::new();
+        let dir = scratch.path().to_string_lossy().into_owned();
+        let args = ["--port", "0", "--bind", "127.0.0.1", "--dir", &dir];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_flintlock"))
+            .args(args)
+            .args(["--restore", &backup])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("our binary can be started");
+        std::thread::sleep(Duration::from_millis(round * 4));
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        let (store, half) =
+            (scratch.path().join(STORE), scratch.path().join("flintlock-data.restoring"));
+        assert!(!(store.exists() && half.exists()));
+        if !store.exists() {
+            // Also where the kill came before or after: what it would have left.
+            fs::create_dir_all(half.join("journal")).expect("a scratch folder");
+            let done = run_to_end(&args);
+            let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+            assert_eq!(done.status.code(), Some(1), "{said}");
+            assert!(said.contains("was cut short: restore again"), "{said}");
+            let _ = fs::remove_dir_all(&store);
+        }
+        let again = ["--restore", &backup, "--dir", &dir];
+        let again = if store.exists() { &again[2..] } else { &again[..] };
+        let copy = Server::start(Kind::Flintlock, again);
+        let mut client = copy.connect();
+        assert_eq!(client.ok("DBSIZE").integer(), Ok(501), "round {round}");
+        assert_eq!(client.ok("GET behind").text(), Ok(&b"the-engine"[..]));
+        assert!(store.exists() && !half.exists());
+    }
 }
