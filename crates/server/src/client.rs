@@ -12,6 +12,7 @@ use crate::command::{Command, OwnedRequest};
 use crate::net::conn::ConnIo;
 use crate::resp::encode::{Mark, Proto};
 use crate::tier::prepare::{Blocked, Prepared};
+use crate::util::prefetch::prefetch_value;
 
 /// Names a client: index and generation, so that a late answer never reaches a successor.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
@@ -261,6 +262,20 @@ impl Clients {
     pub(crate) fn get(&self, key: ClientKey) -> Option<&Client> {
         let (generation, client) = self.slots.get(key.index as usize)?;
         if *generation == key.generation { client.as_ref() } else { None }
+    }
+
+    /// Asks for the lines of a client that is looked at soon.
+    pub(crate) fn prefetch(&self, key: ClientKey) {
+        if let Some(slot) = self.slots.get(key.index as usize) {
+            prefetch_value(slot);
+        }
+    }
+
+    /// Asks for the lines of its half, if that is at home.
+    pub(crate) fn prefetch_half(&self, key: ClientKey) {
+        if let Some(io) = self.get(key).and_then(|client| client.io.as_ref()) {
+            prefetch_value(&**io);
+        }
     }
 
     /// The session of a client that is known to be there: one whose command runs.

@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "each test binary uses its own part of the harness")]
 mod common;
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -100,6 +101,39 @@ fn every_reply_is_the_one_due_with_any_number_of_threads() {
             assert_eq!(field(client, "iothreads", "io_threads_max"), "1");
         }
     }
+}
+
+/// [valkey 4347, 997: a direction began while a worker had the other] Clients send all the time
+/// while replies are on their way, so both directions of each connection are always wanted. Not
+/// here: the one half of a connection travels, and what is wanted meanwhile is noted.
+#[test]
+fn both_directions_of_a_connection_are_wanted_all_the_time() {
+    const ROUNDS: usize = 400;
+    let server = start(&ALWAYS);
+    in_parallel(&server, 4, |name, client, rng| {
+        let value = vec![b'a' + rng.below(26) as u8; 20_000];
+        let key = format!("key:{name}").into_bytes();
+        let set = vec![b"SET".to_vec(), key.clone(), value.clone()];
+        assert!(client.pipeline(&[set]).iter().all(Result::is_ok));
+        let mut burst = words::encode(&["INCR", &format!("count:{name}")]);
+        burst.extend(words::encode(&[&b"GET"[..], &key]));
+        let mut sender = client.stream().try_clone().expect("a descriptor");
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    sender.write_all(&burst).expect("the server reads while it writes");
+                }
+            });
+            for round in 1..=ROUNDS {
+                let count = client.read_reply().unwrap_or_else(|why| panic!("{name}: {why}"));
+                assert_eq!(count.raw, format!(":{round}\r\n").as_bytes());
+                let text = client.read_reply().unwrap_or_else(|why| panic!("{name}: {why}"));
+                assert!(text.text() == Ok(&value), "round {round} of client {name}");
+            }
+        });
+    });
+    let client = &mut server.connect();
+    assert!(number(client, "stats", "io_threaded_writes_processed") > 0, "workers wrote");
 }
 
 /// With edge-triggered readiness an event that comes while a worker has the connection comes only

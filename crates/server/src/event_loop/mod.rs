@@ -182,6 +182,10 @@ impl EventLoop {
     fn collect(&mut self) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
+            // Other tokens are no client's, which a look at the table finds out.
+            self.server.clients.prefetch(ClientKey::from_word(event.token().0));
+        }
+        for event in &events {
             match event.token() {
                 SIGNALS => self.note_signal(),
                 // Whoever rang is asked anyway.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::client::{ClientKey, Closing};
 use crate::net::conn::ConnIo;
 use crate::offload::Answer;
+use crate::util::prefetch::prefetch_value;
 
 use super::EventLoop;
 use super::serve::GROUP;
@@ -87,6 +88,7 @@ impl EventLoop {
     fn take_back(&mut self, answers: &mut Vec<Answer>) {
         let mut group = [ClientKey::INTERNAL; GROUP];
         let (mut count, mut waiting) = (0, 0);
+        self.prefetch_answers(answers);
         for answer in answers.drain(..) {
             match answer {
                 Answer::Read(io) => {
@@ -107,6 +109,24 @@ impl EventLoop {
         }
         for key in &group[..count] {
             self.run_requests(*key);
+        }
+    }
+
+    /// Asks for what is looked at in a group of answers: a worker wrote all of it last, and one
+    /// after the other that is a dozen waits for each.
+    fn prefetch_answers(&self, answers: &[Answer]) {
+        for answer in answers {
+            if let Answer::Read(io) | Answer::Write(io) = answer {
+                prefetch_value(&**io);
+            }
+        }
+        for answer in answers {
+            if let Answer::Read(io) | Answer::Write(io) = answer {
+                self.server.clients.prefetch(ClientKey::from_word(io.owner.0));
+            }
+            if let Answer::Read(io) = answer {
+                io.prefetch_request();
+            }
         }
     }
 

@@ -53,6 +53,9 @@ impl EventLoop {
             let mut waiting = 0;
             for slot in &mut group[..count] {
                 *slot = self.ready.pop_front().expect("as many as were counted");
+                self.server.clients.prefetch_half(*slot);
+            }
+            for slot in &group[..count] {
                 waiting += self.receive(*slot);
             }
             if waiting > 1 {

@@ -18,6 +18,7 @@ use crate::command::{Command, Request, lookup_request};
 use crate::keyspace::Hasher;
 use crate::resp::encode::Output;
 use crate::resp::parse::{Arg, Limits, Parser, ProtocolError};
+use crate::util::prefetch::prefetch_first;
 
 /// Bytes offered to one read: one request or pipeline of ordinary size, read in one call.
 const READ_CHUNK: usize = 16 * 1024;
@@ -259,6 +260,15 @@ impl ConnIo {
         if self.input.requests.is_empty() {
             self.input.compact();
         }
+    }
+
+    /// Asks for what running the first request will look at, once the half itself is near.
+    pub(crate) fn prefetch_request(&self) {
+        let input = &self.input;
+        prefetch_first(input.requests.as_slices().0);
+        prefetch_first(&input.args);
+        prefetch_first(&input.buf);
+        self.out.prefetch();
     }
 
     /// Parsed requests that wait.

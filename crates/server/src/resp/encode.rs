@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use crate::util::prefetch::prefetch_first;
+
 /// Protocol version of a connection.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug, Default)]
 pub enum Proto {
@@ -118,6 +120,11 @@ impl Output {
             self.bytes.clear();
             self.sent = 0;
         }
+    }
+
+    /// Asks for the line that the next reply goes to.
+    pub(crate) fn prefetch(&self) {
+        prefetch_first(&self.bytes);
     }
 
     /// Drops what was sent and gives back memory that a burst took.

@@ -8,6 +8,7 @@ pub mod glob;
 pub(crate) mod oracle;
 #[cfg(test)]
 pub(crate) mod page;
+pub(crate) mod prefetch;
 pub mod quote;
 
 /// What the operating system says about `error`, without the number that Rust appends: the form
