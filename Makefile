@@ -10,6 +10,7 @@
 #   make soak        ten times its memory in a cache for ten minutes (SOAK_SECONDS, SOAK_MIB)
 #   make bench-cache the disk cache beside the raw engine (CACHE_BENCH: arguments)
 #   make simulation  the table of the scaling policy in the README of iothreads (BLESS=1 writes it)
+#   make bench-rivals the disk cache beside foyer, moka and quick_cache
 #   make loom-3      the loom models with three preemptions: thorough and slow
 #   make shuttle     random schedules of more threads than loom can exhaust
 #   make histories   tens of thousands of histories of real threads checked for being linearizable
@@ -53,7 +54,7 @@ PAGES := command::docs config::reference
 
 .PHONY: all test $(STAGES) docs bench crash loom-3 simulation release store-crash
 .PHONY: shuttle histories miri tsan
-.PHONY: soak bench-cache
+.PHONY: soak bench-cache bench-rivals
 all: release
 
 release:
@@ -76,6 +77,7 @@ setup:
 fmt:
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
+	$(CARGO) fmt --manifest-path benches/rivals/Cargo.toml -- --check
 
 tidy:
 	$(CARGO) test -q -p flintlock-benches --test tidy
@@ -217,3 +219,8 @@ bench: release
 
 bench-cache:
 	$(CARGO) bench -p flintlock-benches --bench cache -- $(CACHE_BENCH)
+
+# A workspace of its own, so that nothing else has to build foyer.
+bench-rivals:
+	CARGO_TARGET_DIR=target/rivals $(CARGO) run --release \
+		--manifest-path benches/rivals/Cargo.toml
