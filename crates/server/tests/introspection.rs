@@ -322,3 +322,38 @@ fn client_list_tells_each_connection() {
     let one = client.ok(&format!("CLIENT LIST ID {id}"));
     assert_eq!(one.raw.windows(3).filter(|window| window == b"id=").count(), 1);
 }
+
+#[test]
+fn explain_tells_where_a_key_is() {
+    if Kind::subject() == Kind::Redis {
+        return;
+    }
+    let place = |client: &mut Client, key: &str| {
+        let leaves = client.ok(&format!("FLINT.EXPLAIN {key}")).leaves();
+        assert_eq!(leaves[0], b"where");
+        String::from_utf8(leaves[1].clone()).expect("a word")
+    };
+    let server = Server::start(Kind::Flintlock, &["--store", "memory"]);
+    let mut client = server.connect();
+    client.ok("SET k v");
+    assert_eq!(place(&mut client, "k"), "memory");
+    assert_eq!(place(&mut client, "none"), "nowhere");
+
+    let mut server = Server::start(Kind::Flintlock, &["--flush-delay-ms", "3600000"]);
+    let mut client = server.connect();
+    client.ok("SET k v");
+    assert_eq!(place(&mut client, "k"), "memory, not yet on disk");
+    client.ok("DEL k");
+    assert_eq!(place(&mut client, "k"), "deleted, not yet on disk");
+    client.ok("SET k v");
+    assert!(server.terminate().success());
+    server.restart();
+    let mut client = server.connect();
+    assert_eq!(place(&mut client, "k"), "on disk or nowhere");
+    assert_eq!(place(&mut client, "k"), "on disk or nowhere", "asking loads nothing");
+    client.ok("GET k");
+    client.ok("GET none");
+    assert_eq!(place(&mut client, "k"), "memory and disk");
+    assert_eq!(place(&mut client, "none"), "known to be absent");
+    assert!(client.run("FLINT.EXPLAIN").is_error());
+}

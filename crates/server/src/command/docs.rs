@@ -117,6 +117,7 @@ const DOCS: &[Docs] = &[
     doc("exists", Generic, "1.0.0", KEYS, "Counts which of the keys exist"),
     doc("expire", Generic, "1.0.0", CONST, "Sets the seconds that a key has left"),
     doc("expireat", Generic, "1.2.0", CONST, "Sets the Unix time at which a key expires"),
+    doc("flint.explain", Server, "7.2.4", CONST, "Tells where a key is between memory and disk"),
     doc("flint.iothreads", Server, "7.2.4", CONST, "Commands about the IO threads"),
     doc("flint.iothreads|help", Server, "7.2.4", CONST, "Lists the subcommands"),
     doc("flint.iothreads|log", Server, "7.2.4", CONST, "Lists when the number of workers changed"),

@@ -12,6 +12,7 @@ pub(crate) mod dispatch;
 mod docs;
 mod error;
 mod expiry;
+mod explain;
 mod generic;
 mod hash;
 mod introspect;

@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use super::{
-    Command, Flags, connection, generic, hash, introspect, iothreads, list, scan, server, set,
-    string, transaction, zset,
+    Command, Flags, connection, explain, generic, hash, introspect, iothreads, list, scan, server,
+    set, string, transaction, zset,
 };
 
 /// Longest name of a command, in bytes.
@@ -21,7 +21,7 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families: [Vec<Command>; 12] = [
+    let families: [Vec<Command>; 13] = [
         string::commands(),
         list::commands(),
         hash::commands(),
@@ -31,6 +31,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         scan::commands(),
         transaction::commands(),
         connection::commands(),
+        explain::commands(),
         introspect::commands(),
         iothreads::commands(),
         server::commands(),
