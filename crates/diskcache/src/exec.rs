@@ -59,18 +59,20 @@ impl Signal {
 
 /// Workers that are not for reads alone.
 const ORDERED: usize = 3;
+/// Workers that there are at least: those three may block, and reads must not wait for them.
+pub const WORKERS_MIN: usize = ORDERED + 1;
 
-/// An [`Executor`] over a pool of `flintlock-iothreads`.
-pub struct PoolExecutor<D: Decode> {
+/// Blocking workers for the jobs of a [`Cache`](crate::cache::Cache), for whoever has a loop of
+/// its own. One thread owns it.
+pub struct JobPool<D: Decode> {
     pool: Pool<Jobs<D>>,
-    signal: Arc<Signal>,
     /// Jobs that found no place, oldest first.
     backlog: VecDeque<Box<Job>>,
 }
 
-impl<D: Decode> fmt::Debug for PoolExecutor<D> {
+impl<D: Decode> fmt::Debug for JobPool<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PoolExecutor({} waiting)", self.backlog.len())
+        write!(f, "JobPool({} waiting)", self.backlog.len())
     }
 }
 
@@ -109,22 +111,28 @@ pub(crate) fn timed<D: Decode>(worker: &Worker<D>, job: Job) -> Done<D::Value> {
     done.took(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX))
 }
 
-impl<D: Decode> PoolExecutor<D> {
-    /// Starts `readers` workers, at least 1, beside the three that keep order. `signal` ends
-    /// [`Executor::wait`], and rings when something has finished.
+impl<D: Decode> JobPool<D> {
+    /// Starts `workers` workers, at least [`WORKERS_MIN`]: three keep order, the others read.
+    /// `bell` rings when something has finished.
     ///
     /// # Errors
     /// A thread could not be started; none is left running.
-    pub fn new(worker: Worker<D>, readers: usize, signal: Arc<Signal>) -> Result<Self, SpawnError> {
-        let bell = Arc::clone(&signal);
-        let options =
-            Options { thread_name: "store", ..Options::blocking(ORDERED + readers.max(1)) };
-        let pool = Pool::new(Jobs(worker), Bell::new(move || bell.ring()), options)?;
-        Ok(Self { pool, signal, backlog: VecDeque::new() })
+    pub fn new(worker: Worker<D>, workers: usize, bell: Arc<Bell>) -> Result<Self, SpawnError> {
+        let workers = workers.max(WORKERS_MIN);
+        let options = Options { thread_name: "store", ..Options::blocking(workers) };
+        let pool = Pool::new(Jobs(worker), bell, options)?;
+        Ok(Self { pool, backlog: VecDeque::new() })
     }
 
-    /// Behind a job that finds no place, others of its lane must wait; all do, it is rare.
-    fn flush(&mut self) {
+    /// Takes a job, which begins at the next [`JobPool::commit`]. Jobs of one ordered lane run in
+    /// the order they came.
+    pub fn push(&mut self, job: Job) {
+        self.backlog.push_back(Box::new(job));
+    }
+
+    /// Hands out what was taken, as far as there is place.
+    pub fn commit(&mut self) {
+        // Behind a job that finds no place, others of its lane must wait; all do, it is rare.
         while let Some(job) = self.backlog.pop_front() {
             if let Err(job) = self.try_submit(job) {
                 self.backlog.push_front(job);
@@ -143,23 +151,58 @@ impl<D: Decode> PoolExecutor<D> {
         };
         submitted.map_err(|Full { job, .. }| job)
     }
+
+    /// Gives up to `max` outcomes to `f`; does not block.
+    pub fn drain(&mut self, max: usize, mut f: impl FnMut(Done<D::Value>)) {
+        self.pool.drain(max, |done| f(*done));
+    }
+
+    /// Announces that the owner will sleep until the bell rings; `false` if outcomes are there.
+    pub fn before_sleep(&mut self) -> bool {
+        self.pool.before_sleep()
+    }
+
+    /// The owner woke up.
+    pub fn after_sleep(&mut self) {
+        self.pool.after_sleep();
+    }
+}
+
+/// An [`Executor`] over a [`JobPool`].
+#[derive(Debug)]
+pub struct PoolExecutor<D: Decode> {
+    jobs: JobPool<D>,
+    signal: Arc<Signal>,
+}
+
+impl<D: Decode> PoolExecutor<D> {
+    /// Starts `readers` workers, at least 1, beside the three that keep order. `signal` ends
+    /// [`Executor::wait`], and rings when something has finished.
+    ///
+    /// # Errors
+    /// A thread could not be started; none is left running.
+    pub fn new(worker: Worker<D>, readers: usize, signal: Arc<Signal>) -> Result<Self, SpawnError> {
+        let bell = Arc::clone(&signal);
+        let jobs = JobPool::new(worker, ORDERED + readers, Bell::new(move || bell.ring()))?;
+        Ok(Self { jobs, signal })
+    }
 }
 
 impl<D: Decode> Executor<D::Value> for PoolExecutor<D> {
     fn submit(&mut self, job: Job) {
-        self.backlog.push_back(Box::new(job));
-        self.flush();
+        self.jobs.push(job);
+        self.jobs.commit();
     }
 
     fn poll(&mut self, out: &mut Vec<Done<D::Value>>) {
-        self.pool.drain(usize::MAX, |done| out.push(*done));
-        self.flush();
+        self.jobs.drain(usize::MAX, |done| out.push(done));
+        self.jobs.commit();
     }
 
     fn wait(&mut self, limit: Duration) {
-        if self.pool.before_sleep() {
+        if self.jobs.before_sleep() {
             self.signal.sleep(limit);
-            self.pool.after_sleep();
+            self.jobs.after_sleep();
         }
     }
 }

@@ -14,20 +14,15 @@ pub(crate) mod open;
 pub(crate) mod prepare;
 pub(crate) mod walk;
 
-use std::collections::VecDeque;
-
 use flintlock_diskcache::Token;
 use flintlock_diskcache::cache::home::Known;
-use flintlock_diskcache::cache::job::{Done, Job, Lane, Worker};
 use flintlock_diskcache::cache::{Cache, Completion, Now, Refusal, Turn};
+use flintlock_diskcache::exec::JobPool;
 use flintlock_diskcache::key::KeyRef;
 use flintlock_diskcache::layout::StoreDir;
 use flintlock_diskcache::op;
-use flintlock_iothreads::{Context, Full, Handler, Outcome, Panic, Pool};
-use flintlock_queues::Words;
 
 use crate::command::Request;
-use crate::keyspace::entry::Value;
 use crate::keyspace::table::Loc;
 use crate::keyspace::{Key, Keyspace};
 
@@ -51,52 +46,12 @@ pub(crate) enum Effect<'a> {
 /// Answers taken from the pool in one turn: the rest come in the next, so that a burst of loads
 /// does not hold up clients whose keys are in memory.
 const ANSWERS_MAX: usize = 256;
-/// The worker that appends to the journal, in order.
-const JOURNAL_WORKER: usize = 0;
-/// The worker that commits batches, one at a time.
-const ENGINE_WORKER: usize = 1;
-/// The worker that merges and copies, for seconds at a time.
-const BACKGROUND_WORKER: usize = 2;
-/// Workers that there are at least: those above may block, reads must not wait for them.
-const WORKERS_MIN: usize = 4;
-
-/// Runs the cache's jobs on the storage workers.
-struct StoreHandler(Worker<ServerDecode>);
-
-impl Handler for StoreHandler {
-    type Job = Box<Job>;
-    type Answer = Box<Done<Value>>;
-    type Layout = Words;
-    type Owner = ();
-    type Local = ();
-
-    fn local(&self, _: usize) {}
-
-    fn owner(&self, _: &Box<Job>) {}
-
-    fn run(&self, job: Box<Job>, _: &mut Context<'_, ()>) -> Outcome<Box<Job>, Box<Done<Value>>> {
-        let start = std::time::Instant::now();
-        let done = self.0.run(*job);
-        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Outcome::Done(Box::new(done.took(micros)))
-    }
-
-    fn panicked(&self, (): (), panic: &Panic) -> Option<Box<Done<Value>>> {
-        // A panic of the engine is an error inside `run`. One outside it would leave the journal's
-        // writer lost and clients waiting for ever; the journal makes a restart safe.
-        eprintln!("a storage worker panicked: {panic:?}");
-        std::process::abort();
-    }
-}
-
 /// See the module doc.
 #[derive(Debug)]
 pub(crate) struct Tier {
     /// The state machine.
     pub cache: Cache,
-    pool: Pool<StoreHandler>,
-    /// Jobs that found the pool full, in order.
-    backlog: VecDeque<Box<Job>>,
+    jobs: JobPool<ServerDecode>,
     completions: Vec<Completion>,
     /// Background work that nobody waits for: the last syncs, the last drain.
     syncs: Vec<Token<op::Sync>>,
@@ -106,16 +61,8 @@ pub(crate) struct Tier {
 }
 
 impl Tier {
-    fn new(cache: Cache, pool: Pool<StoreHandler>, dir: StoreDir) -> Self {
-        Self {
-            cache,
-            pool,
-            backlog: VecDeque::new(),
-            completions: Vec::new(),
-            syncs: Vec::new(),
-            last_drain: None,
-            dir,
-        }
+    fn new(cache: Cache, jobs: JobPool<ServerDecode>, dir: StoreDir) -> Self {
+        Self { cache, jobs, completions: Vec::new(), syncs: Vec::new(), last_drain: None, dir }
     }
 
     /// Journals a change of `key` that has been made, and queues the key to be saved.
@@ -164,33 +111,16 @@ impl Tier {
     pub(crate) fn turn(&mut self, home: &mut Resident<'_>, now: Now) -> Turn {
         let turn = self.cache.turn(home, now);
         while let Some(job) = self.cache.next_job() {
-            self.backlog.push_back(Box::new(job));
+            self.jobs.push(job);
         }
-        // Order counts within a lane: behind a job that finds no place, all others wait.
-        while let Some(job) = self.backlog.pop_front() {
-            if let Err(job) = self.submit(job) {
-                self.backlog.push_front(job);
-                break;
-            }
-        }
-        self.pool.commit();
+        self.jobs.commit();
         turn
-    }
-
-    fn submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>> {
-        let submitted = match job.lane() {
-            Lane::Any => self.pool.submit(job),
-            Lane::Journal => self.pool.submit_to(JOURNAL_WORKER, job),
-            Lane::Engine => self.pool.submit_to(ENGINE_WORKER, job),
-            Lane::Background => self.pool.submit_to(BACKGROUND_WORKER, job),
-        };
-        submitted.map_err(|Full { job, .. }| job)
     }
 
     /// Takes finished jobs back.
     pub(crate) fn drain(&mut self, home: &mut Resident<'_>, now: Now) {
         let cache = &mut self.cache;
-        self.pool.drain(ANSWERS_MAX, |done| cache.complete_job(*done, home, now));
+        self.jobs.drain(ANSWERS_MAX, |done| cache.complete_job(done, home, now));
     }
 
     /// The clients whose waits are over, as tags.
@@ -208,12 +138,12 @@ impl Tier {
 
     /// Announces that the loop will sleep; `false` if answers are there.
     pub(crate) fn before_sleep(&mut self) -> bool {
-        self.pool.before_sleep()
+        self.jobs.before_sleep()
     }
 
     /// The loop woke up.
     pub(crate) fn after_sleep(&mut self) {
-        self.pool.after_sleep();
+        self.jobs.after_sleep();
     }
 
     /// Begins the end: everything logged is made durable and, with `drain`, all dirty keys are

@@ -11,12 +11,13 @@ use flintlock_diskcache::cache::home::{self, Candidate, Forgot, Home, Known, Loa
 use flintlock_diskcache::cache::job::{DecodeError, Worker};
 use flintlock_diskcache::cache::recover::{Change, Recovered, Replayed};
 use flintlock_diskcache::cache::{Cache, Durability, Now, Options};
+use flintlock_diskcache::exec::{JobPool, WORKERS_MIN};
 use flintlock_diskcache::journal::WriterOptions;
 use flintlock_diskcache::key::{KeyRef, Space};
 use flintlock_diskcache::recovery::{self, OpenError, OpenOptions, OpenStore};
 use flintlock_diskcache::storage::Storage;
 use flintlock_diskcache::storage::fjall::FjallOptions;
-use flintlock_iothreads::{Bell, Options as PoolOptions, Pool};
+use flintlock_iothreads::Bell;
 
 use crate::client::ClientKey;
 use crate::command::{self, Ctx, OwnedRequest, dispatch, lookup};
@@ -28,9 +29,9 @@ use crate::resp::encode::{Output, Proto, Reply};
 use crate::server::Server;
 use crate::stats::Stats;
 
+use super::Tier;
 use super::delta::Delta;
 use super::home::{Resident, ServerDecode, known, value_of};
-use super::{StoreHandler, Tier, WORKERS_MIN};
 
 /// Opens the store that the configuration names. Its identity has the hash key that the keyspace
 /// must be made with.
@@ -75,10 +76,8 @@ pub(crate) fn attach(
     server.stats = Stats::new(command::all().len());
     let (cache, recovered) = opened?;
     server.keyspace.order_places(databases, |db| cache.space(db));
-    let workers = usize::from(server.config.storage_threads).max(WORKERS_MIN);
-    let pool_options = PoolOptions { thread_name: "store", ..PoolOptions::blocking(workers) };
-    let pool = Pool::new(StoreHandler(worker), bell, pool_options)?;
-    server.tier = Some(Tier::new(cache, pool, dir));
+    let jobs = JobPool::new(worker, server.config.storage_threads.into(), bell)?;
+    server.tier = Some(Tier::new(cache, jobs, dir));
     Ok(recovered)
 }
 

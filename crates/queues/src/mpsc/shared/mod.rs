@@ -5,7 +5,7 @@
 //!
 //! # Problem
 //! Producers must not write the same slot, and whoever reserves one by an atomic increment cannot
-//! give it back: if the ring turns out to be full, the reservation stands. Seed 004 keeps it: the
+//! give it back: if the ring turns out to be full, the reservation stands. Valkey keeps it: the
 //! producer holds a *ticket* for the slot and a private list of what is *pending*, and fills the
 //! slot when there is room.
 //!
