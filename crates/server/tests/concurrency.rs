@@ -91,6 +91,32 @@ fn increments_are_never_lost() {
     });
 }
 
+/// A write that needs room may have keys forgotten for it, and must not lose sight of its own.
+/// With a tenth of all that is in memory in one transaction, it would soon.
+#[test]
+fn a_write_does_not_push_out_what_it_needs() {
+    const READ: usize = 100;
+    in_every_setting(|server| {
+        let (mut client, mut rng) = (server.connect(), Rng::new(3));
+        let names: Vec<String> = (0..READ).map(|i| format!("read:{i}")).collect();
+        for name in &names {
+            client.ok(&format!("SET {name} x"));
+        }
+        for _ in 0..2 * KEYS {
+            crowd_out(&mut client, &mut rng);
+        }
+        for round in 1..=1_000 {
+            crowd_out(&mut client, &mut rng);
+            client.ok("MULTI");
+            client.ok(&format!("MGET {}", names.join(" ")));
+            client.ok("INCR rounds");
+            let leaves = client.ok("EXEC").leaves();
+            assert_eq!(leaves.iter().filter(|leaf| *leaf == b"x").count(), READ, "{round}");
+            assert_eq!(leaves[READ], round.to_string().into_bytes());
+        }
+    });
+}
+
 #[test]
 fn transfers_keep_the_sum() {
     const ACCOUNTS: usize = 100;

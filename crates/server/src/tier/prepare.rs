@@ -122,13 +122,34 @@ impl Server {
         if request.command.flags.has(Flags::SAVES) {
             return self.prepare_save(key);
         }
+        // Room first: making it forgets keys, which may be keys of this very request. Nothing
+        // after the look at the keys may forget any before the request has run.
+        if let Some(blocked) = self.prepare_room(key, request) {
+            return Ok(Some(blocked));
+        }
         if let Some(blocked) = self.prepare_keys(key, request) {
             return Ok(Some(blocked));
         }
-        if let Some(blocked) = self.prepare_walks(key, request) {
-            return Ok(Some(blocked));
+        Ok(self.prepare_walks(key, request))
+    }
+
+    /// Makes sure that a write fits under the memory limit, or waits until it does.
+    fn prepare_room(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
+        let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
+        if self.config.maxmemory_bytes == 0 || client.session.prepared.has_room {
+            return None;
         }
-        Ok(self.prepare_room(key, request))
+        let grows = |request: &Request<'_>| request.command.flags.has(Flags::DENYOOM);
+        let all = each_request(request, client).filter(|(_, request)| grows(request));
+        let need: usize = all.map(|(_, request)| request.len_bytes() + ENTRY_OVERHEAD).sum();
+        if need == 0 {
+            return None;
+        }
+        let mut home = Resident { keyspace: &mut self.keyspace, access: &self.access };
+        match tier.cache.room(&mut home, need as u64) {
+            Room::Now => None,
+            Room::Wait => Some(Blocked::Room(tier.cache.begin_room(need as u64, tag_of(key)))),
+        }
     }
 
     /// Loads the keys of the request that are on disk only.
@@ -229,25 +250,6 @@ impl Server {
         let done = prepared.walk.take()?;
         prepared.walks.push_back(done);
         None
-    }
-
-    /// Makes sure that a write fits under the memory limit, or waits until it does.
-    fn prepare_room(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
-        let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
-        if self.config.maxmemory_bytes == 0 || client.session.prepared.has_room {
-            return None;
-        }
-        let grows = |request: &Request<'_>| request.command.flags.has(Flags::DENYOOM);
-        let all = each_request(request, client).filter(|(_, request)| grows(request));
-        let need: usize = all.map(|(_, request)| request.len_bytes() + ENTRY_OVERHEAD).sum();
-        if need == 0 {
-            return None;
-        }
-        let mut home = Resident { keyspace: &mut self.keyspace, access: &self.access };
-        match tier.cache.room(&mut home, need as u64) {
-            Room::Now => None,
-            Room::Wait => Some(Blocked::Room(tier.cache.begin_room(need as u64, tag_of(key)))),
-        }
     }
 
     /// A wait of the client is over: notes what came of it. The client's request is to be looked
