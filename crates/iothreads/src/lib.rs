@@ -19,6 +19,7 @@ mod pool;
 mod sampler;
 mod stats;
 mod sync;
+mod tuning;
 mod window;
 mod worker;
 
