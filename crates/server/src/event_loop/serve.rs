@@ -221,26 +221,31 @@ impl EventLoop {
 
     /// Sends the replies of this turn.
     pub(super) fn send_replies(&mut self) {
-        for key in std::mem::take(&mut self.writes) {
-            if self.server.clients.get(key).is_some_and(|client| self.server.is_held(client)) {
-                self.held.push(key);
-                continue;
-            }
-            let Some(client) = self.server.clients.get_mut(key) else { continue };
-            client.in_writes = false;
-            let Some(io) = client.io.as_ref() else { continue };
-            if client.write_blocked || io.out.is_empty() {
-                continue;
-            }
-            if self.lend_to_write(key) {
-                continue;
-            }
-            let client = self.server.clients.get_mut(key);
-            let Some(Client { io: Some(io), .. }) = client else { continue };
-            self.server.stats.writes += 1;
-            let sent = io.send();
-            self.note_sent(key, sent);
+        let mut writes = std::mem::take(&mut self.writes);
+        for key in writes.drain(..) {
+            self.send_reply(key);
         }
+        // What came short is in the new list; the old one keeps its room for it and for later.
+        writes.append(&mut self.writes);
+        self.writes = writes;
+    }
+
+    fn send_reply(&mut self, key: ClientKey) {
+        if self.server.clients.get(key).is_some_and(|client| self.server.is_held(client)) {
+            self.held.push(key);
+            return;
+        }
+        let Some(client) = self.server.clients.get_mut(key) else { return };
+        client.in_writes = false;
+        let Some(io) = client.io.as_ref() else { return };
+        if client.write_blocked || io.out.is_empty() || self.lend_to_write(key) {
+            return;
+        }
+        let client = self.server.clients.get_mut(key);
+        let Some(Client { io: Some(io), .. }) = client else { return };
+        self.server.stats.writes += 1;
+        let sent = io.send();
+        self.note_sent(key, sent);
     }
 
     /// Notes what a write came to.
