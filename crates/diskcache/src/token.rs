@@ -176,7 +176,6 @@ impl<T> Slab<T> {
     }
 
     /// Slots in use.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -53,32 +53,53 @@ pub(super) struct Load {
 pub(super) struct Loads {
     index: HashTable<TokenId>,
     loads: Slab<Load>,
-    /// Loads in phase Queued, oldest first.
+    /// Loads in phase Queued that somebody waits for, or did, oldest first.
     queue: VecDeque<TokenId>,
+    /// Those ahead of need, oldest first; with the names of some that have left it.
+    ahead: VecDeque<TokenId>,
     loading: usize,
     key_bytes: u64,
 }
 
 impl Loads {
-    /// The load of `key`, made if there is none; true when it is new.
+    /// The load of `key` for somebody who waits, made if there is none; true when it is new.
     pub(super) fn join(&mut self, key: KeyRef<'_>, now_ms: u64) -> (TokenId, bool) {
         if let Some(id) = self.find(key) {
+            let load = self.loads.get_mut(id).expect("the index names loads");
+            if std::mem::take(&mut load.ahead) && load.phase == LoadPhase::Queued {
+                self.queue.push_back(id);
+            }
             return (id, false);
         }
+        let id = self.make(key, false, now_ms);
+        self.queue.push_back(id);
+        (id, true)
+    }
+
+    /// A load of `key` that nobody waits for yet, unless there is one; true when there was none.
+    pub(super) fn wish(&mut self, key: KeyRef<'_>, now_ms: u64) -> bool {
+        if self.find(key).is_some() {
+            return false;
+        }
+        let id = self.make(key, true, now_ms);
+        self.ahead.push_back(id);
+        true
+    }
+
+    fn make(&mut self, key: KeyRef<'_>, ahead: bool, now_ms: u64) -> TokenId {
         let buf = key.to_buf();
         self.key_bytes += buf.as_disk().len() as u64;
         let id = self.loads.insert(Load {
             key: buf,
             phase: LoadPhase::Queued,
             stale: false,
-            ahead: false,
+            ahead,
             links: NONE,
             queued_ms: now_ms,
         });
         let loads = &self.loads;
         self.index.insert_unique(key.hash, id, |id| hash_of(loads, *id));
-        self.queue.push_back(id);
-        (id, true)
+        id
     }
 
     /// The load of `key`, if there is one.
@@ -106,9 +127,14 @@ impl Loads {
         self.loads.get_mut(id)
     }
 
-    /// Takes the oldest queued load off the queue; the caller starts it or finishes it.
+    /// Takes the next queued load off the queue; the caller starts it or finishes it. What is
+    /// ahead of need comes when nobody waits.
     pub(super) fn pop(&mut self) -> Option<TokenId> {
-        self.queue.pop_front()
+        let next = self.queue.pop_front();
+        next.or_else(|| {
+            std::iter::from_fn(|| self.ahead.pop_front())
+                .find(|id| self.loads.get(*id).is_some_and(|load| load.ahead))
+        })
     }
 
     /// Puts a popped load back in front.
@@ -152,9 +178,14 @@ impl Loads {
         }
     }
 
+    /// Places taken in the queue of loads ahead of need.
+    pub(super) fn wishes(&self) -> usize {
+        self.ahead.len()
+    }
+
     /// Loads that no worker has yet.
     pub(super) fn queued(&self) -> usize {
-        self.queue.len()
+        self.loads.len() - self.loading
     }
 
     /// Loads that workers have.
@@ -215,6 +246,21 @@ mod tests {
         loads.outdate(Space(1));
         assert!(loads.get(a).is_some_and(|l| l.stale));
         assert!(loads.get(b).is_some_and(|l| !l.stale));
+    }
+
+    #[test]
+    fn what_somebody_waits_for_comes_before_what_nobody_does() {
+        let mut loads = Loads::default();
+        assert!(loads.wish(key(1, b"a"), 0) && loads.wish(key(1, b"b"), 0));
+        assert!(!loads.wish(key(1, b"a"), 0));
+        let (waited, _) = loads.join(key(1, b"w"), 1);
+        let (joined, new) = loads.join(key(1, b"b"), 2);
+        assert!(!new, "the wish became the load of somebody");
+        assert_eq!((loads.queued(), loads.wishes()), (3, 2));
+        assert_eq!((loads.pop(), loads.pop()), (Some(waited), Some(joined)));
+        let last = loads.pop().and_then(|id| loads.start(id)).map(|k| k.as_ref().key.to_vec());
+        assert_eq!((last, loads.pop()), (Some(b"a".to_vec()), None));
+        assert_eq!((loads.wishes(), loads.loading()), (0, 1), "nothing is named twice");
     }
 
     #[test]

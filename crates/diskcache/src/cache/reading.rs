@@ -7,8 +7,8 @@
 //! keys and make room for the next.
 //!
 //! Keys that will be needed soon can be asked for ahead of that. Such a read begins only while
-//! there is room; nobody waits for it, nothing but the read itself pins its key, and a client that
-//! needs the key meanwhile joins it.
+//! there is room and no read is queued that somebody waits for; nothing but the read itself pins
+//! its key, and a client that needs the key meanwhile joins it.
 //!
 //! A failed read wakes its clients with the error. It leaves no entry: an error is never an absent
 //! key.
@@ -86,15 +86,11 @@ impl Cache {
     /// A hint: it may be dropped, the key may be evicted before it is used, and a failed read is
     /// counted and left to whoever needs the key.
     pub fn preload<H: Home>(&mut self, home: &H, key: KeyRef<'_>) {
-        let is_full = self.closed || self.loads.queued() >= self.options.loads_max;
+        let is_full = self.closed || self.loads.wishes() >= self.options.loads_max;
         if is_full || self.known(home, key) != Known::Unknown {
             return;
         }
-        let (load, is_new) = self.loads.join(key, self.now.mono_ms);
-        if let Some(load) = self.loads.get_mut(load).filter(|_| is_new) {
-            load.ahead = true;
-            self.stats.loads_ahead += 1;
-        }
+        self.stats.loads_ahead += u64::from(self.loads.wish(key, self.now.mono_ms));
     }
 
     /// Takes a completed load back; the keys stay pinned until [`Cache::unpin`].
