@@ -249,3 +249,20 @@ fn a_transaction_is_there_whole_or_not_at_all() {
         assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "round {round}: {values:?}");
     }
 }
+
+/// What was accepted under one limit is replayed under a lower one.
+#[test]
+fn a_lower_limit_does_not_keep_the_store_shut() {
+    let mut server = durable(&["--proto-max-bulk-len", "1mb"]);
+    let mut client = server.connect();
+    client.ok("CONFIG SET proto-max-bulk-len 8mb");
+    let piece = "x".repeat(900_000);
+    for _ in 0..4 {
+        client.ok(&format!("APPEND long {piece}"));
+    }
+    server.kill_9();
+    server.restart();
+    let mut client = server.connect();
+    assert_eq!(client.ok("STRLEN long").integer(), Ok(3_600_000));
+    assert!(client.run("APPEND long x").is_error(), "the lower limit holds from now on");
+}

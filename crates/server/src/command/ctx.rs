@@ -34,6 +34,11 @@ impl<'a> Ctx<'a> {
         Self { server, client, db }
     }
 
+    /// Whether this is replay: what the journal holds was accepted, whatever the limits are now.
+    pub(crate) fn is_replay(&self) -> bool {
+        self.client == ClientKey::INTERNAL
+    }
+
     /// The session of the client that sent the command.
     pub(crate) fn session(&mut self) -> &mut Session {
         self.server.clients.session_mut(self.client)

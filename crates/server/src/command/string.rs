@@ -232,7 +232,7 @@ fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     let digits = &mut itoa::Buffer::new();
     let head = ctx.string(loc, digits)?;
     let len = head.len() + tail.len();
-    if len as u64 > ctx.server.config.proto_max_bulk_len_bytes {
+    if len as u64 > ctx.server.config.proto_max_bulk_len_bytes && !ctx.is_replay() {
         return Err(Error::STRING_TOO_LONG);
     }
     if let ValueRef::Big(_) = ctx.entry(loc).value() {

@@ -19,11 +19,12 @@ use flintlock_diskcache::{Token, TokenId, op};
 use crate::client::{Client, ClientKey};
 use crate::command::{Error, Flags, Request};
 use crate::server::Server;
+use crate::types::Rng;
 use crate::types::number::parse_i64;
 
 use super::Tier;
 use super::home::Resident;
-use super::walk::Walk;
+use super::walk::{Stretch, Walk};
 
 /// What a client waits for.
 #[derive(Debug)]
@@ -71,8 +72,9 @@ pub(crate) struct Prepared {
     pinned: Option<Token<op::Pinned>>,
     /// Stretches that are read, in the order of the commands that asked for them.
     walks: VecDeque<Walk>,
-    /// The stretch being read.
-    walk: Option<Walk>,
+    /// Those that are not, the one being read in front.
+    walking: VecDeque<Walk>,
+    is_planned: bool,
     has_room: bool,
     is_counted: bool,
     pub(super) is_saved: bool,
@@ -85,10 +87,12 @@ impl Prepared {
     }
 }
 
-/// The requests that `request` stands for: itself, or what EXEC will run, each with its database.
+/// The requests that `request` stands for: itself, or what EXEC will run, each with its database,
+/// one of `databases`.
 fn each_request<'a>(
     request: &'a Request<'a>,
     client: &'a Client,
+    databases: usize,
 ) -> impl Iterator<Item = (usize, Request<'a>)> + Clone {
     let session = &client.session;
     let queue = session.multi.as_ref().filter(|_| request.command.name == "exec");
@@ -100,7 +104,8 @@ fn each_request<'a>(
         let at = db;
         if request.command.name == "select" {
             let index = request.get(1).and_then(parse_i64).and_then(|i| usize::try_from(i).ok());
-            db = index.unwrap_or(db);
+            // A SELECT that will be refused leaves the requests behind it where they are.
+            db = index.filter(|i| *i < databases).unwrap_or(db);
         }
         (at, request)
     })
@@ -140,7 +145,8 @@ impl Server {
             return None;
         }
         let grows = |request: &Request<'_>| request.command.flags.has(Flags::DENYOOM);
-        let all = each_request(request, client).filter(|(_, request)| grows(request));
+        let databases = self.keyspace.dbs.len();
+        let all = each_request(request, client, databases).filter(|(_, request)| grows(request));
         let need: usize = all.map(|(_, request)| request.len_bytes() + ENTRY_OVERHEAD).sum();
         if need == 0 {
             return None;
@@ -159,10 +165,10 @@ impl Server {
             return None;
         }
         let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
-        let keys = each_request(request, client).filter(|(db, _)| *db < dbs.len());
+        let all = each_request(request, client, dbs.len());
         // A transaction that counts keys must know which of its own writes make new ones.
-        let counts = each_request(request, client).any(|(_, r)| r.command.name == "dbsize");
-        let keys = keys.filter(move |(_, request)| counts || request.needs_old_values());
+        let counts = all.clone().any(|(_, request)| request.command.name == "dbsize");
+        let keys = all.filter(move |(_, request)| counts || request.needs_old_values());
         let keys = keys.flat_map(|(db, request)| {
             let positions = request.command.keys.positions(request.len());
             positions.map(move |i| (db, request.key(i, hasher)))
@@ -208,48 +214,39 @@ impl Server {
         }
     }
 
-    /// Reads the stretches of keys that the request wants to see.
+    /// Reads the stretches of keys that the request wants to see; of a transaction, those of each
+    /// of its commands, one after the other.
     fn prepare_walks(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
         if !request.command.flags.has(Flags::WALKS) && request.command.name != "exec" {
             return None;
         }
-        let random = self.random();
+        let mut rng = self.rng();
         let client = self.clients.get(key)?;
-        let prepared = &client.session.prepared;
-        if prepared.walk.is_none() {
-            let done = prepared.walks.len();
+        if !client.session.prepared.is_planned {
+            let all = each_request(request, client, self.keyspace.dbs.len());
             let plan = |(db, request): (usize, Request<'_>)| {
-                Walk::plan(&self.keyspace, db, &request, self.now_ms, random)
+                Walk::plan(&self.keyspace, db, &request, self.now_ms, rng.next_u64())
             };
-            let next = each_request(request, client).filter_map(plan).nth(done);
-            self.clients.session_mut(key).prepared.walk = Some(next?);
+            let walking = all.filter_map(plan).collect();
+            let prepared = &mut self.clients.session_mut(key).prepared;
+            (prepared.walking, prepared.is_planned) = (walking, true);
         }
-        self.walk_on(key)
-    }
-
-    /// Takes the next step of the client's walk.
-    fn walk_on(&mut self, key: ClientKey) -> Option<Blocked> {
-        let tier = self.tier.as_mut()?;
-        let prepared = &mut self.clients.session_mut(key).prepared;
-        let walk = prepared.walk.as_mut()?;
-        if walk.is_count() {
-            let exact = matches!(tier.cache.key_count(walk.db()), KeyCount::Exact(_));
-            if !exact && !prepared.is_counted {
-                prepared.is_counted = true;
-                return Some(Blocked::Count(tier.cache.begin_drain(tag_of(key))));
+        loop {
+            let prepared = &mut self.clients.session_mut(key).prepared;
+            let walk = prepared.walking.front_mut()?;
+            let tier = self.tier.as_mut()?;
+            if walk.is_count() {
+                let exact = matches!(tier.cache.key_count(walk.db()), KeyCount::Exact(_));
+                if !exact && !prepared.is_counted {
+                    prepared.is_counted = true;
+                    return Some(Blocked::Count(tier.cache.begin_drain(tag_of(key))));
+                }
+            } else if let Some(Stretch { from, limit, limit_bytes }) = walk.begin(&self.keyspace) {
+                let token = tier.cache.begin_scan(from, limit, limit_bytes, tag_of(key));
+                return Some(Blocked::Scan(token));
             }
-        } else if let Some(stretch) = walk.begin(&self.keyspace) {
-            let token = tier.cache.begin_scan(
-                stretch.from,
-                stretch.limit,
-                stretch.limit_bytes,
-                tag_of(key),
-            );
-            return Some(Blocked::Scan(token));
+            prepared.walks.extend(prepared.walking.pop_front());
         }
-        let done = prepared.walk.take()?;
-        prepared.walks.push_back(done);
-        None
     }
 
     /// A wait of the client is over: notes what came of it. The client's request is to be looked
@@ -272,7 +269,7 @@ impl Server {
                 return Some(self.saves.result());
             }
             Blocked::Scan(token) => tier.cache.complete(token).map(|records| {
-                if let Some(walk) = &mut prepared.walk {
+                if let Some(walk) = prepared.walking.front_mut() {
                     let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
                     walk.merge(&records, |key| home.known(key) == Known::Absent);
                 }
