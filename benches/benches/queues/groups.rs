@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::stall::{Stalls, consumer_stopped, producer_stopped};
 use flintlock_benches::queues::Contender;
 use flintlock_benches::queues::contenders::{
-    ArrayQueue, BareWord, Committed, ConcurrentQueue, Deque, Disruptor, Kanal, OurCompact,
-    OurPadded, OurWords, Ringbuf, Rings, Rtrb, Shared, Spmc, Spsc, SyncChannel, ThingBuf,
+    Visitor, many_to_one, one_thread, one_to_many, one_to_one, round_trip,
 };
 use flintlock_benches::queues::load::{Stream, pairs, round_trip_ns};
 
@@ -67,14 +66,19 @@ impl Group {
     }
 }
 
-macro_rules! contenders {
-    ($($contender:ty),+ $(,)?) => {
-        vec![$( Row {
-            name: <$contender as Contender>::NAME,
-            run: run::<$contender>,
-            is_rival: <$contender as Contender>::IS_RIVAL,
-        } ),+]
-    };
+/// Collects the rows of a table.
+struct Rows(Vec<Row>);
+
+impl Visitor for Rows {
+    fn visit<C: Contender>(&mut self) {
+        self.0.push(Row { name: C::NAME, run: run::<C>, is_rival: C::IS_RIVAL });
+    }
+}
+
+fn rows(list: impl FnOnce(&mut Rows)) -> Vec<Row> {
+    let mut rows = Rows(Vec::new());
+    list(&mut rows);
+    rows.0
 }
 
 fn stream(producers: usize, consumers: usize, push: usize, pop: usize, backoff: u32) -> Load {
@@ -91,25 +95,7 @@ fn pair() -> Group {
         name: "pair",
         title: "push and pop on one thread, ns a pair",
         loads: vec![("1 item".to_owned(), Load::Pairs)],
-        contenders: contenders![
-            Spsc<OurWords>,
-            Spsc<OurCompact>,
-            Spsc<OurPadded>,
-            Spmc<OurWords>,
-            Spmc<OurCompact>,
-            Rings<OurWords>,
-            Shared<OurWords>,
-            Shared<OurCompact>,
-            Rtrb,
-            Ringbuf,
-            Disruptor,
-            ArrayQueue,
-            ConcurrentQueue,
-            Deque,
-            Kanal,
-            ThingBuf,
-            SyncChannel,
-        ],
+        contenders: rows(one_thread),
     }
 }
 
@@ -120,20 +106,7 @@ fn spsc() -> Group {
         loads: [1, 16, 64]
             .map(|batch| (format!("batch {batch}"), stream(1, 1, batch, batch, 0)))
             .to_vec(),
-        contenders: contenders![
-            Spsc<OurWords>,
-            Spsc<OurCompact>,
-            Spsc<OurPadded>,
-            Committed<OurWords>,
-            Rtrb,
-            Ringbuf,
-            Disruptor,
-            ConcurrentQueue,
-            SyncChannel,
-            ArrayQueue,
-            Kanal,
-            ThingBuf,
-        ],
+        contenders: rows(one_to_one),
     }
 }
 
@@ -142,25 +115,7 @@ fn trip() -> Group {
         name: "trip",
         title: "round trip of one item through two queues, ns",
         loads: vec![("round trip".to_owned(), Load::RoundTrip)],
-        contenders: contenders![
-            BareWord,
-            Spsc<OurWords>,
-            Spsc<OurCompact>,
-            Spsc<OurPadded>,
-            Spmc<OurWords>,
-            Spmc<OurCompact>,
-            Rings<OurWords>,
-            Shared<OurWords>,
-            Rtrb,
-            Ringbuf,
-            Disruptor,
-            ConcurrentQueue,
-            SyncChannel,
-            ArrayQueue,
-            Kanal,
-            ThingBuf,
-            Deque,
-        ],
+        contenders: rows(round_trip),
     }
 }
 
@@ -178,16 +133,7 @@ fn spmc() -> Group {
                 (label, stream(1, consumers, push, claim, 32))
             })
             .to_vec(),
-        contenders: contenders![
-            Spmc<OurWords>,
-            Spmc<OurCompact>,
-            Spmc<OurPadded>,
-            Deque,
-            ConcurrentQueue,
-            ArrayQueue,
-            Kanal,
-            ThingBuf,
-        ],
+        contenders: rows(one_to_many),
     }
 }
 
@@ -202,17 +148,7 @@ fn mpsc() -> Group {
                 (label, stream(producers, 1, batch, batch, 0))
             })
             .to_vec(),
-        contenders: contenders![
-            Rings<OurWords>,
-            Rings<OurCompact>,
-            Shared<OurWords>,
-            Shared<OurCompact>,
-            ConcurrentQueue,
-            SyncChannel,
-            ArrayQueue,
-            Kanal,
-            ThingBuf,
-        ],
+        contenders: rows(many_to_one),
     }
 }
 
@@ -230,27 +166,29 @@ pub(crate) struct StallGroup {
     pub(crate) never: &'static [&'static str],
 }
 
-macro_rules! stopped {
-    ($way:ident; $($contender:ty),+ $(,)?) => {
-        vec![$( (<$contender as Contender>::NAME, $way::<$contender> as Stop) ),+]
-    };
+/// Collects the rows of both stall tables: the name, the producer stopped, the consumer stopped.
+struct Stops(Vec<(&'static str, Stop, Stop)>);
+
+impl Visitor for Stops {
+    fn visit<C: Contender>(&mut self) {
+        self.0.push((C::NAME, producer_stopped::<C>, consumer_stopped::<C>));
+    }
 }
 
 /// Both stall tables.
 pub(crate) fn stall_groups() -> [StallGroup; 2] {
+    let (mut many_producers, mut many_consumers) = (Stops(Vec::new()), Stops(Vec::new()));
+    many_to_one(&mut many_producers);
+    one_to_many(&mut many_consumers);
     [
         StallGroup {
             title: "a producer is descheduled (MPSC)",
-            contenders: stopped![producer_stopped;
-                Rings<OurWords>, Rings<OurCompact>, Shared<OurWords>, Shared<OurCompact>,
-                ArrayQueue, ConcurrentQueue, Kanal, SyncChannel, ThingBuf],
+            contenders: many_producers.0.iter().map(|row| (row.0, row.1)).collect(),
             never: &["mpsc::rings Words", "mpsc::rings Compact"],
         },
         StallGroup {
             title: "a consumer is descheduled (SPMC)",
-            contenders: stopped![consumer_stopped;
-                Spmc<OurWords>, Spmc<OurCompact>,
-                ArrayQueue, ConcurrentQueue, Deque, Kanal, ThingBuf],
+            contenders: many_consumers.0.iter().map(|row| (row.0, row.2)).collect(),
             never: &["spmc Words"],
         },
     ]

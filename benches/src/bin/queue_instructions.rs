@@ -8,10 +8,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use flintlock_benches::queues::Contender;
-use flintlock_benches::queues::contenders::{
-    ArrayQueue, ConcurrentQueue, Deque, Disruptor, Kanal, OurCompact, OurPadded, OurWords, Ringbuf,
-    Rings, Rtrb, Shared, Spmc, Spsc, SyncChannel, ThingBuf,
-};
+use flintlock_benches::queues::contenders::{Visitor, one_thread};
 use flintlock_benches::queues::instructions::{
     Counts, bounds_path, bounds_text, complaints, count, has_valgrind, parse_bounds,
 };
@@ -36,47 +33,31 @@ impl Load {
 /// The ways of pushing and popping: the columns of the table.
 const WAYS: [&str; 3] = ["1 item", "batch 16", "batch 64"];
 
-fn loads() -> Vec<Load> {
-    let mut loads = Vec::new();
-    macro_rules! add {
-        ($($contender:ty),+ $(,)?) => {$(
-            let runs: [fn(usize); 3] = [
-                |count| {
-                    pairs::<$contender>(count, 1);
-                },
-                |count| batch_pairs::<$contender>(count, 16),
-                |count| batch_pairs::<$contender>(count, 64),
-            ];
-            loads.extend(WAYS.into_iter().zip(runs).map(|(way, run)| Load {
-                queue: <$contender as Contender>::NAME,
-                way,
-                is_ours: !<$contender as Contender>::IS_RIVAL,
-                run,
-            }));
-        )+};
+/// Collects the loads of each contender.
+struct Loads(Vec<Load>);
+
+impl Visitor for Loads {
+    fn visit<C: Contender>(&mut self) {
+        let runs: [fn(usize); 3] = [
+            |count| {
+                pairs::<C>(count, 1);
+            },
+            |count| batch_pairs::<C>(count, 16),
+            |count| batch_pairs::<C>(count, 64),
+        ];
+        self.0.extend(WAYS.into_iter().zip(runs).map(|(way, run)| Load {
+            queue: C::NAME,
+            way,
+            is_ours: !C::IS_RIVAL,
+            run,
+        }));
     }
-    add!(
-        Spsc<OurWords>,
-        Spsc<OurCompact>,
-        Spsc<OurPadded>,
-        Spmc<OurWords>,
-        Spmc<OurCompact>,
-        Spmc<OurPadded>,
-        Rings<OurWords>,
-        Rings<OurCompact>,
-        Shared<OurWords>,
-        Shared<OurCompact>,
-        Rtrb,
-        Ringbuf,
-        Disruptor,
-        ArrayQueue,
-        ConcurrentQueue,
-        Deque,
-        ThingBuf,
-        Kanal,
-        SyncChannel,
-    );
-    loads
+}
+
+fn loads() -> Vec<Load> {
+    let mut loads = Loads(Vec::new());
+    one_thread(&mut loads);
+    loads.0
 }
 
 /// Counts `loads`; nothing, and a word about it, where there is no valgrind.

@@ -1,272 +1,17 @@
-//! Our queues and their rivals, each as its documentation says it is used best.
+//! The rivals, each as its documentation says it is used best.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_utils::CachePadded;
 use disruptor::{
     EventPoller, Producer as _, SingleConsumerBarrier, SingleProducer, SingleProducerBarrier,
 };
-use flintlock_queues::{
-    Compact, Index, Layout, Padded, Words, mpsc::rings, mpsc::shared, spmc, spsc,
-};
 use ringbuf::traits::{Consumer as _, Producer as _, Split as _};
 
-use super::{CAPACITY, Contender, Payload, Rx, Tx};
-
-/// A layout together with the payload it is measured with and the names in the tables.
-pub trait Ours: 'static {
-    /// What travels.
-    type Payload: Payload + 'static;
-    /// How.
-    type Layout: Layout<Self::Payload>;
-    /// Names of the rings: spsc, spmc, rings, shared.
-    const NAMES: [&'static str; 4];
-}
-
-/// The word layout.
-#[derive(Debug)]
-pub enum OurWords {}
-/// Sequenced cells side by side.
-#[derive(Debug)]
-pub enum OurCompact {}
-/// Sequenced cells on lines of their own.
-#[derive(Debug)]
-pub enum OurPadded {}
-
-impl Ours for OurWords {
-    type Payload = Index;
-    type Layout = Words;
-    const NAMES: [&'static str; 4] =
-        ["spsc Words", "spmc Words", "mpsc::rings Words", "mpsc::shared Words"];
-}
-
-impl Ours for OurCompact {
-    type Payload = usize;
-    type Layout = Compact;
-    const NAMES: [&'static str; 4] =
-        ["spsc Compact", "spmc Compact", "mpsc::rings Compact", "mpsc::shared Compact"];
-}
-
-impl Ours for OurPadded {
-    type Payload = usize;
-    type Layout = Padded;
-    const NAMES: [&'static str; 4] =
-        ["spsc Padded", "spmc Padded", "mpsc::rings Padded", "mpsc::shared Padded"];
-}
-
-macro_rules! our_ends {
-    ($($tx:path, $rx:path);+ $(;)?) => {$(
-        impl<P: Payload, L: Layout<P>> Tx<P> for $tx {
-            #[inline(always)]
-            fn push(&mut self, item: P) -> bool {
-                self.push(item).is_ok()
-            }
-            #[inline(always)]
-            fn push_batch(&mut self, items: &[P]) -> usize {
-                self.push_slice(items)
-            }
-        }
-        impl<P: Payload, L: Layout<P>> Rx<P> for $rx {
-            #[inline(always)]
-            fn pop(&mut self) -> Option<P> {
-                self.pop().ok()
-            }
-            #[inline(always)]
-            fn pop_batch(&mut self, items: &mut [P]) -> usize {
-                self.pop_slice(items)
-            }
-        }
-    )+};
-}
-
-our_ends! {
-    spsc::Producer<P, L>, spsc::Consumer<P, L>;
-    spmc::Producer<P, L>, spmc::Consumer<P, L>;
-    rings::Producer<P, L>, rings::Consumer<P, L>;
-}
-
-/// Our single-producer single-consumer ring.
-#[derive(Debug)]
-pub struct Spsc<O>(O);
-
-impl<O: Ours> Contender for Spsc<O> {
-    type Item = O::Payload;
-    type Tx = spsc::Producer<O::Payload, O::Layout>;
-    type Rx = spsc::Consumer<O::Payload, O::Layout>;
-    const NAME: &'static str = O::NAMES[0];
-    const IS_RIVAL: bool = false;
-
-    fn build(_: usize, _: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
-        let (producer, consumer) = spsc::ring_in(CAPACITY);
-        (vec![producer], vec![consumer])
-    }
-}
-
-/// The same, with a commit after each batch: what the fence for a parker costs.
-#[derive(Debug)]
-pub struct Committed<O>(O);
-
-/// The producing end.
-pub struct CommittedTx<O: Ours>(spsc::Producer<O::Payload, O::Layout>);
-
-impl<O: Ours> std::fmt::Debug for CommittedTx<O> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl<O: Ours> Contender for Committed<O> {
-    type Item = O::Payload;
-    type Tx = CommittedTx<O>;
-    type Rx = spsc::Consumer<O::Payload, O::Layout>;
-    const NAME: &'static str = "spsc Words, commit each time";
-    const IS_RIVAL: bool = false;
-
-    fn build(_: usize, _: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
-        let (producer, consumer) = spsc::ring_in(CAPACITY);
-        (vec![CommittedTx(producer)], vec![consumer])
-    }
-}
-
-impl<O: Ours> Tx<O::Payload> for CommittedTx<O> {
-    #[inline(always)]
-    fn push(&mut self, item: O::Payload) -> bool {
-        let pushed = self.0.push(item).is_ok();
-        self.0.commit();
-        pushed
-    }
-    #[inline(always)]
-    fn push_batch(&mut self, items: &[O::Payload]) -> usize {
-        let pushed = self.0.push_slice(items);
-        self.0.commit();
-        pushed
-    }
-}
-
-/// Our single-producer ring with several consumers.
-#[derive(Debug)]
-pub struct Spmc<O>(O);
-
-impl<O: Ours> Contender for Spmc<O> {
-    type Item = O::Payload;
-    type Tx = spmc::Producer<O::Payload, O::Layout>;
-    type Rx = spmc::Consumer<O::Payload, O::Layout>;
-    const NAME: &'static str = O::NAMES[1];
-    const IS_RIVAL: bool = false;
-
-    fn build(_: usize, consumers: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
-        let (producer, consumer) = spmc::ring_in(CAPACITY);
-        (vec![producer], vec![consumer; consumers])
-    }
-}
-
-/// Our ring for each producer; they share the capacity.
-#[derive(Debug)]
-pub struct Rings<O>(O);
-
-impl<O: Ours> Contender for Rings<O> {
-    type Item = O::Payload;
-    type Tx = rings::Producer<O::Payload, O::Layout>;
-    type Rx = rings::Consumer<O::Payload, O::Layout>;
-    const NAME: &'static str = O::NAMES[2];
-    const IS_RIVAL: bool = false;
-
-    fn build(producers: usize, _: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
-        let mut consumer = rings::ring_in(CAPACITY / producers);
-        ((0..producers).map(|_| consumer.add_producer()).collect(), vec![consumer])
-    }
-}
-
-/// Our one ring for all producers.
-#[derive(Debug)]
-pub struct Shared<O>(O);
-
-impl<O: Ours> Contender for Shared<O> {
-    type Item = O::Payload;
-    type Tx = shared::Producer<O::Payload, O::Layout>;
-    type Rx = shared::Consumer<O::Payload, O::Layout>;
-    const NAME: &'static str = O::NAMES[3];
-    const IS_RIVAL: bool = false;
-
-    fn build(producers: usize, _: usize) -> (Vec<Self::Tx>, Vec<Self::Rx>) {
-        let (producer, consumer) = shared::ring_in(CAPACITY);
-        (vec![producer; producers], vec![consumer])
-    }
-}
-
-impl<P: Payload, L: Layout<P>> Tx<P> for shared::Producer<P, L> {
-    #[inline(always)]
-    fn push(&mut self, item: P) -> bool {
-        self.push(item).is_ok()
-    }
-    #[inline(always)]
-    fn push_batch(&mut self, items: &[P]) -> usize {
-        self.push_slice(items)
-    }
-    fn finish(&mut self) -> bool {
-        self.commit();
-        self.pending() == 0
-    }
-}
-
-impl<P: Payload, L: Layout<P>> Rx<P> for shared::Consumer<P, L> {
-    #[inline(always)]
-    fn pop(&mut self) -> Option<P> {
-        self.pop().ok()
-    }
-    #[inline(always)]
-    fn pop_batch(&mut self, items: &mut [P]) -> usize {
-        self.pop_slice(items)
-    }
-}
-
-/// No queue: one word that goes round, the least that a hand-over can cost.
-#[derive(Debug)]
-pub enum BareWord {}
-
-/// The word and the last value seen in it.
-#[derive(Debug)]
-pub struct WordEnd {
-    word: Arc<CachePadded<AtomicUsize>>,
-    seen: usize,
-}
-
-impl Contender for BareWord {
-    type Item = usize;
-    type Tx = WordEnd;
-    type Rx = WordEnd;
-    const NAME: &'static str = "(a bare word each way)";
-    const IS_RIVAL: bool = false;
-
-    fn build(_: usize, _: usize) -> (Vec<WordEnd>, Vec<WordEnd>) {
-        let word = Arc::default();
-        let end = || vec![WordEnd { word: Arc::clone(&word), seen: 0 }];
-        (end(), end())
-    }
-}
-
-impl Tx<usize> for WordEnd {
-    #[inline(always)]
-    fn push(&mut self, item: usize) -> bool {
-        self.word.store(item + 1, Ordering::Release);
-        true
-    }
-}
-
-impl Rx<usize> for WordEnd {
-    #[inline(always)]
-    fn pop(&mut self) -> Option<usize> {
-        let word = self.word.load(Ordering::Acquire);
-        let is_new = word != self.seen;
-        self.seen = word;
-        is_new.then(|| word - 1)
-    }
-}
+use crate::queues::{CAPACITY, Contender, Rx, Tx};
 
 /// <https://docs.rs/rtrb>
 #[derive(Debug)]
-pub enum Rtrb {}
+pub(super) enum Rtrb {}
 
 impl Contender for Rtrb {
     type Item = usize;
@@ -304,7 +49,7 @@ impl Rx<usize> for rtrb::Consumer<usize> {
 
 /// <https://docs.rs/ringbuf>
 #[derive(Debug)]
-pub enum Ringbuf {}
+pub(super) enum Ringbuf {}
 
 impl Contender for Ringbuf {
     type Item = usize;
@@ -343,13 +88,13 @@ impl Rx<usize> for ringbuf::HeapCons<usize> {
 /// <https://docs.rs/disruptor>, one producer and one polling consumer. With more consumers each
 /// sees every event, which is another thing than sharing work.
 #[derive(Debug)]
-pub enum Disruptor {}
+pub(super) enum Disruptor {}
 
 /// Newtypes, since the producer has methods of these names.
-pub struct DisruptorTx(SingleProducer<usize, SingleConsumerBarrier>);
+pub(super) struct DisruptorTx(SingleProducer<usize, SingleConsumerBarrier>);
 
 /// The polling end.
-pub struct DisruptorRx(EventPoller<usize, SingleProducerBarrier>);
+pub(super) struct DisruptorRx(EventPoller<usize, SingleProducerBarrier>);
 
 impl std::fmt::Debug for DisruptorTx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -421,7 +166,7 @@ macro_rules! shared_queue {
      |$q:ident, $item:ident| $push:expr, $pop:expr) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name(Arc<$queue>);
+        pub(super) struct $name(Arc<$queue>);
 
         impl Contender for $name {
             type Item = usize;
@@ -476,18 +221,18 @@ shared_queue!(
 
 /// <https://docs.rs/crossbeam-deque>, pushed by its owner and stolen from.
 #[derive(Debug)]
-pub enum Deque {}
+pub(super) enum Deque {}
 
 /// The owner's end; it is unbounded, so it looks at the length as a bounded user would.
 #[derive(Debug)]
-pub struct DequeTx {
+pub(super) struct DequeTx {
     worker: crossbeam_deque::Worker<usize>,
     room: usize,
 }
 
 /// A thief with a queue of its own to steal batches into.
 #[derive(Debug)]
-pub struct DequeRx {
+pub(super) struct DequeRx {
     stealer: crossbeam_deque::Stealer<usize>,
     own: crossbeam_deque::Worker<usize>,
 }
@@ -548,7 +293,7 @@ impl Rx<usize> for DequeRx {
 
 /// <https://docs.rs/kanal>
 #[derive(Debug)]
-pub enum Kanal {}
+pub(super) enum Kanal {}
 
 impl Contender for Kanal {
     type Item = usize;
@@ -578,7 +323,7 @@ impl Rx<usize> for kanal::Receiver<usize> {
 
 /// `std::sync::mpsc::sync_channel`
 #[derive(Debug)]
-pub enum SyncChannel {}
+pub(super) enum SyncChannel {}
 
 impl Contender for SyncChannel {
     type Item = usize;
