@@ -12,6 +12,7 @@ use crate::client::{Client, ClientKey, Clients, Closing, Held};
 use crate::client_memory::ClientMemory;
 use crate::command::{self, Command, Error, Flags};
 use crate::config::{Config, DebugCommand, EvictionPolicy, SetError, Staged};
+use crate::ending::End;
 use crate::evict::Evictor;
 use crate::garbage::Garbage;
 use crate::keyspace::access::{Access, Counting};
@@ -24,17 +25,6 @@ use crate::tier::backup::Saves;
 use crate::tier::{Tier, open};
 use crate::types::{HashKey, Object, Rng, Rules, SplitMix64};
 use crate::watch::Watch;
-
-/// How SHUTDOWN or a signal wants the server to end.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
-pub(crate) struct Ending {
-    /// Make everything durable first.
-    pub save: bool,
-    /// Do not wait for slow clients.
-    pub now: bool,
-    /// End even if saving fails.
-    pub force: bool,
-}
 
 /// See the module doc.
 #[derive(Debug)]
@@ -71,8 +61,8 @@ pub(crate) struct Server {
     pub started_ms: u64,
     /// Backups: the one under way and the last one.
     pub saves: Saves,
-    /// Set when the server is to end.
-    pub ending: Option<Ending>,
+    /// The end that somebody asked for.
+    pub end: End,
     /// What clients take, for `maxmemory-clients`.
     pub client_memory: ClientMemory,
     /// Clients that were told to close by others.
@@ -108,7 +98,7 @@ impl Server {
             mono_ms: now.mono_ms,
             started_ms: now.unix_ms,
             saves: Saves::new(now.unix_ms / 1000),
-            ending: None,
+            end: End::default(),
             client_memory: ClientMemory::default(),
             closing: Vec::new(),
             port: 0,
@@ -293,11 +283,6 @@ impl Server {
                 self.client_memory.uncount(key, client);
             }
         }
-    }
-
-    /// SIGTERM or SIGINT came: end, with everything acknowledged made durable.
-    pub(crate) fn end_by_signal(&mut self) {
-        self.ending = Some(Ending { save: true, ..Ending::default() });
     }
 
     /// Whether a client may use DEBUG.

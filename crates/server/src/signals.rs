@@ -42,6 +42,8 @@ pub struct Signals {
     receiver: UnixStream,
     /// The last signal that asked for a shutdown; 0 before the first.
     asked: Arc<AtomicUsize>,
+    /// A SIGINT ends the process at once.
+    armed: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -66,7 +68,7 @@ impl Signals {
         for ignored in [SIGHUP, SIGXFSZ] {
             flag::register(ignored, Arc::new(AtomicBool::new(false)))?;
         }
-        Ok(Self { receiver, asked })
+        Ok(Self { receiver, asked, armed })
     }
 
     /// The shutdown asked for since the last call, if any; the last signal wins.
@@ -83,6 +85,12 @@ impl Signals {
             15 => Some(Shutdown::Terminate),
             _ => None,
         }
+    }
+
+    /// The shutdown that was asked for will not come: the next SIGINT asks for another one.
+    pub fn disarm(&self) {
+        // ORDERING: a single word; whoever sends the next signal has seen the shutdown called off.
+        self.armed.store(false, Ordering::Relaxed);
     }
 }
 

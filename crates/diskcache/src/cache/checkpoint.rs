@@ -133,6 +133,11 @@ impl Checkpoint {
         self.upto = self.upto.max(seq);
     }
 
+    /// Ends the pause after a failure.
+    pub(super) fn retry_now(&mut self) {
+        self.backoff.succeeded();
+    }
+
     pub(super) fn failure(&self) -> Option<Failure> {
         self.failure
     }

@@ -235,6 +235,11 @@ impl Lane {
         self.durable > before
     }
 
+    /// Ends the pause after a failure.
+    pub(super) fn retry_now(&mut self) {
+        self.backoff.succeeded();
+    }
+
     /// Why the last job failed; `None` once one succeeded.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.failure

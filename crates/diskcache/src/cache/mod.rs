@@ -72,6 +72,7 @@ pub mod stats;
 mod waiters;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use backup::BackupRun;
@@ -118,6 +119,15 @@ pub enum Refusal {
     Journal(Failure),
     /// The engine cannot take batches, and dirty keys have used up their share of the memory.
     Engine(Failure),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal(failure) => write!(f, "the journal: {failure}"),
+            Self::Engine(failure) => write!(f, "the engine: {failure}"),
+        }
+    }
 }
 
 /// The cache. See the module's head for the flow.
@@ -417,8 +427,16 @@ impl Cache {
         self.lane.want(self.lane.last_seq());
     }
 
+    /// Ends the pauses that follow failures of the journal and of the engine: somebody wants to
+    /// know now whether they can be written. The next failure is followed by the shortest pause.
+    pub fn retry_now(&mut self) {
+        self.lane.retry_now();
+        self.checkpoint.retry_now();
+    }
+
     /// What keeps operations from becoming durable, or keys from being saved, at the moment.
-    pub(crate) fn trouble(&self) -> Option<Refusal> {
+    #[must_use]
+    pub fn trouble(&self) -> Option<Refusal> {
         let journal = self.lane.failure().map(Refusal::Journal);
         journal.or_else(|| self.checkpoint.failure().map(Refusal::Engine))
     }

@@ -80,6 +80,8 @@ impl Flags {
     pub(crate) const NO_ASYNC_LOADING: Self = Self(1 << 16);
     /// Answered when there is a backup of everything so far.
     pub(crate) const SAVES: Self = Self(1 << 17);
+    /// Answered by the end of the process.
+    pub(crate) const ENDS: Self = Self(1 << 18);
 
     /// All of both.
     pub(crate) const fn or(self, other: Self) -> Self {

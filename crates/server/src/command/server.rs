@@ -1,17 +1,16 @@
 //! Commands about the server: INFO, CONFIG, saving, ending, DEBUG.
 
-use crate::client::Closing;
 use crate::config::SetError;
 use crate::info;
 use crate::keyspace::entry::ValueRef;
 use crate::resp::encode::Reply;
-use crate::server::Ending;
 use crate::types::number::parse_f64;
 
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const ADMIN: Flags = Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE);
 const SAVE: Flags = Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::NO_ASYNC_LOADING);
+const ENDS: &[Flags] = &[ADMIN, Flags::NO_MULTI, Flags::ALLOW_BUSY, Flags::ENDS];
 const ANY: Flags = Flags::LOADING.or(Flags::STALE);
 const NONE: Keys = Keys::NONE;
 
@@ -29,7 +28,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("save", save, 1, &[SAVE, Flags::NO_MULTI, Flags::SAVES], NONE),
         Command::new("bgsave", bgsave, -1, &[SAVE], NONE),
         Command::new("lastsave", lastsave, 1, &[ANY, Flags::FAST, Flags::DANGEROUS], NONE),
-        Command::new("shutdown", shutdown, -1, &[ADMIN, Flags::NO_MULTI, Flags::ALLOW_BUSY], NONE),
+        Command::new("shutdown", shutdown, -1, ENDS, NONE),
         Command::new("debug", debug, -2, admin, NONE),
     ]
 }
@@ -115,33 +114,11 @@ fn lastsave(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result
     Ok(())
 }
 
-fn shutdown(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let mut ending = Ending { save: true, ..Ending::default() };
-    let (mut save, mut nosave, mut abort) = (false, false, false);
-    for word in request.from(1) {
-        match word.to_ascii_lowercase().as_slice() {
-            b"save" => save = true,
-            b"nosave" => nosave = true,
-            b"now" => ending.now = true,
-            b"force" => ending.force = true,
-            b"abort" => abort = true,
-            _ => return Err(Error::SYNTAX),
-        }
-    }
-    if save && nosave || abort && request.len() > 2 {
-        return Err(Error::SYNTAX);
-    }
-    if abort {
-        if ctx.server.ending.take().is_none() {
-            return Err(Error::fixed("ERR No shutdown in progress."));
-        }
-        reply.ok();
-        return Ok(());
-    }
-    ending.save = !nosave;
-    ctx.server.ending = Some(ending);
-    // Success is the connection being closed; an answer would mean the opposite.
-    ctx.session().closing = Some(Closing::AfterReply);
+/// Only ABORT comes to run: every other SHUTDOWN waits for the end of the process, which is its
+/// answer, or for an error.
+fn shutdown(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    ctx.server.abort_end()?;
+    reply.ok();
     Ok(())
 }
 

@@ -70,7 +70,9 @@ impl EventLoop {
             self.cron.last_clients = now;
             self.check_clients();
         }
-        let more = self.expire_slice(now) | self.server.garbage.step(now + SLICE);
+        // What is pending has all changes to wait for; there are to be no new ones.
+        let expires = !self.server.end.is_pending();
+        let more = (expires && self.expire_slice(now)) | self.server.garbage.step(now + SLICE);
         let commands = self.server.stats.commands;
         let busy = commands != self.cron.commands_seen;
         self.cron.commands_seen = commands;

@@ -1,11 +1,11 @@
-//! The way out: SHUTDOWN, SIGTERM, SIGINT.
+//! The way out: what the loop does about SHUTDOWN, SIGTERM and SIGINT. Main thread.
 //!
-//! Clients are served no further, everything acknowledged is made durable, and the keys that are
-//! dirty go to the engine for as long as there is time: what is left is in the journal.
+//! What they mean and when the end comes is decided in [`crate::ending`].
 
-use std::time::{Duration, Instant};
-
-use crate::server::{Ending, Server};
+use crate::client::ClientKey;
+use crate::ending;
+use crate::server::Server;
+use crate::tier::prepare::Blocked;
 
 use super::EventLoop;
 
@@ -15,59 +15,36 @@ impl EventLoop {
         self.listeners.first().and_then(|l| l.local_addr().ok())
     }
 
-    /// Whether the end has begun, so that clients are served no further.
-    pub(super) fn is_ending(&self) -> bool {
-        self.server.ending.is_some()
+    /// An end was called off: whoever asked for it gets an error, and the requests that waited run.
+    /// All clients are looked at, since this happens once in the life of a server.
+    pub(super) fn tell_of_ends(&mut self) {
+        if !self.server.end.has_news() {
+            return;
+        }
+        self.server.end.all_told();
+        self.signals.disarm();
+        let keys: Vec<ClientKey> = self.server.clients.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let Server { clients, end, .. } = &mut self.server;
+            let Some(client) = clients.get_mut(key) else { continue };
+            let over = |blocked: &mut Blocked| match blocked {
+                Blocked::End(number) => end.is_off(*number),
+                Blocked::Paused => true,
+                _ => false,
+            };
+            let Some(blocked) = client.session.blocked.take_if(over) else { continue };
+            if matches!(blocked, Blocked::End(_)) {
+                self.fail_front(key, &ending::FAILED);
+            }
+            self.run_requests(key);
+        }
     }
 
-    /// The exit status, once everything that must happen before the end has happened.
-    pub(super) fn ended(&mut self) -> Option<u8> {
-        let Some(ending) = self.server.ending else {
-            // SHUTDOWN ABORT may have taken it back.
-            self.end_by = None;
-            return None;
-        };
-        let Some(tier) = &mut self.server.tier else { return Some(self.exit(0)) };
-        let now = Instant::now();
-        let Some(end_by) = self.end_by else {
-            self.end_by = Some(now + self.begin_end(ending));
-            return None;
-        };
-        if tier.is_at_rest() && tier.is_durable() {
-            return Some(self.exit(0));
-        }
-        if now < end_by {
-            return None;
-        }
-        if tier.is_durable() {
-            let left = tier.cache.gauges().saves_queued;
-            self.server.log.notice(format_args!(
-                "{left} changed keys are in the journal only; the next start will replay them"
-            ));
-            return Some(self.exit(0));
-        }
-        self.server.log.warning(format_args!(
-            "Error trying to make the last writes durable, they are lost with the process"
-        ));
-        Some(self.exit(if ending.force { 0 } else { 1 }))
-    }
-
-    /// Begins the end; returns how long it may take.
-    fn begin_end(&mut self, ending: Ending) -> Duration {
-        if let Some(tier) = &mut self.server.tier {
-            tier.begin_end(ending.save);
-        }
-        self.storage_turn();
-        if ending.now {
-            return Duration::from_secs(1);
-        }
-        Duration::from_secs(u64::from(self.server.config.shutdown_timeout_s).max(1))
-    }
-
-    fn exit(&mut self, status: u8) -> u8 {
+    /// The last thing that is done.
+    pub(super) fn exit(&mut self) {
+        self.settle_network();
         self.server.release();
         self.server.log.warning(format_args!("Flintlock is now ready to exit, bye bye..."));
-        status
     }
 }
 

@@ -54,8 +54,8 @@ pub(crate) struct EventLoop {
     answers: Vec<Answer>,
     cron: cron::Cron,
     started: Instant,
-    /// Until when the end may take, once it has begun.
-    end_by: Option<Instant>,
+    /// The process is to exit when the replies of this turn are out.
+    exits: bool,
     /// The disk tier has more to do at once.
     storage_more: bool,
     /// When the disk tier wants its next turn.
@@ -114,7 +114,7 @@ impl EventLoop {
             answers: Vec::new(),
             cron,
             started,
-            end_by: None,
+            exits: false,
             storage_more: false,
             storage_wake: None,
         })
@@ -127,14 +127,15 @@ impl EventLoop {
     pub(crate) fn run(mut self) -> io::Result<u8> {
         loop {
             self.before_sleep();
-            if let Some(status) = self.ended() {
-                self.settle_network();
-                return Ok(status);
+            if self.exits {
+                self.exit();
+                return Ok(0);
             }
             self.sleep()?;
             self.collect();
             self.steer_network();
             self.finish_storage();
+            self.tell_of_ends();
             self.finish_network();
             self.serve_ready();
             self.run_cron();
@@ -143,6 +144,7 @@ impl EventLoop {
 
     /// What must be out before the loop may sleep: replies, and clients that are to go.
     fn before_sleep(&mut self) {
+        self.exits = self.server.end_turn();
         self.storage_turn();
         self.release_held();
         self.send_replies();
@@ -153,9 +155,10 @@ impl EventLoop {
 
     fn sleep(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let idle = self.ready.is_empty() && !self.storage_more;
+        let idle = self.ready.is_empty() && !self.storage_more && !self.server.end.has_news();
         let storage = self.storage_wake.map(|at| at.saturating_duration_since(now));
-        let end = self.end_by.map(|at| at.saturating_duration_since(now));
+        let end = self.server.end.by_ms().map(|at| at.saturating_sub(self.server.mono_ms));
+        let end = end.map(Duration::from_millis);
         let network = self.network_wake(now).map(|at| at.saturating_duration_since(now));
         let wanted = [storage, end, network].into_iter().flatten().min();
         let longest = self.cron.timeout(now).min(wanted.unwrap_or(Duration::MAX));

@@ -101,9 +101,6 @@ impl EventLoop {
                 Answer::Lost(token) => self.lost(ClientKey::from_word(token.0)),
             }
         }
-        if self.is_ending() {
-            return;
-        }
         if waiting > 1 {
             self.prefetch(&group[..count]);
         }

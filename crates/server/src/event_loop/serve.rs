@@ -42,9 +42,6 @@ impl EventLoop {
 
     /// Serves the clients that were ready when the turn began.
     pub(super) fn serve_ready(&mut self) {
-        if self.is_ending() {
-            return;
-        }
         let mut left = self.ready.len();
         let mut group = [ClientKey::INTERNAL; GROUP];
         while left > 0 {

@@ -40,19 +40,24 @@ impl EventLoop {
             let Some(key) = key else { continue };
             let Some(result) = self.server.wait_over(key, completion.token) else { continue };
             if let Err(error) = result {
-                let Some(client) = self.server.clients.get_mut(key) else { continue };
-                let Some(mut io) = client.io.take() else { continue };
-                dispatch::fail(&mut self.server, key, &error, &mut io.out);
-                self.answered(key, &mut io);
-                if let Some(client) = self.server.clients.get_mut(key) {
-                    client.io = Some(io);
-                }
+                self.fail_front(key, &error);
             }
             // At once: its keys are in memory now.
             self.run_requests(key);
         }
         if let Some(tier) = &mut self.server.tier {
             tier.reuse(completions);
+        }
+    }
+
+    /// Answers the request in front, which waited, with `error`.
+    pub(super) fn fail_front(&mut self, key: ClientKey, error: &Error) {
+        let Some(client) = self.server.clients.get_mut(key) else { return };
+        let Some(mut io) = client.io.take() else { return };
+        dispatch::fail(&mut self.server, key, error, &mut io.out);
+        self.answered(key, &mut io);
+        if let Some(client) = self.server.clients.get_mut(key) {
+            client.io = Some(io);
         }
     }
 

@@ -37,6 +37,9 @@ pub(super) fn server(s: &Server, out: &mut String) {
         "config_file" => file,
         "io_threads_active" => u8::from(s.offload.as_ref().is_some_and(|o| o.active() > 0)),
     }
+    if let Some(by_ms) = s.end.by_ms() {
+        fields! { out, "shutdown_in_milliseconds" => by_ms.saturating_sub(s.mono_ms) }
+    }
 }
 
 pub(super) fn clients(s: &Server, out: &mut String) {

@@ -39,16 +39,22 @@ pub(crate) enum Blocked {
     Count(Token<op::Drain>),
     /// The backup of this name, whose token the server has.
     Save(TokenId),
+    /// The end that it asked for, as the one after so many that were called off.
+    End(u64),
+    /// Nobody changes keys while an end is pending.
+    Paused,
 }
 
 impl Blocked {
-    fn id(&self) -> TokenId {
+    /// Of what the disk tier will say that it is over.
+    fn id(&self) -> Option<TokenId> {
         match self {
-            Self::Load(token) => token.id(),
-            Self::Room(token) => token.id(),
-            Self::Scan(token) => token.id(),
-            Self::Count(token) => token.id(),
-            Self::Save(id) => *id,
+            Self::Load(token) => Some(token.id()),
+            Self::Room(token) => Some(token.id()),
+            Self::Scan(token) => Some(token.id()),
+            Self::Count(token) => Some(token.id()),
+            Self::Save(id) => Some(*id),
+            Self::End(_) | Self::Paused => None,
         }
     }
 
@@ -61,6 +67,7 @@ impl Blocked {
             Self::Count(token) => tier.cache.abandon(token),
             // Others see what came of it, in INFO.
             Self::Save(_) => {}
+            Self::End(_) | Self::Paused => {}
         }
     }
 }
@@ -121,8 +128,14 @@ impl Server {
         key: ClientKey,
         request: &Request<'_>,
     ) -> Result<Option<Blocked>, Error> {
+        if request.command.flags.has(Flags::ENDS) {
+            return self.prepare_end(request);
+        }
         if self.tier.is_none() {
             return Ok(None);
+        }
+        if self.end.is_pending() && self.changes_keys(key, request) {
+            return Ok(Some(Blocked::Paused));
         }
         if request.command.flags.has(Flags::SAVES) {
             return self.prepare_save(key);
@@ -156,6 +169,13 @@ impl Server {
             Room::Now => None,
             Room::Wait => Some(Blocked::Room(tier.cache.begin_room(need as u64, tag_of(key)))),
         }
+    }
+
+    /// Whether the request may change keys.
+    fn changes_keys(&self, key: ClientKey, request: &Request<'_>) -> bool {
+        let Some(client) = self.clients.get(key) else { return false };
+        let all = each_request(request, client, self.keyspace.dbs.len());
+        all.map(|(_, request)| request.command.flags).any(|flags| flags.has(Flags::WRITE))
     }
 
     /// Loads the keys of the request that are on disk only.
@@ -256,7 +276,7 @@ impl Server {
     pub(crate) fn wait_over(&mut self, key: ClientKey, id: TokenId) -> Option<Result<(), Error>> {
         let tier = self.tier.as_mut()?;
         let session = &mut self.clients.get_mut(key)?.session;
-        let blocked = session.blocked.take_if(|blocked| blocked.id() == id)?;
+        let blocked = session.blocked.take_if(|blocked| blocked.id() == Some(id))?;
         let prepared = &mut session.prepared;
         let result = match blocked {
             Blocked::Load(token) => tier.cache.complete_load(token).map(|pinned| {
@@ -268,6 +288,7 @@ impl Server {
                 prepared.is_saved = true;
                 return Some(self.saves.result());
             }
+            Blocked::End(_) | Blocked::Paused => unreachable!("these wait for no token"),
             Blocked::Scan(token) => tier.cache.complete(token).map(|records| {
                 if let Some(walk) = prepared.walking.front_mut() {
                     let home = Resident { keyspace: &mut self.keyspace, access: &self.access };

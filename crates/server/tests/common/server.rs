@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -82,6 +83,8 @@ pub(crate) struct Server {
 struct Process {
     child: Child,
     port: u16,
+    /// What it says, line by line.
+    lines: Mutex<Receiver<String>>,
 }
 
 impl Server {
@@ -191,6 +194,20 @@ impl Server {
         }
     }
 
+    /// Waits until the server says a line with `text` in it, from the last such call on.
+    pub(crate) fn wait_for_line(&self, text: &str) {
+        let until = Instant::now() + EXIT_DEADLINE;
+        let lines = self.process().lines.lock().expect("no waiter panicked");
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match lines.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return,
+                Ok(_) => {}
+                Err(error) => panic!("the server did not say '{text}': {error}"),
+            }
+        }
+    }
+
     /// Starts again in the same directory, after [`kill_9`](Self::kill_9) or
     /// [`terminate`](Self::terminate).
     pub(crate) fn restart(&mut self) {
@@ -246,8 +263,9 @@ impl Process {
         let stderr = child.stderr.take().expect("piped");
         drain(stdout, sender.clone());
         drain(stderr, sender);
-        let mut process = Self { child, port };
-        match wait_for_ready(&lines) {
+        let mut process = Self { child, port, lines: Mutex::new(lines) };
+        let ready = wait_for_ready(&process.lines.lock().expect("nobody else has it yet"));
+        match ready {
             Ok(printed) => {
                 process.port = printed.unwrap_or(port);
                 Ok(process)
