@@ -199,6 +199,22 @@ impl Loads {
         let index = self.index.allocation_size() as u64;
         self.loads.memory_bytes() + index + 2 * self.key_bytes
     }
+
+    /// Each load that no worker has stands in the queue that it belongs to, once; the queue of
+    /// those that somebody waits for names nothing else.
+    #[cfg(test)]
+    pub(super) fn assert_whole(&self) {
+        for id in self.loads.ids() {
+            let load = self.loads.get(id).expect("it was listed");
+            let times = |queue: &VecDeque<TokenId>| queue.iter().filter(|at| **at == id).count();
+            let is_queued = load.phase == LoadPhase::Queued;
+            assert_eq!(times(&self.queue), usize::from(is_queued && !load.ahead), "{load:?}");
+            let wished = times(&self.ahead);
+            assert!(wished <= 1 && (wished == 1 || !(is_queued && load.ahead)), "{load:?}");
+        }
+        assert!(self.queue.iter().all(|id| self.loads.get(*id).is_some()));
+        assert_eq!(self.index.len(), self.loads.len());
+    }
 }
 
 fn hash_of(loads: &Slab<Load>, id: TokenId) -> u64 {

@@ -267,3 +267,6 @@ impl Cache {
         self.ledger.set(Account::Waiters, self.waiters.memory_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,7 +249,7 @@ impl Cache {
         self.evictor.sampled = sampled;
     }
 
-    fn forget<H: Home>(&mut self, candidate: Candidate, home: &mut H) -> bool {
+    pub(super) fn forget<H: Home>(&mut self, candidate: Candidate, home: &mut H) -> bool {
         let Candidate { space, hash, idle_ms, frequency, .. } = candidate;
         if self.is_pinned(space, hash) {
             return false;
