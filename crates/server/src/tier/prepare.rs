@@ -9,7 +9,6 @@
 
 use std::collections::VecDeque;
 
-use flintlock_diskcache::cache::home::{Home, Known};
 use flintlock_diskcache::cache::job::Failure;
 use flintlock_diskcache::cache::{KeyCount, Room};
 use flintlock_diskcache::key::KeyRef;
@@ -291,8 +290,7 @@ impl Server {
             Blocked::End(_) | Blocked::Paused => unreachable!("these wait for no token"),
             Blocked::Scan(token) => tier.cache.complete(token).map(|records| {
                 if let Some(walk) = prepared.walking.front_mut() {
-                    let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
-                    walk.merge(&records, |key| home.known(key) == Known::Absent);
+                    walk.merge(&records, &self.keyspace);
                 }
             }),
         };

@@ -2,8 +2,10 @@
 //!
 //! Main thread; pure: records come in, keys go out. Memory and disk are both in hash order, so a
 //! stretch of one is merged with the same stretch of the other. What memory knows overrides what
-//! the disk says. The keys in memory are noted *before* the disk is asked: a key that is saved and
-//! evicted in between would be in neither otherwise.
+//! the disk says, of a key's type and expiry too. What memory knows is noted *before* the disk is
+//! asked, of keys that are there and of keys that are not: a key that is saved and evicted in
+//! between would be in neither otherwise, and one whose delete is saved and forgotten in between
+//! would be there again, by a record read before.
 //!
 //! Without a disk tier the same walk runs over memory alone.
 
@@ -13,8 +15,8 @@ use flintlock_diskcache::key::{KeyBuf, KeyRef, Space};
 use flintlock_diskcache::op;
 
 use crate::command::{Request, WalkPlan};
-use crate::keyspace::Keyspace;
 use crate::keyspace::entry::EntryRef;
+use crate::keyspace::{Key, Keyspace};
 use crate::types::codec;
 use crate::util::glob;
 
@@ -55,6 +57,8 @@ pub(crate) struct Walk {
     start: u64,
     /// Keys in memory of the stretch being read, with their hashes.
     resident: Vec<(u64, Box<[u8]>)>,
+    /// Keys that memory knew to be absent, out of time or of another type when it was read.
+    refused: HashSet<Box<[u8]>>,
     /// Where the stretch in memory ends.
     resident_end: Option<u64>,
     limit: usize,
@@ -106,6 +110,7 @@ impl Walk {
             position: Some(plan.position),
             start: plan.position,
             resident: Vec::new(),
+            refused: HashSet::new(),
             resident_end: None,
             resume: None,
             is_read: false,
@@ -137,20 +142,15 @@ impl Walk {
             self.found.clear();
         }
         let hasher = keyspace.hasher();
-        self.found.retain(|key| {
-            let found = db.table.find(hasher.key(key));
-            found.is_none_or(|loc| !db.table.entry(loc).is_absent())
-        });
+        let mut found = std::mem::take(&mut self.found);
+        found.retain(|key| self.memory_admits(keyspace, hasher.key(key)).unwrap_or(true));
+        self.found = found;
         let (mut at, end) = (Some(self.start), self.position);
         while let Some(from) = at.filter(|at| end.is_none_or(|end| *at < end)) {
             let mut fresh: Vec<Box<[u8]>> = Vec::new();
             at = db.table.scan(from, STRETCH_KEYS, |entry| {
                 let inside = end.is_none_or(|end| hasher.hash(entry.key()) < end);
-                let type_name = crate::command::type_name(entry.value());
-                if inside
-                    && !entry.is_absent()
-                    && self.admits(entry.key(), entry.expires_at_ms(), type_name)
-                {
+                if inside && self.admits_entry(entry) {
                     fresh.push(entry.key().into());
                 }
             });
@@ -158,10 +158,27 @@ impl Walk {
         }
     }
 
+    fn admits_entry(&self, entry: EntryRef<'_>) -> bool {
+        let type_name = crate::command::type_name(entry.value());
+        !entry.is_absent() && self.admits(entry.key(), entry.expires_at_ms(), type_name)
+    }
+
+    /// Whether the walk finds `key`, if memory knows the key.
+    fn memory_admits(&self, keyspace: &Keyspace, key: Key<'_>) -> Option<bool> {
+        let db = &keyspace.dbs[self.db];
+        // After a flush memory knows another database, and nothing here will be found.
+        let loc = db.table.find(key).filter(|_| db.space == self.space)?;
+        Some(self.admits_entry(db.table.entry(loc)))
+    }
+
     fn admits(&self, key: &[u8], expires_at_ms: Option<u64>, type_name: &str) -> bool {
         expires_at_ms.is_none_or(|at| at > self.now_ms)
             && self.type_name.as_ref().is_none_or(|t| t == type_name.as_bytes())
-            && self.pattern.as_ref().is_none_or(|p| glob::matches(p, key))
+            && self.pattern_admits(key)
+    }
+
+    fn pattern_admits(&self, key: &[u8]) -> bool {
+        self.pattern.as_ref().is_none_or(|p| glob::matches(p, key))
     }
 
     /// Notes the keys in memory of the next stretch; returns what to ask the disk for, or `None`
@@ -204,20 +221,23 @@ impl Walk {
 
     fn note_resident(&mut self, keyspace: &Keyspace, from: u64) {
         let mut resident = std::mem::take(&mut self.resident);
+        let mut refused = std::mem::take(&mut self.refused);
         resident.clear();
+        refused.clear();
         let hasher = keyspace.hasher();
         let table = &keyspace.dbs[self.db].table;
         self.resident_end = table.scan(from, self.limit, |entry: EntryRef<'_>| {
-            let type_name = crate::command::type_name(entry.value());
-            if !entry.is_absent() && self.admits(entry.key(), entry.expires_at_ms(), type_name) {
+            if self.admits_entry(entry) {
                 resident.push((hasher.hash(entry.key()), entry.key().into()));
+            } else if self.pattern_admits(entry.key()) {
+                refused.insert(entry.key().into());
             }
         });
-        self.resident = resident;
+        (self.resident, self.refused) = (resident, refused);
     }
 
-    /// Merges what the disk has of the stretch; `is_absent` is what memory knows now.
-    pub(crate) fn merge(&mut self, read: &op::Stretch, is_absent: impl Fn(KeyRef<'_>) -> bool) {
+    /// Merges what the disk has of the stretch with what memory knows now and knew before.
+    pub(crate) fn merge(&mut self, read: &op::Stretch, keyspace: &Keyspace) {
         let records = &read.records;
         // Keys with one position belong together: of the last, more may follow.
         let last = records.last().filter(|_| read.more).map(|last| last.key.as_ref());
@@ -232,15 +252,20 @@ impl Walk {
             let key = record.key.as_ref();
             let inside = end.is_none_or(|end| key.hash < end);
             let type_name = codec::type_name(&record.record.payload);
-            if (inside || stays)
-                && self.admits(key.key, record.record.expires_at_ms, type_name)
-                && !is_absent(key)
-            {
+            let memory = self.memory_admits(keyspace, Key { bytes: key.key, hash: key.hash });
+            let disk = || {
+                !self.refused.contains(key.key)
+                    && self.admits(key.key, record.record.expires_at_ms, type_name)
+            };
+            if (inside || stays) && memory.unwrap_or_else(disk) {
                 self.found.insert(key.key.into());
             }
         }
-        self.resident
-            .retain(|(hash, key)| !is_absent(KeyRef { space: self.space, hash: *hash, key }));
+        let mut resident = std::mem::take(&mut self.resident);
+        resident.retain(|(hash, bytes)| {
+            self.memory_admits(keyspace, Key { bytes, hash: *hash }).unwrap_or(true)
+        });
+        self.resident = resident;
         match last.filter(|_| stays) {
             // On behind the last key: the smallest that is larger.
             Some(last) => {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::keyspace::entry::NewValue;
 use crate::keyspace::{Hasher, Key};
+use crate::types::{Hash, Object};
 
 const NOW_MS: u64 = 1_000_000;
 
@@ -81,12 +82,6 @@ impl World {
         op::Stretch { records: records.map(scanned).collect(), more: all.count() > most }
     }
 
-    fn is_absent(&self, key: KeyRef<'_>) -> bool {
-        let table = &self.keyspace.dbs[0].table;
-        let found = table.find(Key { bytes: key.key, hash: key.hash });
-        found.is_some_and(|loc| table.entry(loc).is_absent())
-    }
-
     fn walk(&self, goal: Goal, position: u64) -> Walk {
         let plan = WalkPlan { goal, position, pattern: None, type_name: None };
         Walk::new(&self.keyspace, 0, plan, NOW_MS)
@@ -95,7 +90,7 @@ impl World {
     fn run(&self, walk: &mut Walk) {
         while let Some(stretch) = walk.begin(&self.keyspace) {
             let records = self.read(&stretch);
-            walk.merge(&records, |key| self.is_absent(key));
+            walk.merge(&records, &self.keyspace);
         }
     }
 
@@ -151,8 +146,41 @@ proptest! {
         world.save(key, None);
         let loc = world.keyspace.dbs[0].table.find(key).unwrap();
         drop(world.keyspace.dbs[0].table.remove(loc));
-        walk.merge(&records, |key| world.is_absent(key));
+        walk.merge(&records, &world.keyspace);
         world.run(&mut walk);
         prop_assert!(walk.into_found().0.contains(name.as_bytes()));
+    }
+}
+
+/// The disk was read before the delete was saved, and memory has forgotten the key since.
+#[test]
+fn a_key_whose_delete_is_forgotten_during_the_walk_is_not_found() {
+    let mut world = World::new(&[Place::Deleted], usize::MAX);
+    let mut walk = world.walk(Goal::All, 0);
+    let stretch = walk.begin(&world.keyspace).unwrap();
+    let records = world.read(&stretch);
+    assert_eq!(records.records.len(), 1);
+    let key = world.keyspace.hasher().key(b"key0");
+    let table = &mut world.keyspace.dbs[0].table;
+    let loc = table.find(key).unwrap();
+    drop(table.remove(loc));
+    walk.merge(&records, &world.keyspace);
+    world.run(&mut walk);
+    assert!(walk.into_found().0.is_empty());
+}
+
+/// A key that is not saved yet is what memory says, not what its old record says.
+#[test]
+fn an_old_record_says_nothing_of_type_and_expiry() {
+    let expired = (NewValue::Int(1), Some(NOW_MS - 1));
+    let other = (NewValue::Object(Arc::new(Object::Hash(Hash::default()))), None);
+    for (value, expires_at_ms) in [expired, other] {
+        let mut world = World::new(&[Place::Disk], usize::MAX);
+        let key = world.keyspace.hasher().key(b"key0");
+        world.keyspace.dbs[0].table.insert(key, value, expires_at_ms);
+        let mut walk = world.walk(Goal::All, 0);
+        walk.type_name = Some(b"string".to_vec());
+        world.run(&mut walk);
+        assert!(walk.into_found().0.is_empty());
     }
 }
