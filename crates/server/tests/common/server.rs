@@ -286,7 +286,11 @@ impl Drop for Process {
 fn drain(pipe: impl std::io::Read + Send + 'static, lines: std::sync::mpsc::Sender<String>) {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-            let _ = lines.send(String::from_utf8_lossy(&line).into_owned());
+            let line = String::from_utf8_lossy(&line).into_owned();
+            // Nobody reads the channel once the server is ready; a panic must be seen.
+            if let Err(unread) = lines.send(line) {
+                eprintln!("server: {}", unread.0);
+            }
         }
     });
 }
