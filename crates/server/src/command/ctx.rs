@@ -78,6 +78,18 @@ impl<'a> Ctx<'a> {
 
     /// As [`Ctx::find`], without counting as a use: for TYPE, TTL, OBJECT and the like.
     pub(crate) fn find_untouched(&mut self, key: Key<'_>) -> Option<Loc> {
+        let found = self.find_resident(key);
+        // Whoever asks has declared the key or said that it needs it.
+        debug_assert!(
+            found.is_some() || self.server.is_known(self.db, key.bytes),
+            "on disk only is not absent"
+        );
+        found
+    }
+
+    /// As [`Ctx::find_untouched`], for a command that may overwrite the key unseen: none may also
+    /// mean that the key is on disk only.
+    pub(super) fn find_resident(&mut self, key: Key<'_>) -> Option<Loc> {
         let loc = self.table().find(key)?;
         let entry = self.table().entry(loc);
         if entry.is_absent() {
@@ -99,6 +111,29 @@ impl<'a> Ctx<'a> {
             None => self.server.stats.keyspace_misses += 1,
         }
         found
+    }
+
+    /// Has keys in memory that the request could not declare, because their names showed only
+    /// while it ran.
+    ///
+    /// # Errors
+    /// [`Error::LATE_KEYS`], when some are on disk only. The command must not have changed
+    /// anything, and ends with this error; its request waits for the keys and begins anew.
+    pub(crate) fn need<N: AsRef<[u8]>>(
+        &mut self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<(), Error> {
+        if self.server.tier.is_none() {
+            return Ok(());
+        }
+        let missing = |name: &N| !self.server.is_known(self.db, name.as_ref());
+        let late: Vec<_> =
+            names.into_iter().filter(missing).map(|n| (self.db, n.as_ref().into())).collect();
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.session().prepared.add_late(late);
+        Err(Error::LATE_KEYS)
     }
 
     /// The entry at `loc`.

@@ -62,7 +62,11 @@ pub(crate) fn run(
         }
     }
     let (logged, mark) = (server.logged(), reply.output().mark());
-    execute(&mut Ctx::new(server, client), request, &mut reply);
+    if !execute(&mut Ctx::new(server, client), request, &mut reply) {
+        assert_eq!(server.logged(), logged, "a command asks for more keys before it changes any");
+        server.clients.session_mut(client).blocked = server.prepare_late(client, request);
+        return Done::Waits;
+    }
     if server.tier.is_some() {
         server.unprepare(client);
         if server.logged() > logged && server.config.appendfsync == Fsync::Always {
@@ -76,7 +80,10 @@ pub(crate) fn run(
 const TIMED_EACH: u64 = 16;
 
 /// Runs a command that was admitted; also for the commands of a transaction and for replay.
-pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) {
+///
+/// Returns false when the command found that it needs more keys, which are on disk only: it has
+/// changed and answered nothing.
+pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> bool {
     let id = usize::from(request.command.id);
     ctx.server.stats.commands += 1;
     let count = &mut ctx.server.stats.per_command[id];
@@ -85,6 +92,11 @@ pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
     let mark = reply.output().mark();
     if let Err(error) = (request.command.run)(ctx, request, reply) {
         reply.output().truncate(mark);
+        if error == Error::LATE_KEYS {
+            ctx.server.stats.commands -= 1;
+            ctx.server.stats.per_command[id].calls -= 1;
+            return false;
+        }
         ctx.server.stats.per_command[id].failed += 1;
         ctx.server.stats.error(error.prefix());
         reply.error(error.as_bytes());
@@ -92,6 +104,7 @@ pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
     if let Some(begun) = begun {
         ctx.server.stats.per_command[id].timed(begun.elapsed());
     }
+    true
 }
 
 /// Answers a request whose preparation failed.

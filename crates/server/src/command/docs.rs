@@ -76,6 +76,7 @@ const ALL: &str = "O(N) with N the number of keys in the database";
 const ITEMS: &str = "O(N) with N the number of elements named";
 const WHOLE: &str = "O(N) with N the number of elements in the value";
 const LOG: &str = "O(log(N)) for each member, with N the size of the sorted set";
+const SORTED: &str = "O(N*log(N)) with N the number of elements in the value";
 const CLIENTS: &str = "O(N) with N the number of clients";
 
 use Group::{Connection, Generic, Hash, List, Server, Set, SortedSet, String, Transactions};
@@ -164,6 +165,8 @@ const DOCS: &[Docs] = &[
     doc("setnx", String, "1.0.0", CONST, "Sets a string if the key does not exist"),
     doc("shutdown", Server, "1.0.0", CONST, "Ends the server"),
     doc("smembers", Set, "1.0.0", WHOLE, "Reads every member of a set"),
+    doc("sort", Generic, "1.0.0", SORTED, "Sorts the elements of a collection"),
+    doc("sort_ro", Generic, "7.0.0", SORTED, "Sorts the elements of a collection, without STORE"),
     doc("spop", Set, "1.0.0", ITEMS, "Takes random members from a set"),
     doc("srem", Set, "1.0.0", ITEMS, "Takes members from a set"),
     doc("strlen", String, "2.2.0", CONST, "Measures a string"),

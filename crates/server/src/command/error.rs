@@ -64,6 +64,9 @@ impl Error {
         EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
         /// DISCARD outside MULTI.
         DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
+        /// A command that needs keys which are on disk only and which it could not declare. Nobody
+        /// sees it but in a transaction that made the need itself.
+        LATE_KEYS = "TRYAGAIN the command turned out to need keys that are on disk only";
         /// EXEC after a command that could not be queued.
         EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
     }

@@ -73,8 +73,8 @@ fn describe(row: &Command, reply: &mut Reply<'_>) {
     reply.array(10);
     reply.bulk(row.name.as_bytes());
     reply.int(i64::from(row.arity));
-    let flags: Vec<&str> =
-        FLAG_NAMES.iter().filter(|(f, _)| row.flags.has(*f)).map(|(_, name)| *name).collect();
+    let named = FLAG_NAMES.iter().filter(|(f, _)| row.flags.has(*f)).map(|(_, name)| *name);
+    let flags: Vec<&str> = named.chain(row.rehearse.map(|_| "movablekeys")).collect();
     reply.set(flags.len());
     flags.iter().for_each(|name| reply.simple(name));
     reply.int(i64::from(row.keys.first));
@@ -102,20 +102,22 @@ fn categories(row: &Command) -> Vec<&'static str> {
         (flags.has(Flags::FAST), "@fast"),
         (!flags.has(Flags::FAST), "@slow"),
     ];
-    family(row).into_iter().chain(by_flag.iter().filter(|(set, _)| *set).map(|(_, n)| *n)).collect()
+    let by_flag = by_flag.iter().filter(|(set, _)| *set).map(|(_, name)| *name);
+    family(row).into_iter().chain(by_flag).collect()
 }
 
-/// The category of the family; irregular for commands about the server.
-fn family(row: &Command) -> Option<&'static str> {
+/// The categories of the family; irregular for commands about the server and for SORT.
+fn family(row: &Command) -> Vec<&'static str> {
     let group = docs::of(row).group;
     match group {
-        Group::Server if row.name.starts_with("command") => Some("@connection"),
+        _ if row.name.starts_with("sort") => vec!["@set", "@sortedset", "@list"],
+        Group::Server if row.name.starts_with("command") => vec!["@connection"],
         Group::Server => {
             let keys = row.flags.has(Flags::WRITE) || row.flags.has(Flags::READONLY);
-            keys.then_some("@keyspace")
+            if keys { vec!["@keyspace"] } else { Vec::new() }
         }
-        _ if row.flags.has(Flags::CONTAINER) => None,
-        _ => group.category(),
+        _ if row.flags.has(Flags::CONTAINER) => Vec::new(),
+        _ => group.category().into_iter().collect(),
     }
 }
 

@@ -22,6 +22,7 @@ mod request;
 mod scan;
 mod server;
 mod set;
+mod sort;
 mod string;
 mod table;
 mod transaction;
@@ -38,6 +39,9 @@ use crate::resp::encode::Reply;
 
 /// What a command function is: it answers through the reply or with an error.
 pub(crate) type Run = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> Result<(), Error>;
+
+/// The part of a command that reads: it changes and answers nothing.
+pub(crate) type Rehearse = fn(&mut Ctx<'_>, &Request<'_>) -> Result<(), Error>;
 
 /// Properties of a command, as COMMAND INFO lists them, and ours behind them.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -142,6 +146,9 @@ pub(crate) struct Command {
     /// For a command that may overwrite its keys unseen: whether this request needs the old
     /// values after all. Other commands always do.
     pub needs_old: Option<fn(&Request<'_>) -> bool>,
+    /// For a command whose other keys show only while it runs: has them in memory as far as they
+    /// show now, and changes nothing. See [`Ctx::need`].
+    pub rehearse: Option<Rehearse>,
     /// What it does.
     pub run: Run,
     /// Its number in the table, set when the table is built.
@@ -162,12 +169,17 @@ impl Command {
             all |= flags[i].0;
             i += 1;
         }
-        Self { name, arity, flags: Flags(all), keys, needs_old: None, run, id: 0 }
+        Self { name, arity, flags: Flags(all), keys, needs_old: None, rehearse: None, run, id: 0 }
     }
 
     /// The row of a command that need not load the keys it overwrites.
     pub(crate) const fn blind(self, needs_old: fn(&Request<'_>) -> bool) -> Self {
         Self { needs_old: Some(needs_old), ..self }
+    }
+
+    /// The row of a command that needs more keys than it can declare.
+    pub(crate) const fn needing(self, rehearse: Rehearse) -> Self {
+        Self { rehearse: Some(rehearse), ..self }
     }
 
     /// Whether a request of `len` arguments fits.

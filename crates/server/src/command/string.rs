@@ -123,7 +123,11 @@ fn set(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resul
         Some((unit, time)) => Some(expires_at(ctx, "set", unit, time)?),
         None => None,
     };
-    let found = if options.get { ctx.read(key) } else { ctx.find(key) };
+    let found = match options.get {
+        true => ctx.read(key),
+        false if set_needs_old(request) => ctx.find(key),
+        false => ctx.find_resident(key),
+    };
     if options.get {
         reply_found(ctx, found, reply)?;
     }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::{
     Command, Flags, connection, explain, generic, hash, introspect, iothreads, list, scan, server,
-    set, string, transaction, zset,
+    set, sort, string, transaction, zset,
 };
 
 /// Longest name of a command, in bytes.
@@ -21,13 +21,14 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families: [Vec<Command>; 13] = [
+    let families: [Vec<Command>; 14] = [
         string::commands(),
         list::commands(),
         hash::commands(),
         set::commands(),
         zset::commands(),
         generic::commands(),
+        sort::commands(),
         scan::commands(),
         transaction::commands(),
         connection::commands(),
@@ -119,7 +120,7 @@ mod tests {
         for row in all() {
             assert!(names.insert(row.name), "{} twice", row.name);
             // A dot ends the prefix of commands that only this server has.
-            let is_name_byte = |b: u8| b.is_ascii_lowercase() || b"|.-".contains(&b);
+            let is_name_byte = |b: u8| b.is_ascii_lowercase() || b"|.-_".contains(&b);
             assert!(row.name.bytes().all(is_name_byte), "{}", row.name);
             for name in [row.name.to_string(), row.name.to_uppercase()] {
                 assert_eq!(lookup(name.as_bytes()).map(|c| c.name), Some(row.name));

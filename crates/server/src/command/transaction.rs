@@ -61,6 +61,7 @@ fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
         return Err(Error::EXEC_WITHOUT_MULTI);
     };
     let failed = multi.failed;
+    rehearse(ctx)?;
     let expired = watched_key_expired(ctx);
     let (multi, broken) = end(ctx);
     if failed {
@@ -76,10 +77,34 @@ fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
         ctx.db = ctx.session().db;
         // HELLO may be among them.
         reply.proto = ctx.session().proto;
-        execute(ctx, &request.get(), reply);
+        if !execute(ctx, &request.get(), reply) {
+            // What ran before it has changed which keys it needs, and cannot be undone.
+            ctx.server.stats.error(Error::LATE_KEYS.prefix());
+            reply.error(Error::LATE_KEYS.as_bytes());
+        }
     }
     ctx.db = ctx.session().db;
     Ok(())
+}
+
+/// Has the keys in memory that queued commands will turn out to need: once the first of them has
+/// run, none can wait any more.
+///
+/// # Errors
+/// [`Error::LATE_KEYS`]; the transaction is as it was.
+fn rehearse(ctx: &mut Ctx<'_>) -> Result<(), Error> {
+    let Some(multi) = ctx.session().multi.take() else { return Ok(()) };
+    let (db, dbs) = (ctx.db, ctx.server.keyspace.dbs.len());
+    let result = multi.queue.iter().try_for_each(|request| {
+        let request = request.get();
+        ctx.db = request.selects(dbs).unwrap_or(ctx.db);
+        let Some(rehearse) = request.command.rehearse else { return Ok(()) };
+        // Other errors are those of the command itself, when it runs.
+        rehearse(ctx, &request).or_else(|e| if e == Error::LATE_KEYS { Err(e) } else { Ok(()) })
+    });
+    ctx.db = db;
+    ctx.session().multi = Some(multi);
+    result
 }
 
 /// A watched key whose time ran out since WATCH counts as changed although nobody deleted it.

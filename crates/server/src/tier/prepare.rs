@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use flintlock_diskcache::cache::home::Known;
 use flintlock_diskcache::cache::job::Failure;
 use flintlock_diskcache::cache::{KeyCount, Room};
 use flintlock_diskcache::key::KeyRef;
@@ -19,7 +20,6 @@ use crate::client::{Client, ClientKey};
 use crate::command::{Error, Flags, Request};
 use crate::server::Server;
 use crate::types::Rng;
-use crate::types::number::parse_i64;
 
 use super::Tier;
 use super::home::Resident;
@@ -76,6 +76,8 @@ impl Blocked {
 pub(crate) struct Prepared {
     /// Its keys stay in memory until it has run.
     pinned: Option<Token<op::Pinned>>,
+    /// Keys that showed only while the request ran, with their databases.
+    late: Vec<(usize, Box<[u8]>)>,
     /// Stretches that are read, in the order of the commands that asked for them.
     walks: VecDeque<Walk>,
     /// Those that are not, the one being read in front.
@@ -90,6 +92,11 @@ impl Prepared {
     /// The next walk that a command asked for.
     pub(crate) fn take_walk(&mut self) -> Option<Walk> {
         self.walks.pop_front()
+    }
+
+    /// Notes keys to be loaded before the request is run again.
+    pub(crate) fn add_late(&mut self, keys: Vec<(usize, Box<[u8]>)>) {
+        self.late.extend(keys);
     }
 }
 
@@ -108,11 +115,8 @@ fn each_request<'a>(
     let all = one.into_iter().chain(queued.iter().map(|owned| owned.get()));
     all.map(move |request| {
         let at = db;
-        if request.command.name == "select" {
-            let index = request.get(1).and_then(parse_i64).and_then(|i| usize::try_from(i).ok());
-            // A SELECT that will be refused leaves the requests behind it where they are.
-            db = index.filter(|i| *i < databases).unwrap_or(db);
-        }
+        // A SELECT that will be refused leaves the requests behind it where they are.
+        db = request.selects(databases).unwrap_or(db);
         (at, request)
     })
 }
@@ -192,6 +196,8 @@ impl Server {
             let positions = request.command.keys.positions(request.len());
             positions.map(move |i| (db, request.key(i, hasher)))
         });
+        let late = client.session.prepared.late.iter();
+        let keys = keys.chain(late.map(|(db, name)| (*db, hasher.key(name))));
         // Nearly always everything is there, and this is all that happens.
         let missing = keys.clone().any(|(db, key)| dbs[db].table.find(key).is_none());
         if !missing {
@@ -203,6 +209,28 @@ impl Server {
         let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
         let token = tier.cache.begin_load(&home, refs.iter().copied(), tag_of(key))?;
         Some(Blocked::Load(token))
+    }
+
+    /// Loads the keys that the request turned out to need; those that it has already stay.
+    pub(crate) fn prepare_late(
+        &mut self,
+        key: ClientKey,
+        request: &Request<'_>,
+    ) -> Option<Blocked> {
+        let pinned = self.clients.session_mut(key).prepared.pinned.take();
+        let blocked = self.prepare_keys(key, request);
+        if let (Some(tier), Some(pinned)) = (self.tier.as_mut(), pinned) {
+            tier.cache.unpin(pinned);
+        }
+        blocked
+    }
+
+    /// Whether memory says if the key exists; false for one that may be on disk only.
+    pub(crate) fn is_known(&mut self, db: usize, name: &[u8]) -> bool {
+        let Some(tier) = &self.tier else { return true };
+        let (space, hash) = (self.keyspace.dbs[db].space, self.keyspace.hasher().hash(name));
+        let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
+        tier.cache.known(&home, KeyRef { space, hash, key: name }) != Known::Unknown
     }
 
     /// A request of the client waits for its keys: has those of the requests behind it read too,
