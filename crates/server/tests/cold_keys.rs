@@ -8,6 +8,7 @@ mod common;
 
 use common::client::Client;
 use common::server::Server;
+use common::words;
 
 /// A server that holds what `lines` made of it, all of it on disk only.
 fn cold(lines: &[&str]) -> (Server, Client) {
@@ -60,4 +61,56 @@ fn a_transaction_may_walk_several_times() {
     let want = "*8\r\n:1\r\n*0\r\n*2\r\n$1\r\n0\r\n*1\r\n$5\r\nother\r\n$5\r\nother\r\n\
                 +OK\r\n$3\r\none\r\n:1\r\n*1\r\n$3\r\none\r\n";
     assert_eq!(transaction(&mut client, &lines), want);
+}
+
+/// A key whose time is over is deleted when it is met, also by a command that then asks for more.
+#[test]
+fn a_key_that_expires_meanwhile_is_no_change() {
+    let (_server, mut client) = cold(&[
+        "RPUSH list 1 2",
+        "SET weight_1 1",
+        "SET weight_2 2",
+        "SET shown_1 one",
+        "SET shown_2 two",
+    ]);
+    client.ok("MGET list weight_2");
+    client.ok("SET weight_1 3 PX 1");
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let sorted = client.ok("SORT list BY weight_* GET shown_*");
+    assert_eq!(sorted.leaves(), [b"one", b"two"]);
+}
+
+/// A transaction that has its keys still waits for its walks when others flush the database, write
+/// the keys anew and have them crowded out: it must look for them once more.
+#[test]
+fn keys_written_after_a_flush_are_found_by_who_waited_before_it() {
+    const FILL: usize = 10_000;
+    let server = Server::subject(&["--maxmemory", "2mb", "--flush-delay-ms", "1"]);
+    let (mut waiting, mut other) = (server.connect(), server.connect());
+    let fill = |client: &mut Client, size: usize| {
+        for first in (0..FILL).step_by(500) {
+            let set = |i: usize| ["SET".into(), format!("fill:{i}"), "x".repeat(size)].to_vec();
+            let sets: Vec<_> = (first..first + 500).map(set).collect();
+            assert!(client.pipeline(&sets).iter().all(|reply| reply.is_ok()));
+        }
+    };
+    for _ in 0..3 {
+        other.ok("SET k 100");
+        fill(&mut other, 150);
+        let lines = [&["MULTI", "INCR k"][..], &["KEYS none*"; 10], &["EXEC"]].concat();
+        let requests: Vec<_> = lines.iter().map(|line| line.split(' ').collect()).collect();
+        let bytes: Vec<u8> = requests.iter().flat_map(|r: &Vec<&str>| words::encode(r)).collect();
+        waiting.send(&bytes);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        other.ok("FLUSHALL");
+        other.ok("SET k 5");
+        fill(&mut other, 300);
+        let replies: Vec<_> = lines.iter().map(|_| waiting.read_reply()).collect();
+        let exec = replies.last().expect("as many as requests").as_ref().expect("a reply");
+        let sum = exec.leaves()[0].clone();
+        // Before the flush, or after what was written behind it.
+        let k = other.ok("GET k").text().map(<[u8]>::to_vec);
+        let pair = (sum.as_slice(), k.as_deref());
+        assert!(matches!(pair, (b"101" | b"1", Ok(b"5")) | (b"6", Ok(b"6"))), "{pair:?}");
+    }
 }

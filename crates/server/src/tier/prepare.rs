@@ -181,12 +181,10 @@ impl Server {
         all.map(|(_, request)| request.command.flags).any(|flags| flags.has(Flags::WRITE))
     }
 
-    /// Loads the keys of the request that are on disk only.
+    /// Loads the keys of the request that are on disk only. With keys pinned already that is none,
+    /// unless a database was flushed meanwhile.
     fn prepare_keys(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
         let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
-        if client.session.prepared.pinned.is_some() {
-            return None;
-        }
         let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
         let all = each_request(request, client, dbs.len());
         // A transaction that counts keys must know which of its own writes make new ones.
@@ -208,6 +206,11 @@ impl Server {
             .collect();
         let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
         let token = tier.cache.begin_load(&home, refs.iter().copied(), tag_of(key))?;
+        // What it has pinned is of no use any more, and must not stand in line before this: a
+        // flush gave its keys away, and others wrote them anew.
+        if let Some(pinned) = self.clients.session_mut(key).prepared.pinned.take() {
+            tier.cache.unpin(pinned);
+        }
         Some(Blocked::Load(token))
     }
 
