@@ -9,6 +9,9 @@
 //! io_loop binary PATH [SECONDS [RUNS]]       `compare` with the real server at PATH
 //! io_loop binary-main PATH [SECONDS [RUNS]]  its main thread when it is the bottleneck
 //! ```
+//! PATH may be several, with colons between them: builds of the server, all measured in the same
+//! rounds; the ratios are to mode `1` of the first.
+//!
 //! Modes: `1` no worker; `auto` adaptive; `always` one worker that is always active; `poll` the
 //! same, and the poller travels in a job while answers are owed. With `+` behind it, turns begin at
 //! least ten milliseconds apart, so that much comes together in each: with enough cores it is that
@@ -45,6 +48,26 @@ const BINARY_LOADS: &Loads = &[(1, 1), (50, 1), (200, 1), (1, 16), (50, 16), (20
 const BINARY_MAIN_MODES: [&str; 2] = ["1", "always"];
 const START_MAX: Duration = Duration::from_secs(10);
 
+/// What is compared: a program in a mode.
+struct Contender<'a> {
+    program: Program<'a>,
+    mode: &'a str,
+    label: String,
+}
+
+/// All modes of the first program, and of each further one those with workers.
+fn contenders<'a>(programs: &[Program<'a>], modes: &[&'a str]) -> Vec<Contender<'a>> {
+    let mut all = Vec::new();
+    for (number, &program) in programs.iter().enumerate() {
+        for &mode in &modes[usize::from(number > 0)..] {
+            let label =
+                if number == 0 { mode.to_owned() } else { format!("{mode}, build {}", number + 1) };
+            all.push(Contender { program, mode, label });
+        }
+    }
+    all
+}
+
 /// What serves.
 #[derive(Clone, Copy, Debug)]
 enum Program<'a> {
@@ -66,16 +89,16 @@ fn main() -> io::Result<()> {
     let runs = number(2, 5.0) as u64;
     match args.first().map(String::as_str) {
         Some("serve") => serve::serve(args.get(1).map_or("auto", String::as_str)),
-        Some("compare") => compare(Program::Own, &MODES, LOADS, time, runs),
-        Some("main") => compare(Program::Own, &MAIN_MODES, MAIN_LOADS, time, runs),
+        Some("compare") => compare(&contenders(&[Program::Own], &MODES), LOADS, time, runs),
+        Some("main") => compare(&contenders(&[Program::Own], &MAIN_MODES), MAIN_LOADS, time, runs),
         Some("binary") if binary => {
-            let program = Program::Binary { path: &path, pinned: false };
-            compare(program, &BINARY_MODES, BINARY_LOADS, time, runs)
+            let programs = binaries(&path, false);
+            compare(&contenders(&programs, &BINARY_MODES), BINARY_LOADS, time, runs)
         }
         Some("binary-main") if binary => {
             pin(None, 0)?;
-            let program = Program::Binary { path: &path, pinned: true };
-            compare(program, &BINARY_MAIN_MODES, MAIN_LOADS, time, runs)
+            let programs = binaries(&path, true);
+            compare(&contenders(&programs, &BINARY_MAIN_MODES), MAIN_LOADS, time, runs)
         }
         _ => {
             eprintln!("usage: io_loop compare|main [SECONDS [RUNS]] | io_loop serve MODE");
@@ -83,6 +106,11 @@ fn main() -> io::Result<()> {
             std::process::exit(2);
         }
     }
+}
+
+/// The servers at paths with colons between them.
+fn binaries(paths: &str, pinned: bool) -> Vec<Program<'_>> {
+    paths.split(':').map(|path| Program::Binary { path, pinned }).collect()
 }
 
 /// A server process; ended when dropped.
@@ -203,8 +231,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn compare(
-    program: Program<'_>,
-    modes: &[&str],
+    contenders: &[Contender<'_>],
     loads: &Loads,
     time: Duration,
     runs: u64,
@@ -216,26 +243,22 @@ fn compare(
     println!("|---|---|---|---|---|---|---|");
     for set in [false, true] {
         for &(clients, pipeline) in loads {
-            rows(program, modes, Shape { clients, pipeline, set, value_bytes: 512 }, time, runs)?;
+            rows(contenders, Shape { clients, pipeline, set, value_bytes: 512 }, time, runs)?;
         }
     }
     Ok(())
 }
 
-fn rows(
-    program: Program<'_>,
-    modes: &[&str],
-    shape: Shape,
-    time: Duration,
-    runs: u64,
-) -> io::Result<()> {
-    let servers: Vec<Server> =
-        modes.iter().map(|mode| Server::start(program, mode)).collect::<Result<_, _>>()?;
-    let mut figures: Vec<Runs> = modes.iter().map(|_| Runs::default()).collect();
+fn rows(contenders: &[Contender<'_>], shape: Shape, time: Duration, runs: u64) -> io::Result<()> {
+    let servers: Vec<Server> = contenders
+        .iter()
+        .map(|contender| Server::start(contender.program, contender.mode))
+        .collect::<Result<_, _>>()?;
+    let mut figures: Vec<Runs> = contenders.iter().map(|_| Runs::default()).collect();
     for run in 0..=runs {
-        for turn in 0..modes.len() {
+        for turn in 0..contenders.len() {
             // Forth and back, so that a drift of the machine favours nobody.
-            let place = if run % 2 == 0 { turn } else { modes.len() - 1 - turn };
+            let place = if run % 2 == 0 { turn } else { contenders.len() - 1 - turn };
             let server = &servers[place];
             if run == 0 {
                 client::fill(server.port, shape.value_bytes)?;
@@ -256,12 +279,13 @@ fn rows(
     let ratios = |ours: &[f64], theirs: &[f64]| {
         median(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect())
     };
-    for (mode, ours) in modes.iter().zip(&figures) {
+    for (contender, ours) in contenders.iter().zip(&figures) {
         println!(
-            "| {} {} clients, P {} | {mode} | {:.0} | {:.2} | {:.2} | {:.3} | {:.2} |",
+            "| {} {} clients, P {} | {} | {:.0} | {:.2} | {:.2} | {:.3} | {:.2} |",
             if shape.set { "SET" } else { "GET" },
             shape.clients,
             shape.pipeline,
+            contender.label,
             median(ours.rate.clone()),
             ratios(&ours.rate, &base.rate),
             median(ours.main_ns.clone()) / 1000.0,

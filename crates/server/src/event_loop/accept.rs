@@ -85,7 +85,7 @@ impl EventLoop {
         let Some(io) = client.and_then(|c| c.io.as_mut()) else { return Ok(()) };
         let token = Token(key.to_word());
         io.owner = token;
-        let result = self.poll.registry().register(io.stream_mut(), token, Interest::READABLE);
+        let result = self.registry.register(io.stream_mut(), token, Interest::READABLE);
         if result.is_err() {
             self.server.clients.remove(key);
         }
@@ -137,7 +137,7 @@ impl EventLoop {
         self.server.forget_blocked(&mut client);
         if let Some(mut io) = client.io.take() {
             // A socket that cannot be deregistered is closed all the same, which does it.
-            drop(self.poll.registry().deregister(io.stream_mut()));
+            drop(self.registry.deregister(io.stream_mut()));
         }
     }
 }

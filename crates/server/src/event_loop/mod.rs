@@ -21,9 +21,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use flintlock_diskcache::cache::Now;
 use flintlock_iothreads::{Bell, Wake};
 use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Poll, Registry, Token, Waker};
 
 use crate::client::ClientKey;
+use crate::net::poller::Poller;
 use crate::offload::Answer;
 use crate::server::Server;
 use crate::signals::{Shutdown, Signals};
@@ -39,8 +40,9 @@ const BELL: Token = Token(usize::MAX - 66);
 /// See the module doc.
 #[derive(Debug)]
 pub(crate) struct EventLoop {
-    poll: Poll,
-    events: Events,
+    /// `None` while a worker looks.
+    poller: Option<Box<Poller>>,
+    registry: Registry,
     listeners: Vec<TcpListener>,
     signals: Signals,
     server: Server,
@@ -52,6 +54,8 @@ pub(crate) struct EventLoop {
     held: Vec<ClientKey>,
     /// Room for answers of the network workers.
     answers: Vec<Answer>,
+    /// How many came in the last turn.
+    taken: usize,
     cron: cron::Cron,
     started: Instant,
     /// The process is to exit when the replies of this turn are out.
@@ -97,14 +101,16 @@ impl EventLoop {
         mut listeners: Vec<TcpListener>,
         mut signals: Signals,
     ) -> io::Result<Self> {
+        let poller = Poller::new(poll, EVENTS_MAX);
+        let registry = poller.registry()?;
         for (i, listener) in listeners.iter_mut().enumerate() {
-            poll.registry().register(listener, Token(FIRST_LISTENER + i), Interest::READABLE)?;
+            registry.register(listener, Token(FIRST_LISTENER + i), Interest::READABLE)?;
         }
-        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
         let cron = cron::Cron::new(Instant::now());
         Ok(Self {
-            poll,
-            events: Events::with_capacity(EVENTS_MAX),
+            poller: Some(Box::new(poller)),
+            registry,
             listeners,
             signals,
             server,
@@ -112,6 +118,7 @@ impl EventLoop {
             writes: Vec::new(),
             held: Vec::new(),
             answers: Vec::new(),
+            taken: 0,
             cron,
             started,
             exits: false,
@@ -131,12 +138,12 @@ impl EventLoop {
                 self.exit();
                 return Ok(0);
             }
-            self.sleep()?;
-            self.collect();
+            self.sleep();
+            self.collect()?;
             self.steer_network();
             self.finish_storage();
             self.tell_of_ends();
-            self.finish_network();
+            self.finish_network()?;
             self.serve_ready();
             self.run_cron();
         }
@@ -153,24 +160,19 @@ impl EventLoop {
         self.server.stats.cycles += 1;
     }
 
-    fn sleep(&mut self) -> io::Result<()> {
-        let now = Instant::now();
-        let idle = self.ready.is_empty() && !self.storage_more && !self.server.end.has_news();
-        let storage = self.storage_wake.map(|at| at.saturating_duration_since(now));
-        let end = self.server.end.by_ms().map(|at| at.saturating_sub(self.server.mono_ms));
-        let end = end.map(Duration::from_millis);
-        let network = self.network_wake(now).map(|at| at.saturating_duration_since(now));
-        let wanted = [storage, end, network].into_iter().flatten().min();
-        let longest = self.cron.timeout(now).min(wanted.unwrap_or(Duration::MAX));
-        let timeout = if idle { longest } else { Duration::ZERO };
+    /// Sleeps in the poller; or, if a worker looks, until there is an answer.
+    fn sleep(&mut self) {
+        let limit = self.sleep_max(Instant::now());
+        let poller = self.poller.take().and_then(|poller| self.lend_poller(poller));
         // Both share the bell, so either may forbid the sleep and one is told of its end.
         let stored = self.server.tier.as_mut().is_some_and(|tier| !tier.before_sleep());
-        let moved = self.server.offload.as_mut().is_some_and(|offload| !offload.before_sleep());
-        let answered = stored || moved;
-        let timeout = if answered { Duration::ZERO } else { timeout };
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
+        let limit = if stored { Duration::ZERO } else { limit };
+        if let Some(mut poller) = poller {
+            let moved = self.server.offload.as_mut().is_some_and(|offload| !offload.before_sleep());
+            poller.look(if moved { Duration::ZERO } else { limit });
+            self.poller = Some(poller);
+        } else if let Some(offload) = &mut self.server.offload {
+            offload.wait(limit);
         }
         if let Some(tier) = &mut self.server.tier {
             tier.after_sleep();
@@ -178,17 +180,33 @@ impl EventLoop {
             offload.after_sleep();
         }
         self.server.set_now(now_since(self.started));
-        Ok(())
     }
 
-    /// Turns events into entries of the lists that the turn works through.
-    fn collect(&mut self) {
-        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        for event in &events {
+    /// How long the loop may sleep if nothing happens.
+    fn sleep_max(&self, now: Instant) -> Duration {
+        if !self.ready.is_empty() || self.storage_more || self.server.end.has_news() {
+            return Duration::ZERO;
+        }
+        let storage = self.storage_wake.map(|at| at.saturating_duration_since(now));
+        let end = self.server.end.by_ms().map(|at| at.saturating_sub(self.server.mono_ms));
+        let end = end.map(Duration::from_millis);
+        let network = self.network_wake(now).map(|at| at.saturating_duration_since(now));
+        let wanted = [storage, end, network].into_iter().flatten().min();
+        self.cron.timeout(now).min(wanted.unwrap_or(Duration::MAX))
+    }
+
+    /// Turns events into entries of the lists that the turn works through, if the poller is here.
+    ///
+    /// # Errors
+    /// Polling failed.
+    fn collect(&mut self) -> io::Result<()> {
+        let Some(mut poller) = self.poller.take() else { return Ok(()) };
+        let events = poller.events()?;
+        for event in events {
             // Other tokens are no client's, which a look at the table finds out.
             self.server.clients.prefetch(ClientKey::from_word(event.token().0));
         }
-        for event in &events {
+        for event in events {
             match event.token() {
                 SIGNALS => self.note_signal(),
                 // Whoever rang is asked anyway.
@@ -197,7 +215,8 @@ impl EventLoop {
                 Token(word) => self.note_readiness(ClientKey::from_word(word), event),
             }
         }
-        self.events = events;
+        self.poller = Some(poller);
+        Ok(())
     }
 
     fn note_signal(&mut self) {

@@ -5,10 +5,12 @@
 //! is back. A client whose request waits for the disk tier keeps its half at home, since the
 //! request goes on from there.
 
+use std::io;
 use std::time::Instant;
 
 use crate::client::{ClientKey, Closing};
 use crate::net::conn::ConnIo;
+use crate::net::poller::Poller;
 use crate::offload::Answer;
 use crate::util::prefetch::prefetch_value;
 
@@ -17,6 +19,8 @@ use super::serve::GROUP;
 
 /// Answers taken in one turn: clients that are served here and the storage have their turn too.
 const ANSWERS_MAX: usize = 256;
+/// Answers of a turn from which on a worker looks for readiness.
+const TAKEN_MIN: usize = 8;
 
 impl EventLoop {
     /// Lets the pool decide how many workers take part in this turn.
@@ -68,8 +72,21 @@ impl EventLoop {
         client.away
     }
 
+    /// Has a worker look for readiness, if the main thread has better things to do: this turn
+    /// brought it so many answers that others will be there before a look of its own is over.
+    /// Gives the poller back if it has not.
+    pub(super) fn lend_poller(&mut self, poller: Box<Poller>) -> Option<Box<Poller>> {
+        match &mut self.server.offload {
+            Some(offload) if self.taken >= TAKEN_MIN => offload.poll(poller).err(),
+            _ => Some(poller),
+        }
+    }
+
     /// Takes halves back that workers are done with, and goes on with their clients.
-    pub(super) fn finish_network(&mut self) {
+    ///
+    /// # Errors
+    /// The look of a worker failed.
+    pub(super) fn finish_network(&mut self) -> io::Result<()> {
         let mut answers = std::mem::take(&mut self.answers);
         let mut left = ANSWERS_MAX;
         while let Some(offload) = &mut self.server.offload {
@@ -78,14 +95,16 @@ impl EventLoop {
                 break;
             }
             left -= count;
-            self.take_back(&mut answers);
+            self.take_back(&mut answers)?;
         }
         self.answers = answers;
+        self.taken = ANSWERS_MAX - left;
+        Ok(())
     }
 
     /// Takes a group of halves back. Their requests run when all are here, so that the keys are
     /// fetched together.
-    fn take_back(&mut self, answers: &mut Vec<Answer>) {
+    fn take_back(&mut self, answers: &mut Vec<Answer>) -> io::Result<()> {
         let mut group = [ClientKey::INTERNAL; GROUP];
         let (mut count, mut waiting) = (0, 0);
         self.prefetch_answers(answers);
@@ -98,6 +117,11 @@ impl EventLoop {
                     waiting += requests;
                 }
                 Answer::Write(io) => self.back_from_write(io),
+                Answer::Poll(poller) => {
+                    self.server.stats.offloaded_polls += 1;
+                    self.poller = Some(poller);
+                    self.collect()?;
+                }
                 Answer::Lost(token) => self.lost(ClientKey::from_word(token.0)),
             }
         }
@@ -107,6 +131,7 @@ impl EventLoop {
         for key in &group[..count] {
             self.run_requests(*key);
         }
+        Ok(())
     }
 
     /// Asks for what is looked at in a group of answers: a worker wrote all of it last, and one

@@ -275,7 +275,7 @@ impl EventLoop {
         let Some(io) = client.io.as_mut() else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(key.to_word());
-        if self.poll.registry().reregister(io.stream_mut(), token, interest).is_err() {
+        if self.registry.reregister(io.stream_mut(), token, interest).is_err() {
             client.session.closing = Some(Closing::Now);
             self.server.closing.push(key);
         }

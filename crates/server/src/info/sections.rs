@@ -173,6 +173,7 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "total_writes_processed" => st.writes + st.offloaded_writes,
         "io_threaded_reads_processed" => st.offloaded_reads,
         "io_threaded_writes_processed" => st.offloaded_writes,
+        "io_threaded_poll_processed" => st.offloaded_polls,
         "eventloop_cycles" => st.cycles,
         "cached_keys" => cached_keys,
         "storage_provider_read_hits" => store.map_or(0, |store| store.loads_found),

@@ -7,11 +7,14 @@
 //!
 //! Source: the packed jobs of Valkey 9; its pull request 3438 (unbounded writes in a job).
 
+use std::time::Duration;
+
 use flintlock_iothreads::{Context, Handler, Outcome, Panic};
 use flintlock_queues::{Words, tagged};
 use mio::Token;
 
 use crate::net::conn::ConnIo;
+use crate::net::poller::Poller;
 use crate::types::Parts;
 
 tagged! {
@@ -24,6 +27,8 @@ tagged! {
         Write(Box<ConnIo>),
         /// Free a big value that nobody can see any more.
         Free(Box<Parts>),
+        /// See which sockets are ready.
+        Poll(Box<Poller>),
     }
 }
 
@@ -37,7 +42,20 @@ tagged! {
         Write(Box<ConnIo>),
         /// The half was lost in a panic, and its socket is closed: whose it was.
         Lost(Box<Token>),
+        /// The poller, with what it found.
+        Poll(Box<Poller>),
     }
+}
+
+/// Who is told of a panic.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Whose {
+    /// The client with this token.
+    Client(Token),
+    /// Nobody.
+    None,
+    /// Nobody can be, since nobody is served without the poller.
+    Poller,
 }
 
 /// Runs [`Job`]s; without state.
@@ -48,15 +66,16 @@ impl Handler for Io {
     type Job = Job;
     type Answer = Answer;
     type Layout = Words;
-    type Owner = Option<Token>;
+    type Owner = Whose;
     type Local = ();
 
     fn local(&self, _worker: usize) {}
 
-    fn owner(&self, job: &Job) -> Option<Token> {
+    fn owner(&self, job: &Job) -> Whose {
         match job {
-            Job::Read(io) | Job::Write(io) => Some(io.owner),
-            Job::Free(_) => None,
+            Job::Read(io) | Job::Write(io) => Whose::Client(io.owner),
+            Job::Free(_) => Whose::None,
+            Job::Poll(_) => Whose::Poller,
         }
     }
 
@@ -73,12 +92,20 @@ impl Handler for Io {
                 Outcome::Done(Answer::Write(io))
             }
             Job::Free(parts) => free(parts, context),
+            Job::Poll(mut poller) => {
+                poller.look(Duration::ZERO);
+                Outcome::Done(Answer::Poll(poller))
+            }
         }
     }
 
-    fn panicked(&self, owner: Option<Token>, panic: &Panic) -> Option<Answer> {
+    fn panicked(&self, owner: Whose, panic: &Panic) -> Option<Answer> {
         eprintln!("a job of an io thread panicked: {panic:?}");
-        owner.map(|token| Answer::Lost(Box::new(token)))
+        match owner {
+            Whose::Client(token) => Some(Answer::Lost(Box::new(token))),
+            Whose::None => None,
+            Whose::Poller => std::process::abort(),
+        }
     }
 }
 

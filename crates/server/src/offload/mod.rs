@@ -26,6 +26,7 @@ use flintlock_iothreads::{
 
 use crate::config::{Config, Threads};
 use crate::net::conn::ConnIo;
+use crate::net::poller::Poller;
 use crate::types::Parts;
 
 use job::{Io, Job};
@@ -157,8 +158,39 @@ impl Offload {
             }
             Err(full) => match full.job {
                 Job::Read(io) | Job::Write(io) => Err(io),
-                Job::Free(_) => unreachable!("a refused job is the one offered"),
+                Job::Free(_) | Job::Poll(_) => unreachable!("a refused job is the one offered"),
             },
+        }
+    }
+
+    /// Lends the poller for one look without waiting, ahead of jobs if there are many workers.
+    /// Afterwards [`Offload::wait`] instead of sleeping in it.
+    ///
+    /// # Errors
+    /// The poller, if no half is away, so that nothing but its own look would be waited for, or if
+    /// the caller must look.
+    pub(crate) fn poll(&mut self, poller: Box<Poller>) -> Result<(), Box<Poller>> {
+        if self.lent == 0 || !self.pool.is_accepting() {
+            return Err(poller);
+        }
+        match self.pool.submit_poll(Job::Poll(poller)) {
+            Ok(()) => {
+                self.lent += 1;
+                Ok(())
+            }
+            Err(full) => match full.job {
+                Job::Poll(poller) => Err(poller),
+                _ => unreachable!("a refused job is the one offered"),
+            },
+        }
+    }
+
+    /// Publishes what was submitted and waits for an answer, for at most `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration) {
+        if limit > Duration::ZERO {
+            self.pool.wait(Some(limit));
+        } else {
+            self.pool.commit();
         }
     }
 
@@ -178,7 +210,7 @@ impl Offload {
             }
             Err(full) => match full.job {
                 Job::Free(parts) => Err(*parts),
-                Job::Read(_) | Job::Write(_) => unreachable!("a refused job is the one offered"),
+                _ => unreachable!("a refused job is the one offered"),
             },
         }
     }

@@ -10,7 +10,7 @@ use crate::net::conn::{Next, Received, Sent};
 use crate::resp::encode::{Proto, Reply};
 use crate::resp::parse::Limits;
 use crate::types::{HashKey, Object, Rules, Set};
-use mio::Token;
+use mio::{Interest, Poll, Registry, Token};
 
 /// A half whose next job panics says so by this limit.
 const PANIC: usize = 666;
@@ -152,6 +152,52 @@ fn a_job_writes_its_budget_and_no_more() {
     assert!(reader.join().expect("no panic") == reply);
 }
 
+fn poller() -> (Box<Poller>, Registry) {
+    let poller = Poller::new(Poll::new().expect("a descriptor"), 8);
+    let registry = poller.registry().expect("a descriptor");
+    (Box::new(poller), registry)
+}
+
+/// A worker finds what became ready, also what was registered while it had the poller.
+#[test]
+fn a_worker_looks_for_readiness_while_a_half_is_away() {
+    let mut offload = offload(2, true);
+    let (poller, registry) = poller();
+    let mut poller =
+        offload.poll(poller).expect_err("with no half away there is no answer to take");
+    let (away, _other) = pair(1);
+    let (mut io, mut peer) = pair(2);
+    offload.read(away).expect("taken");
+    offload.poll(poller).expect("taken");
+    registry.register(io.stream_mut(), Token(2), Interest::READABLE).expect("a descriptor");
+    peer.write_all(b"x").expect("a socket");
+    let until = Instant::now() + DEADLINE;
+    loop {
+        assert!(Instant::now() < until, "nothing was found");
+        match answer(&mut offload) {
+            Answer::Poll(back) => poller = back,
+            Answer::Read(away) => {
+                offload.read(away).expect("taken");
+                continue;
+            }
+            other => panic!("{other:?}"),
+        }
+        let found: Vec<_> = poller.events().expect("no error").iter().map(|e| e.token()).collect();
+        if !found.is_empty() {
+            assert_eq!(found, [Token(2)]);
+            break;
+        }
+        // The other half is away or comes back next; either way it can be lent again.
+        while let Err(refused) = offload.poll(poller) {
+            poller = refused;
+            match answer(&mut offload) {
+                Answer::Read(away) => offload.read(away).expect("taken"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_refused_job_leaves_everything_as_it_was() {
     // Adaptive, and nothing was ever sampled: no worker is active.
@@ -161,6 +207,11 @@ fn a_refused_job_leaves_everything_as_it_was() {
     let io = offload.read(io).expect_err("nobody would do it");
     let mut io = offload.write(io).expect_err("nobody would do it");
     assert_eq!((io.owner, io.out.len(), io.waiting()), (Token(3), 5, 0));
+    let (poller, registry) = poller();
+    registry.register(io.stream_mut(), Token(3), Interest::WRITABLE).expect("a descriptor");
+    let mut poller = offload.poll(poller).expect_err("nobody would do it");
+    poller.look(DEADLINE);
+    assert_eq!(poller.events().expect("no error").iter().count(), 1, "it is as it was");
     let parts = big_parts();
     let bytes = parts.memory_bytes();
     let parts = offload.free(parts).expect_err("nobody would do it");
