@@ -138,10 +138,12 @@ simulation:
 	$(if $(BLESS),FLINTLOCK_BLESS=1) $(CARGO) test --profile loom -p flintlock-iothreads \
 		--test simulation -- --include-ignored --nocapture prints
 
-# Instructions of our queues under callgrind, to a few percent; BLESS=1 takes them as the new bounds.
+# Instructions of our queues and of an idle worker under callgrind, to a few percent; BLESS=1
+# takes them as the new bounds.
 instructions:
-	$(CARGO) build --release -p flintlock-benches --bin queue_instructions
+	$(CARGO) build --release -p flintlock-benches --bin queue_instructions --bin pool_instructions
 	target/release/queue_instructions $(if $(BLESS),--bless,--check)
+	target/release/pool_instructions $(if $(BLESS),--bless,--check)
 
 # Sequentially consistent, but up to seven threads: finds errors of logic. SHUTTLE_SCHEDULES=N for more.
 shuttle:

@@ -7,14 +7,17 @@
 use std::process::ExitCode;
 use std::{env, fs};
 
+use flintlock_benches::instructions::{
+    self, Counts, Event, bounds_path, bounds_text, count, has_valgrind,
+};
 use flintlock_benches::queues::Contender;
 use flintlock_benches::queues::contenders::{Visitor, one_thread};
-use flintlock_benches::queues::instructions::{
-    Counts, bounds_path, bounds_text, complaints, count, has_valgrind, parse_bounds,
-};
 use flintlock_benches::queues::load::{batch_pairs, pairs};
 use flintlock_benches::queues::machine::compiler;
 use flintlock_benches::queues::report::{figure, markdown, publish};
+
+/// Whose bounds are kept.
+const PROGRAM: &str = "queue_instructions";
 
 /// A load.
 struct Load {
@@ -66,7 +69,7 @@ fn counted<'a>(loads: impl Iterator<Item = &'a Load>) -> Option<Counts> {
         println!("skipped: instructions are counted by valgrind, which is not here");
         return None;
     }
-    Some(count(loads.map(Load::name).collect()).expect("callgrind counts"))
+    Some(count(loads.map(Load::name).collect(), &[Event::Instructions]).expect("callgrind counts"))
 }
 
 /// The loads that have bounds: what a caller does with each item, and with a usual batch.
@@ -76,18 +79,7 @@ fn gated(loads: &[Load]) -> impl Iterator<Item = &Load> {
 
 fn check() -> ExitCode {
     let Some(counts) = counted(gated(&loads())) else { return ExitCode::SUCCESS };
-    let text = fs::read_to_string(bounds_path()).expect("the bounds can be read");
-    let (bounds_compiler, bounds) = parse_bounds(&text).expect("the bounds make sense");
-    let is_same = bounds_compiler == compiler();
-    for (load, count) in &counts {
-        println!("{count:6.1}  {load}");
-    }
-    if !is_same {
-        println!("the bounds are those of {bounds_compiler}: more is allowed");
-    }
-    let complaints = complaints(&bounds, &counts, is_same);
-    complaints.iter().for_each(|complaint| println!("FAILED {complaint}"));
-    ExitCode::from(u8::from(!complaints.is_empty()))
+    ExitCode::from(u8::from(!instructions::check(PROGRAM, &counts)))
 }
 
 fn table() -> Option<String> {
@@ -115,8 +107,8 @@ fn main() -> ExitCode {
         ["--check"] => return check(),
         ["--bless"] => {
             if let Some(counts) = counted(gated(&loads())) {
-                let text = bounds_text(&compiler(), &counts);
-                fs::write(bounds_path(), text).expect("the bounds can be written");
+                let text = bounds_text("a push and a pop", &compiler(), &counts);
+                fs::write(bounds_path(PROGRAM), text).expect("the bounds can be written");
             }
         }
         ["--readme", file] => {

@@ -5,7 +5,6 @@
 use flintlock_queues::Index;
 
 pub mod contenders;
-pub mod instructions;
 pub mod load;
 pub mod machine;
 pub mod report;
