@@ -5,6 +5,7 @@
 //! a worker reads or writes. While it is away its place is empty, so the type system forbids two
 //! threads on one client.
 
+use std::mem::offset_of;
 use std::net::SocketAddr;
 
 use crate::client_memory::Counted;
@@ -12,7 +13,7 @@ use crate::command::{Command, OwnedRequest};
 use crate::net::conn::ConnIo;
 use crate::resp::encode::{Mark, Proto};
 use crate::tier::prepare::{Blocked, Prepared};
-use crate::util::prefetch::prefetch_value;
+use crate::util::prefetch::prefetch_lines;
 
 /// Names a client: index and generation, so that a late answer never reaches a successor.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
@@ -69,9 +70,36 @@ pub(crate) enum Closing {
     Now,
 }
 
-/// What stays on the main thread.
+/// What stays on the main thread. Laid out as written: what each request looks at is in front.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Session {
+    /// Why the client is to be closed, if it is.
+    pub closing: Option<Closing>,
+    /// Protocol version.
+    pub proto: Proto,
+    /// Whether AUTH succeeded or is not needed.
+    pub authenticated: bool,
+    /// A watched key changed.
+    pub cas_broken: bool,
+    /// CLIENT NO-EVICT: `maxmemory-clients` never costs this client its connection.
+    pub no_evict: bool,
+    /// Selected database.
+    pub db: usize,
+    /// Unix time of the last command, in milliseconds.
+    pub last_ms: u64,
+    /// The last command.
+    pub last_command: Option<&'static Command>,
+    /// What its request waits for.
+    pub blocked: Option<Blocked>,
+    /// Replies that must not be sent yet, if there are any.
+    pub held: Option<Held>,
+    /// Open transaction.
+    pub multi: Option<Multi>,
+    /// Keys under WATCH.
+    pub watching: Vec<Watched>,
+    /// What its request has gathered so far.
+    pub prepared: Prepared,
     /// Number shown by CLIENT ID; never used again.
     pub id: u64,
     /// Peer and own address, as CLIENT LIST shows them.
@@ -84,34 +112,8 @@ pub(crate) struct Session {
     /// CLIENT SETINFO.
     pub lib_name: Vec<u8>,
     pub lib_ver: Vec<u8>,
-    /// Selected database.
-    pub db: usize,
-    /// Protocol version.
-    pub proto: Proto,
-    /// Whether AUTH succeeded or is not needed.
-    pub authenticated: bool,
-    /// Open transaction.
-    pub multi: Option<Multi>,
-    /// Keys under WATCH.
-    pub watching: Vec<Watched>,
-    /// A watched key changed.
-    pub cas_broken: bool,
     /// Unix time of connecting, in milliseconds.
     pub created_ms: u64,
-    /// Unix time of the last command, in milliseconds.
-    pub last_ms: u64,
-    /// The last command.
-    pub last_command: Option<&'static Command>,
-    /// Why the client is to be closed, if it is.
-    pub closing: Option<Closing>,
-    /// What its request waits for.
-    pub blocked: Option<Blocked>,
-    /// What its request has gathered so far.
-    pub prepared: Prepared,
-    /// Replies that must not be sent yet, if there are any.
-    pub held: Option<Held>,
-    /// CLIENT NO-EVICT: `maxmemory-clients` never costs this client its connection.
-    pub no_evict: bool,
 }
 
 /// Replies that wait for the journal: from the first one on that acknowledges a change.
@@ -162,11 +164,10 @@ impl Session {
     }
 }
 
-/// One client.
+/// One client. Laid out as written, the session behind what each event looks at.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Client {
-    /// The half that stays.
-    pub session: Session,
     /// The half that moves; `None` while a worker has it or a command of the client runs.
     pub io: Option<Box<ConnIo>>,
     /// A worker has the half: nothing runs for the client and it cannot be closed until it is
@@ -180,20 +181,65 @@ pub(crate) struct Client {
     pub peer_gone: bool,
     /// Requests were left because of too much output: go on when it was sent.
     pub unfinished: bool,
+    /// Parsed requests wait in the half: nothing is read before they have run. Kept here since
+    /// looking at a half that a worker had is a miss for each line.
+    pub waiting: bool,
+    /// More than `OUTPUT_HIGH` waits in the half to be sent: nothing is read meanwhile.
+    pub full: bool,
     /// In the list of clients to serve this turn.
     pub in_ready: bool,
     /// In the list of clients with replies to send.
     pub in_writes: bool,
     /// A write came short; writable readiness is awaited.
     pub write_blocked: bool,
+    /// The half that stays.
+    pub session: Session,
     /// What the client counts for in the book of [`crate::client_memory`].
     pub counted: Option<Counted>,
 }
 
+/// A place for a client; begins on a line of its own.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Slot {
+    /// Of the client that is here, or of the next one.
+    generation: u32,
+    client: Option<Client>,
+}
+
+/// Who asks for a client, that is for how much of it.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Look {
+    /// Somebody who puts its half back after a write.
+    Sent,
+    /// Somebody who has news of it and may lend its half.
+    News,
+    /// Somebody who runs its requests.
+    Run,
+}
+
+impl Look {
+    fn lines(self) -> usize {
+        match self {
+            Self::Sent => 1,
+            Self::News => 2,
+            Self::Run => 3,
+        }
+    }
+}
+
+// What these say is in those lines.
+const _: () = {
+    let session = offset_of!(Slot, client) + offset_of!(Client, session);
+    assert!(session + offset_of!(Session, last_ms) <= 64);
+    assert!(session + offset_of!(Session, held) <= 128);
+    assert!(session + offset_of!(Session, watching) <= 192);
+};
+
 /// All clients.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    slots: Vec<(u32, Option<Client>)>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
     len: usize,
     next_id: u64,
@@ -205,7 +251,12 @@ impl Clients {
         let mut internal = Session::new(0, 0);
         internal.authenticated = true;
         let client = Client::new(internal, None);
-        Self { slots: vec![(0, Some(client))], free: Vec::new(), len: 0, next_id: 1 }
+        Self {
+            slots: vec![Slot { generation: 0, client: Some(client) }],
+            free: Vec::new(),
+            len: 0,
+            next_id: 1,
+        }
     }
 
     /// Connected clients.
@@ -230,10 +281,10 @@ impl Clients {
         let client = Some(Client::new(session, Some(io)));
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
-            slot.1 = client;
-            return ClientKey { index, generation: slot.0 };
+            slot.client = client;
+            return ClientKey { index, generation: slot.generation };
         }
-        self.slots.push((0, client));
+        self.slots.push(Slot { generation: 0, client });
         let index = u32::try_from(self.slots.len() - 1).expect("maxclients is far below 2^32");
         ClientKey { index, generation: 0 }
     }
@@ -242,11 +293,11 @@ impl Clients {
     pub(crate) fn remove(&mut self, key: ClientKey) -> Option<Client> {
         assert!(key != ClientKey::INTERNAL, "the internal client stays");
         let slot = self.slots.get_mut(key.index as usize)?;
-        if slot.0 != key.generation {
+        if slot.generation != key.generation {
             return None;
         }
-        let client = slot.1.take()?;
-        slot.0 = slot.0.wrapping_add(1);
+        let client = slot.client.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.index);
         self.len -= 1;
         Some(client)
@@ -254,27 +305,27 @@ impl Clients {
 
     /// A client, unless it is gone.
     pub(crate) fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
-        let (generation, client) = self.slots.get_mut(key.index as usize)?;
-        if *generation == key.generation { client.as_mut() } else { None }
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation { slot.client.as_mut() } else { None }
     }
 
     /// A client, unless it is gone.
     pub(crate) fn get(&self, key: ClientKey) -> Option<&Client> {
-        let (generation, client) = self.slots.get(key.index as usize)?;
-        if *generation == key.generation { client.as_ref() } else { None }
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation { slot.client.as_ref() } else { None }
     }
 
     /// Asks for the lines of a client that is looked at soon.
-    pub(crate) fn prefetch(&self, key: ClientKey) {
+    pub(crate) fn prefetch(&self, key: ClientKey, look: Look) {
         if let Some(slot) = self.slots.get(key.index as usize) {
-            prefetch_value(slot);
+            prefetch_lines(slot, look.lines());
         }
     }
 
     /// Asks for the lines of its half, if that is at home.
     pub(crate) fn prefetch_half(&self, key: ClientKey) {
         if let Some(io) = self.get(key).and_then(|client| client.io.as_ref()) {
-            prefetch_value(&**io);
+            io.prefetch_all();
         }
     }
 
@@ -290,9 +341,9 @@ impl Clients {
 
     /// Every connected client.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
-        self.slots.iter().enumerate().skip(1).filter_map(|(index, (generation, client))| {
-            let key = ClientKey { index: index as u32, generation: *generation };
-            Some((key, client.as_ref()?))
+        self.slots.iter().enumerate().skip(1).filter_map(|(index, slot)| {
+            let key = ClientKey { index: index as u32, generation: slot.generation };
+            Some((key, slot.client.as_ref()?))
         })
     }
 }
@@ -312,6 +363,8 @@ impl Client {
             read_to_end: false,
             peer_gone: false,
             unfinished: false,
+            waiting: false,
+            full: false,
             in_ready: false,
             in_writes: false,
             write_blocked: false,

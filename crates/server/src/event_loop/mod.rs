@@ -23,7 +23,7 @@ use flintlock_iothreads::{Bell, Wake};
 use mio::net::TcpListener;
 use mio::{Interest, Poll, Registry, Token, Waker};
 
-use crate::client::ClientKey;
+use crate::client::{ClientKey, Look};
 use crate::net::poller::Poller;
 use crate::offload::Answer;
 use crate::server::Server;
@@ -204,7 +204,8 @@ impl EventLoop {
         let events = poller.events()?;
         for event in events {
             // Other tokens are no client's, which a look at the table finds out.
-            self.server.clients.prefetch(ClientKey::from_word(event.token().0));
+            let key = ClientKey::from_word(event.token().0);
+            self.server.clients.prefetch(key, Look::News);
         }
         for event in events {
             match event.token() {

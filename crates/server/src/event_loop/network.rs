@@ -8,11 +8,10 @@
 use std::io;
 use std::time::Instant;
 
-use crate::client::{ClientKey, Closing};
+use crate::client::{ClientKey, Closing, Look};
 use crate::net::conn::ConnIo;
 use crate::net::poller::Poller;
 use crate::offload::Answer;
-use crate::util::prefetch::prefetch_value;
 
 use super::EventLoop;
 use super::serve::GROUP;
@@ -139,15 +138,19 @@ impl EventLoop {
     fn prefetch_answers(&self, answers: &[Answer]) {
         for answer in answers {
             if let Answer::Read(io) | Answer::Write(io) = answer {
-                prefetch_value(&**io);
+                io.prefetch_back(matches!(answer, Answer::Read(_)));
             }
         }
         for answer in answers {
-            if let Answer::Read(io) | Answer::Write(io) = answer {
-                self.server.clients.prefetch(ClientKey::from_word(io.owner.0));
-            }
-            if let Answer::Read(io) = answer {
-                io.prefetch_request();
+            match answer {
+                Answer::Read(io) => {
+                    self.server.clients.prefetch(ClientKey::from_word(io.owner.0), Look::Run);
+                    io.prefetch_request();
+                }
+                Answer::Write(io) => {
+                    self.server.clients.prefetch(ClientKey::from_word(io.owner.0), Look::Sent);
+                }
+                Answer::Lost(_) | Answer::Poll(_) => {}
             }
         }
     }
@@ -169,6 +172,9 @@ impl EventLoop {
         let (received, requests) = (io.received, io.waiting());
         let key = self.put_back(io);
         self.server.stats.offloaded_reads += 1;
+        if let Some(client) = self.server.clients.get_mut(key) {
+            client.waiting = requests > 0;
+        }
         let go_on = self.note_received(key, received);
         self.send_later(key);
         (key, if go_on { requests } else { 0 })

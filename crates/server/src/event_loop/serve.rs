@@ -43,6 +43,8 @@ impl EventLoop {
     /// Serves the clients that were ready when the turn began.
     pub(super) fn serve_ready(&mut self) {
         let mut left = self.ready.len();
+        // A half that is lent to be read from is not looked at.
+        let reads_here = self.server.offload.as_ref().is_none_or(|offload| !offload.is_accepting());
         let mut group = [ClientKey::INTERNAL; GROUP];
         while left > 0 {
             let count = left.min(GROUP);
@@ -50,7 +52,9 @@ impl EventLoop {
             let mut waiting = 0;
             for slot in &mut group[..count] {
                 *slot = self.ready.pop_front().expect("as many as were counted");
-                self.server.clients.prefetch_half(*slot);
+                if reads_here {
+                    self.server.clients.prefetch_half(*slot);
+                }
             }
             for slot in &group[..count] {
                 waiting += self.receive(*slot);
@@ -68,12 +72,13 @@ impl EventLoop {
     fn receive(&mut self, key: ClientKey) -> usize {
         let Some(client) = self.server.clients.get_mut(key) else { return 0 };
         client.in_ready = false;
-        let Client { session, io: Some(io), readable, .. } = client else { return 0 };
-        if session.closing.is_some() || session.blocked.is_some() {
+        let Some(io) = &client.io else { return 0 };
+        debug_assert_eq!(client.waiting, io.waiting() > 0, "as it was left");
+        debug_assert_eq!(client.full, io.out.len() > OUTPUT_HIGH, "as it was left");
+        if client.session.closing.is_some() || client.session.blocked.is_some() {
             return 0;
         }
-        if *readable && io.waiting() == 0 && io.out.len() <= OUTPUT_HIGH {
-            io.limits.authenticated = session.authenticated;
+        if client.readable && !client.waiting && !client.full {
             if self.lend_to_read(key) {
                 return 0;
             }
@@ -133,8 +138,12 @@ impl EventLoop {
     pub(super) fn run_requests(&mut self, key: ClientKey) {
         let Some(client) = self.server.clients.get_mut(key) else { return };
         let Some(mut io) = client.io.take() else { return };
+        let authenticated = client.session.authenticated;
         let ran_all = self.run_from(key, &mut io);
         let Some(client) = self.server.clients.get_mut(key) else { return };
+        if client.session.authenticated != authenticated {
+            io.limits.authenticated = !authenticated;
+        }
         if let (Some(fault), None) = (io.fault(), client.session.closing) {
             let text = format!("ERR {fault}");
             Reply::new(&mut io.out, client.session.proto).error(text.as_bytes());
@@ -151,6 +160,8 @@ impl EventLoop {
         let full = io.out.len() > OUTPUT_HIGH;
         client.io = Some(io);
         client.unfinished = !ran_all;
+        client.waiting = !idle;
+        client.full = full;
         if !stuck && !full && (!ran_all || client.readable) {
             enlist(&mut self.ready, key, client);
         }
@@ -252,6 +263,7 @@ impl EventLoop {
         let (received, written) = io.take_traffic();
         self.server.stats.net_input_bytes += received;
         self.server.stats.net_output_bytes += written;
+        client.full = sent != Sent::All && io.out.len() > OUTPUT_HIGH;
         match sent {
             Sent::All => {
                 if client.session.closing.is_some() {

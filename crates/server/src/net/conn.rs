@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
+use std::mem::offset_of;
 use std::os::fd::AsRawFd;
 
 use mio::Token;
@@ -18,7 +19,7 @@ use crate::command::{Command, Request, lookup_request};
 use crate::keyspace::Hasher;
 use crate::resp::encode::Output;
 use crate::resp::parse::{Arg, Limits, Parser, ProtocolError};
-use crate::util::prefetch::prefetch_first;
+use crate::util::prefetch::{prefetch_first, prefetch_lines};
 
 /// Bytes offered to one read: one request or pipeline of ordinary size, read in one call.
 const READ_CHUNK: usize = 16 * 1024;
@@ -68,41 +69,50 @@ struct Parsed {
 
 /// Bytes received and what was made of them.
 #[derive(Debug)]
+#[repr(C)]
 struct Input {
+    requests: VecDeque<Parsed>,
     /// Always initialised; the first `filled` bytes are input.
     buf: Vec<u8>,
     filled: usize,
-    parser: Parser,
     /// Arguments of `requests`, then those of the request half received.
     args: Vec<Arg>,
-    requests: VecDeque<Parsed>,
     /// Arguments in front that belong to requests already taken.
     args_used: usize,
+    parser: Parser,
 }
 
-/// See the module doc.
+/// See the module doc. Laid out as written: the first line is all that the main thread looks at
+/// when a half comes back from a write, and each further line would be a miss, since a worker had
+/// it last; settings are behind what changes.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct ConnIo {
     /// Whose half this is: the token that its readiness comes with.
     pub owner: Token,
     /// What the last job came to.
     pub received: Received,
     pub sent: Sent,
-    stream: TcpStream,
+    /// Bytes received and sent since they were last asked for.
+    received_bytes: u64,
+    sent_bytes: u64,
     input: Input,
     /// Replies to be sent.
     pub out: Output,
+    /// Set when the input made no sense; no further request follows.
+    error: Option<ProtocolError>,
     /// Limits of this client.
     pub limits: Limits,
     /// Most unprocessed input, in bytes.
     pub input_max: usize,
     hasher: Hasher,
-    /// Set when the input made no sense; no further request follows.
-    error: Option<ProtocolError>,
-    /// Bytes received and sent since they were last asked for.
-    received_bytes: u64,
-    sent_bytes: u64,
+    stream: TcpStream,
 }
+
+/// Lines of a half in front of its settings.
+const CHANGING_LINES: usize = offset_of!(ConnIo, limits).div_ceil(64);
+
+const _: () = assert!(offset_of!(ConnIo, input) + size_of::<VecDeque<Parsed>>() <= 64);
 
 /// A request taken from the input, or a name that no command has.
 #[derive(Debug)]
@@ -260,6 +270,17 @@ impl ConnIo {
         if self.input.requests.is_empty() {
             self.input.compact();
         }
+    }
+
+    /// Asks for what a half that comes back is looked at for: after a write for what it came to,
+    /// after a read for the requests and the room for replies too.
+    pub(crate) fn prefetch_back(&self, from_read: bool) {
+        prefetch_lines(self, if from_read { CHANGING_LINES } else { 1 });
+    }
+
+    /// Asks for all of a half that is to be read from here.
+    pub(crate) fn prefetch_all(&self) {
+        prefetch_lines(self, usize::MAX / 64);
     }
 
     /// Asks for what running the first request will look at, once the half itself is near.

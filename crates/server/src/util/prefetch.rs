@@ -8,10 +8,12 @@ use crate::keyspace::entry::prefetch;
 
 const LINE_BYTES: usize = 64;
 
-/// Asks for all lines of `value`, not for what it points to.
-pub(crate) fn prefetch_value<T>(value: &T) {
+/// Asks for the first `lines` lines of `value`, as far as it has so many; not for what it points
+/// to. Each costs about as much as a look at a line that is near, so types that are looked at for
+/// each request keep what is then needed in front.
+pub(crate) fn prefetch_lines<T>(value: &T, lines: usize) {
     let at = (&raw const *value).cast::<u8>();
-    for offset in (0..size_of::<T>()).step_by(LINE_BYTES) {
+    for offset in (0..size_of::<T>().min(lines * LINE_BYTES)).step_by(LINE_BYTES) {
         prefetch(at.wrapping_add(offset));
     }
 }
