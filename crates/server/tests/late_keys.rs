@@ -65,6 +65,12 @@ fn a_destination_on_disk_is_deleted_by_an_empty_result() {
     crowd_out(&mut client, &mut rng, "out");
     assert_eq!(client.ok("SORT missing STORE out").raw, b":0\r\n");
     assert_eq!(client.ok("GET out").raw, b"$-1\r\n");
+    client.ok("SET out x");
+    crowd_out(&mut client, &mut rng, "out");
+    for line in ["MULTI", "INCR n", "SORT missing STORE out"] {
+        client.ok(line);
+    }
+    assert_eq!(client.ok("EXEC").raw, b"*2\r\n:1\r\n:0\r\n");
 }
 
 /// A transaction begins anew as a whole or not at all: what stands before the SORT happens once.

@@ -209,21 +209,35 @@ fn order(
     Ok(weighed.into_iter().map(|(_, element)| element).collect())
 }
 
-/// The wanted elements in order, when every key that BY and GET make of them is in memory.
+/// The wanted elements in order, when every other key that SORT will look at is in memory.
 fn gather(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Error> {
-    let mut options = Options::parse(request)?;
-    let Some(source) = source(ctx, request)? else { return Ok(Vec::new()) };
-    let mut list = elements(&source);
+    let options = Options::parse(request)?;
+    let store = options.store;
+    let list = match source(ctx, request)? {
+        Some(source) => gather_from(ctx, options, &source)?,
+        None => Vec::new(),
+    };
+    // Nothing to store deletes the destination; anything else overwrites it unseen.
+    ctx.need(store.filter(|_| list.is_empty()))?;
+    Ok(list)
+}
+
+fn gather_from(
+    ctx: &mut Ctx<'_>,
+    mut options: Options<'_>,
+    source: &Object,
+) -> Result<Vec<Vec<u8>>, Error> {
+    let mut list = elements(source);
     let by = options.by.and_then(Pattern::parse);
     // A pattern that names no key asks for no order. But what is stored must not depend on how a
     // set happens to be kept.
     let as_it_is = options.by.is_some() && by.is_none();
-    let fixed = as_it_is && options.store.is_some() && matches!(*source, Object::Set(_));
+    let fixed = as_it_is && options.store.is_some() && matches!(source, Object::Set(_));
     if fixed || !as_it_is {
         options.alpha |= fixed;
         need(ctx, by.as_slice(), &list)?;
         list = order(ctx, &options, by, list)?;
-    } else if options.descending && !matches!(*source, Object::Set(_)) {
+    } else if options.descending && !matches!(source, Object::Set(_)) {
         list.reverse();
     }
     let range = options.range(list.len());
@@ -285,7 +299,6 @@ fn put(
 ) -> Result<(), Error> {
     let values = values(ctx, gets, list);
     if values.is_empty() {
-        ctx.need([to])?;
         ctx.delete_key(ctx.hasher().key(to));
         reply.int(0);
         return Ok(());
