@@ -7,6 +7,7 @@
 //! Source: the two-phase storage calls of KeyDB's asynchronous FLASH tier, which ran reads, writes
 //! and merges on one queue.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,21 @@ use flintlock_iothreads::{
 };
 
 use crate::cache::job::{Decode, Done, Job, Lane, Worker};
+
+thread_local! {
+    static IS_LOOP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread is an event loop from now on, which must not wait for a disk: a job that is run on
+/// it is a bug, and panics in builds with debug assertions.
+pub fn forbid_jobs_here() {
+    IS_LOOP.set(true);
+}
+
+/// Whether jobs may run on this thread.
+pub(crate) fn may_run_jobs() -> bool {
+    !IS_LOOP.get()
+}
 
 /// Where jobs run and outcomes come from. One thread.
 pub trait Executor<V> {

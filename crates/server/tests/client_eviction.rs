@@ -174,3 +174,34 @@ fn clients_that_grow_are_closed_and_others_are_served() {
         assert!(number(bystander, "memory", "mem_clients_normal") < 1 << 20);
     }
 }
+
+/// Many go, but a few in a turn: the others are served in between.
+#[test]
+fn a_crowd_goes_in_several_turns() {
+    const CROWD: usize = 200;
+    const EACH_TURN: u64 = 32;
+    let server = Server::start(Kind::Flintlock, &INLINE);
+    let asking = &mut server.connect();
+    asking.ok("CLIENT NO-EVICT on");
+    let mut crowd: Vec<Client> = (0..CROWD).map(|_| server.connect()).collect();
+    for client in &mut crowd {
+        burden(client, 10_000);
+    }
+    wait_until("everything arrives", || {
+        number(asking, "memory", "mem_clients_normal") > CROWD as u64 * 10_000
+    });
+    let cycles = number(asking, "stats", "eventloop_cycles");
+    asking.ok("CONFIG SET maxmemory-clients 100kb");
+    let mut gone = 0;
+    wait_until("most of them go", || {
+        let text = String::from_utf8(asking.ok("INFO stats").raw).expect("INFO is text");
+        let of = |name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|n| n.trim().parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
+        };
+        gone = of("evicted_clients");
+        let turns = of("eventloop_cycles") - cycles;
+        assert!(gone <= turns * EACH_TURN, "{gone} in {turns} turns");
+        gone > CROWD as u64 / 2
+    });
+}

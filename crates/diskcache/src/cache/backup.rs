@@ -107,6 +107,7 @@ fn layout_error(error: LayoutError) -> StoreError {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     keys: AtomicU64,
+    total_keys: AtomicU64,
     bytes: AtomicU64,
     total_bytes: AtomicU64,
 }
@@ -115,6 +116,7 @@ impl Progress {
     // Figures for people: each is right by itself, and that is all they need to be.
     fn set(&self, now: BackupProgress) {
         self.keys.store(now.keys, Ordering::Relaxed);
+        self.total_keys.store(now.total_keys, Ordering::Relaxed);
         self.bytes.store(now.bytes, Ordering::Relaxed);
         self.total_bytes.store(now.total_bytes, Ordering::Relaxed);
     }
@@ -122,6 +124,7 @@ impl Progress {
     fn get(&self) -> BackupProgress {
         BackupProgress {
             keys: self.keys.load(Ordering::Relaxed),
+            total_keys: self.total_keys.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             total_bytes: self.total_bytes.load(Ordering::Relaxed),
         }

@@ -322,7 +322,12 @@ impl<D: Decode> Worker<D> {
     }
 
     /// Runs `job`. Blocks for as long as the disk does; a panic in the engine is an error.
+    ///
+    /// # Panics
+    /// On an event loop, see [`forbid_jobs_here`](crate::exec::forbid_jobs_here), in builds with
+    /// debug assertions.
     pub fn run(&self, job: Job) -> Done<D::Value> {
+        debug_assert!(crate::exec::may_run_jobs(), "the engine is not called on an event loop");
         let kind = job.kind();
         let outcome = match job.0 {
             Work::Load(keys) => Outcome::Load(self.load(keys)),
@@ -450,4 +455,29 @@ fn journal(job: JournalJob) -> JournalOutcome {
     });
     let spare = writer.take_spare();
     JournalOutcome { writer, spare, result, trim, errand }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::map::CodecDecode;
+    use crate::exec::forbid_jobs_here;
+    use crate::storage::memory::MemoryStore;
+
+    #[test]
+    fn a_job_is_run_by_workers_and_never_by_the_loop() {
+        let store = Arc::new(MemoryStore::new());
+        let worker = Worker::new(store, CodecDecode::<Vec<u8>>::default());
+        let job = || Job(Work::Examine);
+        assert_eq!(worker.run(job()).kind(), job().kind(), "anybody may, who is no loop");
+        let forbidden = std::thread::scope(|scope| {
+            let on_a_loop = scope.spawn(|| {
+                forbid_jobs_here();
+                worker.run(job());
+            });
+            on_a_loop.join()
+        });
+        assert_eq!(forbidden.is_err(), cfg!(debug_assertions));
+        worker.run(job());
+    }
 }

@@ -229,6 +229,8 @@ impl Run {
         self.store.backup(&dir, &|p| seen.set(Some(p))).expect("a good disk");
         let last = seen.get().expect("progress is reported");
         assert_eq!(last.bytes, last.total_bytes, "in the end all is copied");
+        assert_eq!(last.keys, last.total_keys, "and every record of it");
+        assert!(last.keys >= self.model.records.len() as u64, "{last:?}");
         // What is written after the backup is not part of it.
         let before = std::mem::take(&mut self.model);
         self.model = Model { records: before.records.clone(), meta: before.meta.clone() };

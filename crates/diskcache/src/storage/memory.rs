@@ -138,19 +138,25 @@ impl Storage for MemoryStore {
 
     fn backup(&self, dir: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {
         let state = self.lock();
+        let total_keys = state.records.len() as u64;
         let mut out = Vec::new();
         let (meta_key, meta) = (codec::meta_key(), codec::encode_meta(&state.meta, state.commits));
         for (key, record) in std::iter::once((&meta_key, &meta)).chain(&state.records) {
             push_pair(key, record, &mut out)?;
         }
         drop(state);
-        let bytes = out.len() as u64;
-        progress(BackupProgress { keys: 0, bytes: 0, total_bytes: bytes });
+        let mut done = BackupProgress {
+            total_keys,
+            total_bytes: out.len() as u64,
+            ..BackupProgress::default()
+        };
+        progress(done);
         let failed = |e| StoreError::from_io("writing a backup", e);
         fs::write(dir.join(DUMP), out).map_err(failed)?;
         fs::File::open(dir.join(DUMP)).and_then(|f| f.sync_all()).map_err(failed)?;
         fs::File::open(dir).and_then(|d| d.sync_all()).map_err(failed)?;
-        progress(BackupProgress { keys: 0, bytes, total_bytes: bytes });
+        (done.keys, done.bytes) = (done.total_keys, done.total_bytes);
+        progress(done);
         Ok(())
     }
 

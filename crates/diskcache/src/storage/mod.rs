@@ -214,8 +214,11 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 /// How far a backup has come.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub struct BackupProgress {
-    /// Keys copied so far; 0 where the engine copies files.
+    /// Records copied so far. An engine that copies files counts each in it, also those that a
+    /// later one replaces and no merge has dropped yet, but not the marks of deletions.
     pub keys: u64,
+    /// Records to copy in all, as far as known.
+    pub total_keys: u64,
     /// Bytes copied so far.
     pub bytes: u64,
     /// Bytes to copy in all, as far as known.

@@ -15,6 +15,9 @@ use super::EventLoop;
 /// Connections accepted in one turn; more wait in the backlog for the next.
 const ACCEPT_MAX: usize = 1000;
 
+/// Clients evicted in one turn: closing one frees its buffers, which may be large.
+const EVICTIONS_MAX: usize = 32;
+
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 const PROTECTED: &[u8] =
     b"-DENIED Flintlock is running in protected mode because protected mode is \
@@ -109,10 +112,12 @@ impl EventLoop {
         }
     }
 
-    /// Closes the largest clients while all together take more than `maxmemory-clients`. Each that
-    /// is at home goes at once; one that is away goes when it is back, and counts no more.
+    /// Closes the largest clients while all together take more than `maxmemory-clients`; in one
+    /// turn a few of them. Each that is at home goes at once; one that is away goes when it is
+    /// back, and counts no more.
     pub(super) fn evict_clients(&mut self) {
-        while let Some(key) = self.server.client_to_evict() {
+        for _ in 0..EVICTIONS_MAX {
+            let Some(key) = self.server.client_to_evict() else { return };
             let total = self.server.client_memory.total_bytes();
             let Some(client) = self.server.clients.get(key) else { return };
             self.server.stats.evicted_clients += 1;

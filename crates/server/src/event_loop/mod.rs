@@ -132,6 +132,8 @@ impl EventLoop {
     /// # Errors
     /// Polling failed, which no client can cause.
     pub(crate) fn run(mut self) -> io::Result<u8> {
+        // From here on nothing on this thread may wait for a disk.
+        flintlock_diskcache::exec::forbid_jobs_here();
         loop {
             self.before_sleep();
             if self.exits {
@@ -184,7 +186,11 @@ impl EventLoop {
 
     /// How long the loop may sleep if nothing happens.
     fn sleep_max(&self, now: Instant) -> Duration {
-        if !self.ready.is_empty() || self.storage_more || self.server.end.has_news() {
+        let has_more = !self.ready.is_empty()
+            || self.storage_more
+            || self.server.end.has_news()
+            || self.server.client_to_evict().is_some();
+        if has_more {
             return Duration::ZERO;
         }
         let storage = self.storage_wake.map(|at| at.saturating_duration_since(now));

@@ -56,9 +56,10 @@ pub(crate) struct Progress {
     pub bytes: u64,
     /// All of them; 0 until it is known.
     pub bytes_total: u64,
-    /// Keys in them, about.
+    /// Records of the engine in them.
     pub keys: u64,
-    /// Keys in all databases.
+    /// All of them, those included that a later one replaces and no merge has dropped yet; 0 until
+    /// it is known. What is in the journal alone is no record yet.
     pub keys_total: u64,
 }
 
@@ -199,14 +200,13 @@ impl Server {
         let now = self.tier.as_ref()?.cache.backup_progress()?;
         let part =
             if now.total_bytes == 0 { 0.0 } else { now.bytes as f64 / now.total_bytes as f64 };
-        let keys_total = (0..self.keyspace.dbs.len()).map(|db| self.key_count(db)).sum();
         Some(Progress {
             seconds: self.mono_ms.saturating_sub(running.began_ms) / 1000,
             percent: part * 100.0,
             bytes: now.bytes,
             bytes_total: now.total_bytes,
-            keys: (keys_total as f64 * part) as u64,
-            keys_total,
+            keys: now.keys,
+            keys_total: now.total_keys,
         })
     }
 }

@@ -21,15 +21,17 @@ impl FjallStore {
     ) -> Result<(), StoreError> {
         self.tree().with_files(|files| {
             let failed = |e| StoreError::from_io("writing a backup of the engine", e);
-            let total_bytes = files.tables.iter().map(|(_, bytes)| bytes).sum();
-            let mut done = BackupProgress { total_bytes, ..BackupProgress::default() };
+            let total_bytes = files.tables.iter().map(|table| table.len_bytes).sum();
+            let total_keys = files.tables.iter().map(|table| table.records).sum();
+            let mut done = BackupProgress { total_bytes, total_keys, ..BackupProgress::default() };
             progress(done);
             let tables = dir.join("tables");
             fs::create_dir(&tables).map_err(failed)?;
-            for (from, bytes) in &files.tables {
-                let name = from.file_name().expect("a table is a file");
-                link_or_copy(from, &tables.join(name)).map_err(failed)?;
-                done.bytes += bytes;
+            for table in &files.tables {
+                let name = table.path.file_name().expect("a table is a file");
+                link_or_copy(&table.path, &tables.join(name)).map_err(failed)?;
+                done.bytes += table.len_bytes;
+                done.keys += table.records;
                 progress(done);
             }
             sync_dir(&tables).map_err(failed)?;

@@ -156,10 +156,17 @@ pub(super) struct Levels {
     pub(super) table_bytes: u64,
 }
 
+/// A table as a file.
+pub(super) struct TableFile {
+    pub(super) path: PathBuf,
+    pub(super) len_bytes: u64,
+    /// Without the marks of deletions.
+    pub(super) records: u64,
+}
+
 /// The files of one version.
 pub(super) struct Files {
-    /// Tables with their bytes.
-    pub(super) tables: Vec<(PathBuf, u64)>,
+    pub(super) tables: Vec<TableFile>,
     /// The other files, by name, with their content.
     pub(super) small: Vec<(String, Vec<u8>)>,
 }
@@ -377,7 +384,13 @@ impl Tree {
                 continue;
             }
             let tables = version.iter_tables();
-            let tables = tables.map(|t| (t.path.to_path_buf(), t.metadata.file_size)).collect();
+            let tables = tables.map(|table| {
+                let meta = &table.metadata;
+                let marks = meta.tombstone_count + meta.weak_tombstone_count;
+                let records = meta.item_count.saturating_sub(marks);
+                TableFile { path: table.path.to_path_buf(), len_bytes: meta.file_size, records }
+            });
+            let tables = tables.collect();
             let small = vec![(name, list), (CURRENT.to_owned(), current)];
             return each(&Files { tables, small });
         }

@@ -170,7 +170,7 @@ impl Storage for SimStore {
     }
 
     fn backup(&self, _: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {
-        progress(BackupProgress { keys: self.len() as u64, bytes: 0, total_bytes: 0 });
+        progress(BackupProgress { keys: self.len() as u64, ..BackupProgress::default() });
         Ok(())
     }
 
