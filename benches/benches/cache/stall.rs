@@ -1,5 +1,6 @@
 //! Hits while the engine hangs.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,21 +15,44 @@ const STALL: Duration = Duration::from_secs(5);
 
 /// Hits between two pauses.
 const BATCH: usize = 100;
+/// Waking up takes a thread some microseconds; taking its CPU away takes more.
+const DISTURBANCE_NS: u64 = 50_000;
 
-/// Nanoseconds for which this thread was ready to run and had no CPU.
-fn waited() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("proc is mounted");
-    text.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number")
+/// Nanoseconds for which the thread of `folder` was ready to run and had no CPU.
+fn waited_of(folder: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(folder.join("schedstat")).ok()?;
+    text.split(' ').nth(1)?.parse().ok()
 }
 
-/// Latencies of hits in nanoseconds. What other processes took away is left out of the longest of
-/// each batch.
-fn hits(cache: &Subject, keys: u64) -> Vec<u64> {
+/// The same of this thread.
+fn waited() -> u64 {
+    waited_of(Path::new("/proc/thread-self")).expect("proc is mounted")
+}
+
+/// The same of all threads of the process: one of them may have held the lock.
+fn all_waited() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("proc is mounted");
+    tasks.filter_map(|task| waited_of(&task.ok()?.path())).sum()
+}
+
+/// What hits took, in nanoseconds.
+#[derive(Default)]
+struct Times {
+    /// All of them. What other processes took away is left out of the longest of each batch.
+    each: Vec<u64>,
+    /// The longest of all in batches during which no thread of the process waited for a CPU.
+    undisturbed_max: u64,
+    undisturbed_batches: usize,
+}
+
+fn hits(cache: &Subject, keys: u64) -> Times {
     let mut draw = Draw(5);
-    let mut times = Vec::new();
+    let mut all = Times::default();
     let begin = Instant::now();
     while begin.elapsed() < STALL - Duration::from_millis(500) {
-        let (first, stolen) = (times.len(), waited());
+        let times = &mut all.each;
+        let first = times.len();
+        let (stolen_of_all, stolen) = (all_waited(), waited());
         for _ in 0..BATCH {
             let key = draw.below(keys);
             let at = Instant::now();
@@ -38,11 +62,15 @@ fn hits(cache: &Subject, keys: u64) -> Vec<u64> {
         let stolen = waited() - stolen;
         if let Some(longest) = times[first..].iter_mut().max() {
             *longest = longest.saturating_sub(stolen);
+            if all_waited() - stolen_of_all < DISTURBANCE_NS {
+                all.undisturbed_max = all.undisturbed_max.max(*longest);
+                all.undisturbed_batches += 1;
+            }
         }
         // Not a busy loop, which the scheduler would punish with pauses of its own.
         std::thread::sleep(Duration::from_micros(200));
     }
-    times
+    all
 }
 
 pub(crate) fn run(scale: &Scale) {
@@ -84,14 +112,22 @@ pub(crate) fn run(scale: &Scale) {
     let set_up = format!("reads and commits take {STALL:?}; {}; one thread", described(&options));
     title("stall", &set_up);
     let max = |times: &[u64]| times.iter().max().copied().unwrap_or(0) as f64 / 1e6;
-    let (calm_max, stalled_max) = (max(&calm), max(&stalled));
-    let counts = (stalled.len(), calm.len());
-    let (tail, calm_tail) = (quantile(&mut stalled, 999), quantile(&mut calm, 999));
+    let (calm_max, stalled_max) = (max(&calm.each), max(&stalled.each));
+    let counts = (stalled.each.len(), calm.each.len());
+    let (tail, calm_tail) = (quantile(&mut stalled.each, 999), quantile(&mut calm.each, 999));
     line(
         "longest hit while the engine hangs, less the waiting for a CPU",
         &format!("{stalled_max:.2} ms of {} ({calm_max:.2} of {} before)", counts.0, counts.1),
         "< 1 ms",
         Some(stalled_max < 1.0),
+    );
+    let batches = (stalled.undisturbed_batches, counts.0 / BATCH);
+    let undisturbed = stalled.undisturbed_max as f64 / 1e6;
+    line(
+        "the same, while no thread of the process waited for a CPU (one may hold the lock)",
+        &format!("{undisturbed:.2} ms in {} of {} batches of {BATCH}", batches.0, batches.1),
+        "< 1 ms",
+        Some(undisturbed < 1.0),
     );
     let measured = format!("{tail} ns ({calm_tail} ns before)");
     line("p99.9 of a hit while the engine hangs", &measured, "", None);

@@ -481,6 +481,11 @@ impl Cache {
         self.load_turn(home);
     }
 
+    /// Whether keys wait to be read.
+    pub(crate) fn has_queued_loads(&self) -> bool {
+        self.loads.queued() > 0
+    }
+
     /// When the next turn is due; changes with every write.
     pub(crate) fn wake_ms(&self) -> Option<u64> {
         let checkpoint = self.checkpoint.wake_ms(self.dirty.front(), &self.options, self.now);

@@ -77,6 +77,9 @@ pub(super) struct Inner<V> {
     reads: u32,
     /// The driver sleeps until then; 0 while it runs.
     pub(super) sleeps_until_ms: u64,
+    /// Something was done that the driver may have to be woken for. Reads of what is in memory are
+    /// most of what there is, and do nothing of the kind.
+    is_stirred: bool,
     /// The handle is gone: finish and end.
     pub(super) is_ending: bool,
 }
@@ -94,6 +97,7 @@ impl<V: Codec> Inner<V> {
             now: Now::default(),
             reads: 0,
             sleeps_until_ms: 0,
+            is_stirred: false,
             is_ending: false,
         };
         inner.look_at_clock();
@@ -171,6 +175,7 @@ impl<V: Codec> Inner<V> {
         if let Some(refusal) = self.cache.refusing() {
             return Err(Error::Refused(refusal));
         }
+        self.is_stirred = true;
         let was = self.home.known(key);
         let (seq, value, expires_at_ms) = match change {
             Some(Change { value, body, expires_at_ms }) => {
@@ -195,6 +200,7 @@ impl<V: Codec> Inner<V> {
         if let Some(refusal) = self.cache.refusing() {
             return Err(Error::Refused(refusal));
         }
+        self.is_stirred = true;
         self.look_at_clock();
         if let Some(old) = self.cache.flush(0) {
             self.home.drop_space(old);
@@ -204,7 +210,9 @@ impl<V: Codec> Inner<V> {
 
     // ---- Waiting ------------------------------------------------------------------------
 
+    /// The name of an operation that begins.
     pub(super) fn next_tag(&mut self) -> u64 {
+        self.is_stirred = true;
         self.next_tag += 1;
         self.next_tag
     }
@@ -228,6 +236,7 @@ impl<V: Codec> Inner<V> {
 
     /// Nobody waits for it any more.
     pub(super) fn leave(&mut self, tag: u64) {
+        self.is_stirred = true;
         self.waiting.remove(&tag);
     }
 
@@ -279,6 +288,7 @@ impl<V: Codec> Inner<V> {
     /// Lets keys be evicted again that a load has brought.
     pub(super) fn unpin(&mut self, pinned: Option<TokenId>) {
         if let Some(id) = pinned {
+            self.is_stirred = true;
             let pinned = self.cache.retake(id);
             self.cache.unpin(pinned);
         }
@@ -315,6 +325,7 @@ impl<V: Codec> Inner<V> {
 
     /// A read of keys for a thread that has to wait for one anyway.
     pub(super) fn take_read(&mut self) -> Option<Job> {
+        self.is_stirred = true;
         self.cache.turn_loads(&mut self.home);
         self.collect_jobs();
         let at = self.jobs.iter().position(|job| job.kind() == JobKind::Load)?;
@@ -334,6 +345,7 @@ impl<V: Codec> Inner<V> {
     }
 
     pub(super) fn job_done(&mut self, done: Done<V>) {
+        self.is_stirred = true;
         let now = self.look_at_clock();
         self.cache.complete_job(done, &mut self.home, now);
         self.wake();
@@ -341,13 +353,14 @@ impl<V: Codec> Inner<V> {
 
     /// Whether the driver must not sleep on. Says so once.
     pub(super) fn must_ring(&mut self) -> bool {
-        if self.sleeps_until_ms == 0 {
+        // A driver that runs looks at everything before it sleeps.
+        if !std::mem::take(&mut self.is_stirred) || self.sleeps_until_ms == 0 {
             return false;
         }
         self.collect_jobs();
         let is_due = !self.jobs.is_empty()
             || self.has_due()
-            || self.cache.gauges().loads_queued > 0
+            || self.cache.has_queued_loads()
             || self.cache.wake_ms().is_some_and(|at| at < self.sleeps_until_ms);
         if is_due {
             self.sleeps_until_ms = 0;
