@@ -130,11 +130,18 @@ impl Loads {
     /// Takes the next queued load off the queue; the caller starts it or finishes it. What is
     /// ahead of need comes when nobody waits.
     pub(super) fn pop(&mut self) -> Option<TokenId> {
-        let next = self.queue.pop_front();
-        next.or_else(|| {
-            std::iter::from_fn(|| self.ahead.pop_front())
-                .find(|id| self.loads.get(*id).is_some_and(|load| load.ahead))
+        self.queue.pop_front().or_else(|| {
+            self.forget_granted();
+            self.ahead.pop_front()
         })
+    }
+
+    /// Drops names from the front of the loads ahead of need that somebody came to need.
+    fn forget_granted(&mut self) {
+        let is_wish = |id: &TokenId| self.loads.get(*id).is_some_and(|load| load.ahead);
+        while self.ahead.front().is_some_and(|id| !is_wish(id)) {
+            self.ahead.pop_front();
+        }
     }
 
     /// Puts a popped load back in front.
@@ -179,7 +186,8 @@ impl Loads {
     }
 
     /// Places taken in the queue of loads ahead of need.
-    pub(super) fn wishes(&self) -> usize {
+    pub(super) fn wishes(&mut self) -> usize {
+        self.forget_granted();
         self.ahead.len()
     }
 
@@ -277,6 +285,9 @@ mod tests {
         let last = loads.pop().and_then(|id| loads.start(id)).map(|k| k.as_ref().key.to_vec());
         assert_eq!((last, loads.pop()), (Some(b"a".to_vec()), None));
         assert_eq!((loads.wishes(), loads.loading()), (0, 1), "nothing is named twice");
+        assert!(loads.wish(key(1, b"c"), 3));
+        loads.join(key(1, b"c"), 4);
+        assert_eq!(loads.wishes(), 0, "a wish that was granted takes no place");
     }
 
     #[test]
