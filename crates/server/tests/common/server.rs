@@ -279,6 +279,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            // A panic of the server is most of what there is to know; nobody has read it.
+            let lines = self.lines.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+            while let Ok(line) = lines.recv_timeout(Duration::from_secs(1)) {
+                eprintln!("server: {line}");
+            }
+        }
     }
 }
 
@@ -286,11 +293,7 @@ impl Drop for Process {
 fn drain(pipe: impl std::io::Read + Send + 'static, lines: std::sync::mpsc::Sender<String>) {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            // Nobody reads the channel once the server is ready; a panic must be seen.
-            if let Err(unread) = lines.send(line) {
-                eprintln!("server: {}", unread.0);
-            }
+            let _ = lines.send(String::from_utf8_lossy(&line).into_owned());
         }
     });
 }
