@@ -67,7 +67,7 @@ pub(crate) fn run(
         // A look deletes a key whose time is over, which is no change of the command's.
         let changes = (server.logged() - logged) - (server.stats.expired_keys - expired);
         assert_eq!(changes, 0, "a command asks for more keys before it changes any");
-        server.clients.session_mut(client).blocked = server.prepare_late(client, request);
+        server.clients.session_mut(client).blocked = server.prepare_keys(client, request);
         return Done::Waits;
     }
     if server.tier.is_some() {

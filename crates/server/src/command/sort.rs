@@ -168,14 +168,14 @@ enum Weight {
 }
 
 impl Weight {
-    fn new(text: Option<Vec<u8>>, options: &Options<'_>) -> Result<Self, Error> {
-        if !options.alpha {
+    fn new(text: Option<Vec<u8>>, alpha: bool, stored: bool) -> Result<Self, Error> {
+        if !alpha {
             let number = text.map_or(Some(0.0), |text| parse_f64(&text));
             return number.map(Self::Number).ok_or(NOT_DOUBLE);
         }
         // What is only shown is compared as C does, up to a NUL; what is stored, as bytes.
         let end = text.iter().flatten().position(|byte| *byte == 0);
-        let end = end.filter(|_| options.store.is_none()).unwrap_or(usize::MAX);
+        let end = end.filter(|_| !stored).unwrap_or(usize::MAX);
         Ok(Self::Text(text.map(|mut text| {
             text.truncate(end);
             text
@@ -189,6 +189,7 @@ const NOT_DOUBLE: Error = Error::fixed("ERR One or more scores can't be converte
 fn order(
     ctx: &mut Ctx<'_>,
     options: &Options<'_>,
+    alpha: bool,
     by: Option<Pattern<'_>>,
     elements: Vec<Vec<u8>>,
 ) -> Result<Vec<Vec<u8>>, Error> {
@@ -198,33 +199,35 @@ fn order(
             Some(pattern) => follow(ctx, pattern, &element),
             None => Some(element.clone()),
         };
-        weighed.push((Weight::new(text, options)?, element));
+        weighed.push((Weight::new(text, alpha, options.store.is_some())?, element));
     }
     weighed.sort_by(|(a, x), (b, y)| {
         let by_weight = a.partial_cmp(b).unwrap_or(Ordering::Equal);
         // Equal numbers are told apart by the elements, so that replies do not vary.
-        let ordering = if options.alpha { by_weight } else { by_weight.then_with(|| x.cmp(y)) };
+        let ordering = if alpha { by_weight } else { by_weight.then_with(|| x.cmp(y)) };
         if options.descending { ordering.reverse() } else { ordering }
     });
     Ok(weighed.into_iter().map(|(_, element)| element).collect())
 }
 
 /// The wanted elements in order, when every other key that SORT will look at is in memory.
-fn gather(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Result<Vec<Vec<u8>>, Error> {
-    let options = Options::parse(request)?;
-    let store = options.store;
+fn gather(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    options: &Options<'_>,
+) -> Result<Vec<Vec<u8>>, Error> {
     let list = match source(ctx, request)? {
         Some(source) => gather_from(ctx, options, &source)?,
         None => Vec::new(),
     };
     // Nothing to store deletes the destination; anything else overwrites it unseen.
-    ctx.need(store.filter(|_| list.is_empty()))?;
+    ctx.need(options.store.filter(|_| list.is_empty()))?;
     Ok(list)
 }
 
 fn gather_from(
     ctx: &mut Ctx<'_>,
-    mut options: Options<'_>,
+    options: &Options<'_>,
     source: &Object,
 ) -> Result<Vec<Vec<u8>>, Error> {
     let mut list = elements(source);
@@ -234,9 +237,8 @@ fn gather_from(
     let as_it_is = options.by.is_some() && by.is_none();
     let fixed = as_it_is && options.store.is_some() && matches!(source, Object::Set(_));
     if fixed || !as_it_is {
-        options.alpha |= fixed;
         need(ctx, by.as_slice(), &list)?;
-        list = order(ctx, &options, by, list)?;
+        list = order(ctx, options, options.alpha || fixed, by, list)?;
     } else if options.descending && !matches!(source, Object::Set(_)) {
         list.reverse();
     }
@@ -269,16 +271,17 @@ fn values(ctx: &mut Ctx<'_>, gets: &[&[u8]], list: Vec<Vec<u8>>) -> Vec<Option<V
 
 /// The part of SORT that reads, for what EXEC loads before it begins.
 fn rehearse(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Result<(), Error> {
-    gather(ctx, request).map(drop)
+    gather(ctx, request, &Options::parse(request)?).map(drop)
 }
 
 fn sort(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let list = gather(ctx, request)?;
-    let Options { gets, store, .. } = Options::parse(request)?;
-    if let Some(to) = store {
-        return put(ctx, to, &gets, list, reply);
+    let options = Options::parse(request)?;
+    let list = gather(ctx, request, &options)?;
+    let values = values(ctx, &options.gets, list);
+    if let Some(to) = options.store {
+        put(ctx, to, &values, reply);
+        return Ok(());
     }
-    let values = values(ctx, &gets, list);
     reply.array(values.len());
     for value in values {
         match value {
@@ -290,24 +293,16 @@ fn sort(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
 }
 
 /// STORE: the list `to` becomes the result.
-fn put(
-    ctx: &mut Ctx<'_>,
-    to: &[u8],
-    gets: &[&[u8]],
-    list: Vec<Vec<u8>>,
-    reply: &mut Reply<'_>,
-) -> Result<(), Error> {
-    let values = values(ctx, gets, list);
+fn put(ctx: &mut Ctx<'_>, to: &[u8], values: &[Option<Vec<u8>>], reply: &mut Reply<'_>) {
     if values.is_empty() {
         ctx.delete_key(ctx.hasher().key(to));
         reply.int(0);
-        return Ok(());
+        return;
     }
     let mut result = List::new();
-    for value in &values {
+    for value in values {
         result.push(End::Back, value.as_deref().unwrap_or_default(), &ctx.server.rules);
     }
     reply.count(result.len());
     ctx.set(ctx.hasher().key(to), NewValue::Object(Arc::new(result.wrap())), None);
-    Ok(())
 }

@@ -181,9 +181,14 @@ impl Server {
         all.map(|(_, request)| request.command.flags).any(|flags| flags.has(Flags::WRITE))
     }
 
-    /// Loads the keys of the request that are on disk only. With keys pinned already that is none,
-    /// unless a database was flushed meanwhile.
-    fn prepare_keys(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
+    /// Loads the keys of the request that are on disk only, those included that it turned out to
+    /// need while it ran. With keys pinned already that is none, unless it was those, or a database
+    /// was flushed meanwhile.
+    pub(crate) fn prepare_keys(
+        &mut self,
+        key: ClientKey,
+        request: &Request<'_>,
+    ) -> Option<Blocked> {
         let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
         let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
         let all = each_request(request, client, dbs.len());
@@ -206,26 +211,12 @@ impl Server {
             .collect();
         let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
         let token = tier.cache.begin_load(&home, refs.iter().copied(), tag_of(key))?;
-        // What it has pinned is of no use any more, and must not stand in line before this: a
-        // flush gave its keys away, and others wrote them anew.
+        // The new token pins all of its keys; the old one must not stand in line before it, since
+        // after a flush it may hold keys that others wrote anew.
         if let Some(pinned) = self.clients.session_mut(key).prepared.pinned.take() {
             tier.cache.unpin(pinned);
         }
         Some(Blocked::Load(token))
-    }
-
-    /// Loads the keys that the request turned out to need; those that it has already stay.
-    pub(crate) fn prepare_late(
-        &mut self,
-        key: ClientKey,
-        request: &Request<'_>,
-    ) -> Option<Blocked> {
-        let pinned = self.clients.session_mut(key).prepared.pinned.take();
-        let blocked = self.prepare_keys(key, request);
-        if let (Some(tier), Some(pinned)) = (self.tier.as_mut(), pinned) {
-            tier.cache.unpin(pinned);
-        }
-        blocked
     }
 
     /// Whether memory says if the key exists; false for one that may be on disk only.
