@@ -162,11 +162,6 @@ impl<H: Handler> Crew<H> {
         self.departed.silent + self.blocks().map(|block| block.silent()).sum::<u64>()
     }
 
-    /// The time of an answer that main has just drained, if a worker noted one.
-    pub(crate) fn take_answer_times(&self) -> impl Iterator<Item = u64> + '_ {
-        self.blocks().filter_map(|block| block.take_answer())
-    }
-
     /// Figures of each worker with a thread.
     pub(crate) fn workers(&self, active: usize, now_ns: u64) -> Vec<WorkerStats> {
         let stats = |(index, hand): (usize, &Hand<H>)| {

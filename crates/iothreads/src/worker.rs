@@ -29,7 +29,7 @@ use flintlock_queues::{PopError, spmc, spsc};
 use crate::clock::{Clock, nanos};
 use crate::handler::{Budget, Context, Handler, Outcome, run_caught};
 use crate::park::{Bell, Sleepers};
-use crate::stats::{Block, Counts, Lane, Mode};
+use crate::stats::{AnswerProbe, Block, Counts, Lane, Mode};
 use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Ordering, PlainArc, pause, wait_step};
 
 /// Jobs of the own inbox in one pass.
@@ -74,6 +74,8 @@ pub(crate) struct Shared<H> {
     pub(crate) pin_failures: AtomicU64,
     /// When main published a job into an empty lane, for one job at a time; 0 once it was started.
     pub(crate) probe_ns: CachePadded<AtomicU64>,
+    /// How long answers wait for main, for one of them at a time.
+    pub(crate) answer_probe: AnswerProbe,
 }
 
 /// The ends of the queues that one worker holds.
@@ -359,9 +361,10 @@ impl<H: Handler> Worker<H> {
         let answered = self.uncommitted > 0;
         if answered {
             self.uncommitted = 0;
+            // First, so that main sees the date with the answers it is for.
+            self.shared.answer_probe.note(self.now_ns);
             self.ends.answers.commit();
             self.ends.again.commit();
-            self.block.note_answer(self.now_ns);
         }
         if self.silent != self.silent_shown {
             self.silent_shown = self.silent;

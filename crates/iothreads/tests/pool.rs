@@ -33,6 +33,17 @@ fn every_job_is_answered_once() {
     }
 }
 
+/// Dating every batch of answers would cost more than handing it over.
+#[test]
+fn few_answers_are_timed() {
+    let mut pool = fixed(2);
+    for _ in 0..65 * 10 {
+        pool.submit(Job::Echo(1)).expect("a credit");
+        assert_eq!(all(&mut pool).len(), 1);
+    }
+    assert_eq!(pool.stats().answer_latency_ns.count(), 10);
+}
+
 #[test]
 fn without_workers_every_job_comes_back() {
     for scaling in [Scaling::Fixed(0), Scaling::Adaptive(0), Scaling::Adaptive(4)] {

@@ -16,6 +16,8 @@ use crate::sync::{Arc, Ordering, pause, wait_step};
 const PAUSES_PER_LOOK: u32 = 4;
 /// Looks between two readings of the clock while main waits.
 const LOOKS_PER_CLOCK: u32 = 16;
+/// Drains that bring something between two answers whose way back is timed.
+const DRAINS_PER_PROBE: u64 = 64;
 /// How long to wait for a worker that stopped while it took a job out of a lane whose places it
 /// must mark (layouts other than `Words`).
 const LANE_RETRY: Duration = Duration::from_micros(50);
@@ -30,7 +32,7 @@ impl<H: Handler> Pool<H> {
             each(answer);
         });
         if count > 0 {
-            self.note_answer_latency();
+            self.probe_answers();
         }
         self.take_back();
         if self.crew.len() == 0 && self.owed() > 0 {
@@ -39,11 +41,22 @@ impl<H: Handler> Pool<H> {
         count
     }
 
-    fn note_answer_latency(&mut self) {
-        let mut now_ns = None;
-        for noted in self.crew.take_answer_times() {
-            let now_ns = *now_ns.get_or_insert_with(|| nanos(self.shared.clock.now()));
-            self.tally.answer_latency.note(now_ns.saturating_sub(noted));
+    /// How soon does main have an answer? Asks now and then, and looks at what was noted.
+    fn probe_answers(&mut self) {
+        let probe = &self.shared.answer_probe;
+        if self.answer_asked {
+            if let Some(noted_ns) = probe.take() {
+                self.answer_asked = false;
+                let now_ns = nanos(self.shared.clock.now());
+                self.tally.answer_latency.note(now_ns.saturating_sub(noted_ns));
+            }
+            return;
+        }
+        // Counted, since not every event loop tells the time by ticks.
+        self.drains += 1;
+        if self.drains.is_multiple_of(DRAINS_PER_PROBE) {
+            self.answer_asked = true;
+            probe.ask();
         }
     }
 

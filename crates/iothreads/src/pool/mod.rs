@@ -35,7 +35,7 @@ use crate::governor::Governor;
 use crate::handler::Handler;
 use crate::options::{Options, WORKERS_MAX};
 use crate::park::{Bell, Sleepers};
-use crate::stats::{Histogram, Refusal, Refused};
+use crate::stats::{AnswerProbe, Histogram, Refusal, Refused};
 use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, PlainArc};
 use crate::worker::{Orders, Shared};
 
@@ -93,6 +93,10 @@ pub struct Pool<H: Handler> {
     /// The last time read, good enough to date jobs.
     now: Duration,
     probed_at: Duration,
+    /// An answer is to be dated, and was not seen yet.
+    answer_asked: bool,
+    /// Drains that brought something while none was.
+    drains: u64,
     /// Silent jobs known to be finished; behind the truth.
     silent_seen: u64,
     poll_next: usize,
@@ -132,6 +136,7 @@ impl<H: Handler> Pool<H> {
             }),
             pin_failures: AtomicU64::new(0),
             probe_ns: CachePadded::new(AtomicU64::new(0)),
+            answer_probe: AnswerProbe::new(),
         });
         let pin_to = options.worker_cpus.clone();
         let mut pool = Self {
@@ -153,6 +158,8 @@ impl<H: Handler> Pool<H> {
             waiting: false,
             now: options.clock.now(),
             probed_at: Duration::ZERO,
+            answer_asked: false,
+            drains: 0,
             silent_seen: 0,
             poll_next: 0,
             tally: Tally::default(),
