@@ -6,7 +6,8 @@
 //! |---|---|---|
 //! | `hits` | what does a warm hit cost, and the answer that a key is absent | a table behind a lock |
 //! | `cold` | what does a key cost that is on disk only | the engine alone, 1 and 8 threads |
-//! | `writes` | what does writing cost, and how much of it is spared | the engine alone, in batches |
+//! | `load` | what do new keys cost | the engine alone, in batches |
+//! | `writes` | how much is spared when a few keys are written often | none |
 //! | `disk` | how much disk does the data take, and how soon is it given back | the live bytes |
 //! | `stall` | what do hits notice of an engine that hangs for 5 s | the same loop without a stall |
 //!
@@ -25,10 +26,11 @@ use measure::Scale;
 
 type Part = (&'static str, fn(&Scale));
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("hits", hits::run),
     ("cold", cold::run),
-    ("writes", writes::run),
+    ("load", writes::load),
+    ("writes", writes::overwrite),
     ("disk", disk::run),
     ("stall", stall::run),
 ];

@@ -42,12 +42,7 @@ fn cache(dir: &Path, options: &Options, order: &[u64]) -> (f64, f64) {
     })
 }
 
-pub(crate) fn run(scale: &Scale) {
-    load(scale);
-    overwrite();
-}
-
-fn load(scale: &Scale) {
+pub(crate) fn load(scale: &Scale) {
     let order = shuffled(scale.cold_keys());
     let options = options(4 * scale.memory_bytes);
     let (mut ratios, mut cpu_ratios) = (Vec::new(), Vec::new());
@@ -86,7 +81,7 @@ fn load(scale: &Scale) {
     line("CPU of all threads, over the engine alone (journal and table included)", &cpu, "", None);
 }
 
-fn overwrite() {
+pub(crate) fn overwrite(_: &Scale) {
     let scratch = Scratch::new("overwrite");
     let durability = Durability::EveryMs(1000);
     let options = Options {
