@@ -83,8 +83,7 @@ fn step<V: Codec>(
         inner.cache.want_sync();
     }
     let evicted = inner.cache.stats().evictions;
-    let turn = inner.cache.turn(&mut inner.home, now);
-    inner.wake();
+    let turn = inner.turn(now);
     let evicts = inner.cache.stats().evictions > evicted && inner.cache.is_above_limit();
     let is_waited_for = inner.cache.gauges().waiting > 0;
     let sleep_max_ms = if is_waited_for { WAITED_FOR_MS } else { SLEEP_MAX_MS };

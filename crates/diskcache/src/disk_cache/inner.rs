@@ -14,7 +14,7 @@ use crate::cache::home::{Home, Known};
 use crate::cache::job::{Done, Failure, Job, JobKind};
 use crate::cache::map::{Codec, MapHome, Probe};
 use crate::cache::recover::Replayed;
-use crate::cache::{Cache, Completion, Now, Room};
+use crate::cache::{Cache, Completion, Now, Room, Turn};
 use crate::key::{KeyRef, Seq, Space};
 use crate::op;
 use crate::token::TokenId;
@@ -80,6 +80,9 @@ pub(super) struct Inner<V> {
     /// Something was done that the driver may have to be woken for. Reads of what is in memory are
     /// most of what there is, and do nothing of the kind.
     is_stirred: bool,
+    /// An operation began that no turn has looked at. One that waits for memory has no job and no
+    /// time at which it is due, so nothing else would say that the driver must see to it.
+    pub(super) is_turn_wanted: bool,
     /// The handle is gone: finish and end.
     pub(super) is_ending: bool,
 }
@@ -98,6 +101,7 @@ impl<V: Codec> Inner<V> {
             reads: 0,
             sleeps_until_ms: 0,
             is_stirred: false,
+            is_turn_wanted: false,
             is_ending: false,
         };
         inner.look_at_clock();
@@ -215,6 +219,14 @@ impl<V: Codec> Inner<V> {
         self.is_stirred = true;
         self.next_tag += 1;
         self.next_tag
+    }
+
+    /// A turn of the cache, and whoever it lets go on.
+    pub(super) fn turn(&mut self, now: Now) -> Turn {
+        self.is_turn_wanted = false;
+        let turn = self.cache.turn(&mut self.home, now);
+        self.wake();
+        turn
     }
 
     /// Notes that this thread waits for the operation with `tag`, just begun.
@@ -359,6 +371,7 @@ impl<V: Codec> Inner<V> {
         }
         self.collect_jobs();
         let is_due = !self.jobs.is_empty()
+            || self.is_turn_wanted
             || self.has_due()
             || self.cache.has_queued_loads()
             || self.cache.wake_ms().is_some_and(|at| at < self.sleeps_until_ms);
