@@ -106,7 +106,7 @@ impl FjallStore {
 
     /// Moves everything towards the last level, where tombstones end.
     fn squeeze(&self, maintainer: &mut Maintainer, tree: &Tree) -> Result<bool, StoreError> {
-        let (live, tombstones) = (self.ledger().live, tree.figures(0).tombstones);
+        let (live, tombstones) = (self.ledger().live, tree.figures().tombstones);
         let worth = tombstones > SQUEEZE_MIN && tombstones * SQUEEZE_SHARE > live;
         if !worth || maintainer.squeezed == Some(tree.version()) {
             return Ok(false);

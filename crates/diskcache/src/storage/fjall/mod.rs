@@ -16,6 +16,7 @@
 
 mod backup;
 mod maintain;
+mod recent;
 mod tree;
 mod verify;
 mod view;
@@ -120,7 +121,7 @@ impl FjallStore {
             tree.fence()?;
         }
         shared.rules.set_dead(meta.dead.clone());
-        let mut ledger = Ledger { newest_table: tree.figures(0).newest_table, ..Ledger::default() };
+        let mut ledger = Ledger { newest_table: tree.written(0).0, ..Ledger::default() };
         ledger.count(&meta);
         Ok(Self {
             path: path.to_owned(),
@@ -295,10 +296,17 @@ impl FjallStore {
     }
 
     fn note_written(&self, tree: &Tree) {
-        let mut ledger = self.ledger();
-        let figures = tree.figures(ledger.newest_table);
-        ledger.newest_table = figures.newest_table;
-        ledger.written_bytes += figures.new_bytes;
+        loop {
+            // Not under the lock, which whoever asks for figures takes: this may wait for the disk.
+            let known = self.ledger().newest_table;
+            let (newest, bytes) = tree.written(known);
+            let mut ledger = self.ledger();
+            if ledger.newest_table == known {
+                ledger.newest_table = newest;
+                ledger.written_bytes += bytes;
+                return;
+            }
+        }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -422,7 +430,7 @@ impl Storage for FjallStore {
     }
 
     fn stats(&self) -> StoreStats {
-        let figures = self.tree().figures(0);
+        let figures = self.tree().figures();
         StoreStats {
             disk_bytes: figures.disk_bytes,
             memory_bytes: self.shared.memory_bytes(&figures),

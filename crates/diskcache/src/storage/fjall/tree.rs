@@ -15,6 +15,7 @@
 //! - Old versions, and with them old tables, are kept until [`Tree::collect`].
 //! - A tombstone is dropped only in a merge into the last level.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::ops::Bound;
@@ -34,7 +35,8 @@ use lsm_tree::{
 use crate::key::{KEY_PREFIX_LEN, Space};
 use crate::storage::codec::{space_end, space_of};
 use crate::storage::fjall::FjallOptions;
-use crate::storage::fjall::view::View;
+use crate::storage::fjall::recent::{self, Filter};
+use crate::storage::fjall::view::{Filters, View};
 use crate::storage::{ErrorKind, StoreError};
 
 /// More sorted runs than this in the first level are merged before another batch is taken.
@@ -143,6 +145,8 @@ pub(super) struct Tree {
     /// Views that readers may still use. Whoever lets the last one of a view go deletes its tables,
     /// which takes long: that must not be a reader.
     retired: Mutex<Vec<Arc<View>>>,
+    /// Filters of the first level's runs. Held over the end of an ingestion.
+    filters: Mutex<Filters>,
     seqno: SequenceNumberCounter,
     path: PathBuf,
 }
@@ -175,9 +179,6 @@ pub(super) struct Files {
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Figures {
     pub(super) disk_bytes: u64,
-    /// Bytes of tables that are newer than the one asked about.
-    pub(super) new_bytes: u64,
-    pub(super) newest_table: u64,
     /// Records, superseded ones and tombstones included.
     pub(super) items: u64,
     pub(super) tombstones: u64,
@@ -208,8 +209,14 @@ impl Tree {
             let next = tree.get_highest_persisted_seqno().map_or(0, |highest| highest + 1);
             seqno.fetch_max(next);
             visible.fetch_max(next);
-            let view = RwLock::new(Arc::new(View::of(&tree)));
-            Ok(Self { tree, view, retired: Mutex::default(), seqno, path: path.to_owned() })
+            Ok(Self {
+                view: RwLock::new(Arc::new(View::of(&tree, &Filters::new()))),
+                tree,
+                retired: Mutex::default(),
+                filters: Mutex::default(),
+                seqno,
+                path: path.to_owned(),
+            })
         })
     }
 
@@ -224,12 +231,33 @@ impl Tree {
 
     /// Lets reads see the newest version.
     fn renew(&self) -> Result<(), StoreError> {
-        let view = guarded("taking up a new version", || Ok(Arc::new(View::of(&self.tree))))?;
+        self.renew_with(&mut self.filters())
+    }
+
+    fn renew_with(&self, filters: &mut Filters) -> Result<(), StoreError> {
+        let recent = self.recent_seqnos();
+        filters.retain(|seqno, _| recent.contains(seqno));
+        let view =
+            guarded("taking up a new version", || Ok(Arc::new(View::of(&self.tree, filters))))?;
         let mut current = self.view.write().expect("nothing panics while it holds the lock");
         let old = std::mem::replace(&mut *current, view);
         drop(current);
         self.retired().push(old);
         Ok(())
+    }
+
+    /// The numbers of the ingestions whose tables are in the first level.
+    fn recent_seqnos(&self) -> BTreeSet<u64> {
+        let version = self.tree.current_version();
+        let runs = version.level(0).into_iter().flat_map(|level| level.iter());
+        runs.flat_map(|run| run.iter()).map(|table| table.global_seqno()).collect()
+    }
+
+    fn filters(&self) -> MutexGuard<'_, Filters> {
+        self.filters.lock().unwrap_or_else(|poisoned| {
+            // A panic in the tree: every filter in there is still that of its number.
+            poisoned.into_inner()
+        })
     }
 
     fn retired(&self) -> MutexGuard<'_, Vec<Arc<View>>> {
@@ -244,15 +272,27 @@ impl Tree {
     ) -> Result<(), StoreError> {
         const WHAT: &str = "writing a batch to the engine";
         let mut ingestion = guarded(WHAT, || self.tree.ingestion())?;
+        let mut hashes = Vec::new();
         for item in items {
             let (key, value) = item?;
+            hashes.push(recent::hash_of(key));
             guarded(WHAT, || match value {
                 Some(value) => ingestion.write(key, value),
                 None => ingestion.write_tombstone(key),
             })?;
         }
+        let filter = Arc::new(Filter::of(&hashes));
+        drop(hashes);
+        // Nothing else is ingested while this is held, and nothing else gives numbers to tables:
+        // tables with a number from here on are this ingestion's. If a merge has taken them away
+        // by the time of the look, nobody needs the filter.
+        let mut filters = self.filters();
+        let next = self.seqno.get();
         guarded(WHAT, || ingestion.finish())?;
-        self.renew()
+        // Number 0 is that of every table a merge has written, and of a new tree's first ingestion.
+        let own = self.recent_seqnos().range(next.max(1)..).next_back().copied();
+        filters.extend(own.map(|seqno| (seqno, filter)));
+        self.renew_with(&mut filters)
     }
 
     /// Puts a first and a last record into the last level of a new tree. Levelled compaction pushes
@@ -336,26 +376,18 @@ impl Tree {
         version.level(0).map_or((0, 0), |level| (level.run_count(), level.size()))
     }
 
-    pub(super) fn figures(&self, newer_than: u64) -> Figures {
+    /// What the view that reads see consists of; waits for nothing.
+    pub(super) fn figures(&self) -> Figures {
+        self.view().figures
+    }
+
+    /// The newest table, and the bytes of all that are newer than `newer_than`.
+    pub(super) fn written(&self, newer_than: u64) -> (u64, u64) {
         let version = self.tree.current_version();
-        let mut out = Figures { newest_table: newer_than, ..Figures::default() };
-        for level in version.iter_levels() {
-            out.runs += level.run_count() as u64;
-        }
-        for table in version.iter_tables() {
-            let meta = &table.metadata;
-            out.disk_bytes += meta.file_size;
-            if meta.id > newer_than {
-                out.new_bytes += meta.file_size;
-                out.newest_table = out.newest_table.max(meta.id);
-            }
-            out.items += meta.item_count;
-            out.tombstones += meta.tombstone_count;
-            out.tables += 1;
-            out.pinned_bytes +=
-                (table.pinned_block_index_size() + table.pinned_filter_size()) as u64;
-        }
-        out
+        let new = version.iter_tables().filter(|table| table.metadata.id > newer_than);
+        new.fold((newer_than, 0), |(newest, bytes), table| {
+            (newest.max(table.metadata.id), bytes + table.metadata.file_size)
+        })
     }
 
     pub(super) fn version(&self) -> u64 {

@@ -8,13 +8,18 @@
 //!
 //! The types of a version have no public names in lsm-tree 3.1, so a view holds closures.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use lsm_tree::table::filter::standard_bloom::Builder;
-use lsm_tree::{AbstractTree, AnyTree, Slice};
+use lsm_tree::{AbstractTree, AnyTree, Slice, Table};
 
-use crate::storage::fjall::tree::LATEST;
+use crate::storage::fjall::recent::{self, Filter};
+use crate::storage::fjall::tree::{Figures, LATEST};
 
+/// Filters of what was ingested, by the sequence number that all tables of one ingestion carry.
+pub(super) type Filters = BTreeMap<u64, Arc<Filter>>;
 pub(super) type Bounds = (Bound<Slice>, Bound<Slice>);
 pub(super) type Pairs = Box<dyn Iterator<Item = lsm_tree::Result<(Slice, Slice)>> + Send>;
 type Get = dyn Fn(&[u8]) -> lsm_tree::Result<Option<Slice>> + Send + Sync;
@@ -24,18 +29,51 @@ type Range = dyn Fn(&Bounds) -> Pairs + Send + Sync;
 pub(super) struct View {
     get: Box<Get>,
     range: Box<Range>,
+    /// Counted once: asking the tree waits while a version is being persisted.
+    pub(super) figures: Figures,
+}
+
+/// The filter of a run. Runs that do not overlap become one, with tables of several ingestions: it
+/// has none, and needs none, because its tables exclude each other by their keys.
+fn filter_of<'a>(run: &[Table], filters: &'a Filters) -> Option<&'a Arc<Filter>> {
+    let seqno = run.first()?.global_seqno();
+    let is_one = run.iter().all(|table| table.global_seqno() == seqno);
+    filters.get(&seqno).filter(|_| is_one)
 }
 
 impl View {
-    /// The newest version. Waits while one is being persisted.
-    pub(super) fn of(tree: &AnyTree) -> Self {
+    /// The newest version, with `filters` of ingestions by their sequence numbers. Waits while a
+    /// version is being persisted.
+    pub(super) fn of(tree: &AnyTree, filters: &Filters) -> Self {
         let version = tree.current_version();
+        let pinned_bytes = filters.values().map(|filter| filter.len_bytes()).sum();
+        let mut figures = Figures { pinned_bytes, ..Figures::default() };
+        figures.runs = version.iter_levels().map(|level| level.run_count() as u64).sum();
+        for table in version.iter_tables() {
+            let meta = &table.metadata;
+            figures.disk_bytes += meta.file_size;
+            figures.items += meta.item_count;
+            figures.tombstones += meta.tombstone_count;
+            figures.tables += 1;
+            figures.pinned_bytes +=
+                (table.pinned_block_index_size() + table.pinned_filter_size()) as u64;
+        }
+        // One for each run, newest first; the runs of deeper levels come behind and have none.
+        let newest = version.iter_levels().next().into_iter().flat_map(|level| level.iter());
+        let filters: Vec<Option<Arc<Filter>>> =
+            newest.map(|run| filter_of(run, filters).cloned()).collect();
         let get = move |key: &[u8]| {
             // Newer levels first, and in a level newer runs first: the first hit counts. The
             // memtables, where the tree itself would look before, are never used here.
-            let hash = Builder::get_hash(key);
+            let (hash, recent_hash) = (Builder::get_hash(key), recent::hash_of(key));
             let runs = version.iter_levels().flat_map(|level| level.iter());
-            for table in runs.filter_map(|run| run.get_for_key(key)) {
+            let mut filters = filters.iter();
+            for run in runs {
+                let filter = filters.next().and_then(Option::as_ref);
+                if filter.is_some_and(|filter| !filter.may_hold(recent_hash)) {
+                    continue;
+                }
+                let Some(table) = run.get_for_key(key) else { continue };
                 if let Some(item) = table.get(key, LATEST, hash)? {
                     return Ok((!item.is_tombstone()).then_some(item.value));
                 }
@@ -47,7 +85,7 @@ impl View {
             let items = lsm_tree::Tree::create_internal_range(whole.clone(), bounds, LATEST, None);
             Box::new(items.map(|item| item.map(|item| (item.key.user_key, item.value))))
         };
-        Self { get: Box::new(get), range: Box::new(range) }
+        Self { get: Box::new(get), range: Box::new(range), figures }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> lsm_tree::Result<Option<Slice>> {
@@ -56,5 +94,73 @@ impl View {
 
     pub(super) fn range(&self, bounds: &Bounds) -> Pairs {
         (self.range)(bounds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::key::{KeyBuf, KeyRef, Seq, Space};
+    use crate::storage::fjall::{FjallOptions, FjallStore};
+    use crate::storage::{Batch, Before, Meta, Record, Storage, Write};
+
+    fn key(hash: u64) -> KeyBuf {
+        KeyRef { space: Space(1), hash, key: b"key" }.to_buf()
+    }
+
+    /// Writes or deletes `keys` blindly; returns how many keys there are then.
+    fn commit(store: &FjallStore, seq: u64, keys: impl Iterator<Item = u64>, lives: bool) -> u64 {
+        let payload: Arc<[u8]> = Arc::from(&seq.to_le_bytes()[..]);
+        let record = Record { seq: Seq(seq), expires_at_ms: None, payload };
+        let write = |hash| Write {
+            key: key(hash),
+            record: lives.then(|| record.clone()),
+            before: Before::Unknown,
+        };
+        let meta = Meta { watermark: Seq(seq), highest: Seq(seq), ..Meta::default() };
+        let counts = store.commit(Batch { writes: keys.map(write).collect(), meta }).unwrap();
+        counts[&Space(1)]
+    }
+
+    fn found(store: &FjallStore, hash: u64) -> Option<u64> {
+        let mut out = Vec::new();
+        store.get_many(&[key(hash)], &mut out).unwrap();
+        out.pop().unwrap().map(|record| record.seq.0)
+    }
+
+    /// The tree makes one run of batches that do not overlap: no batch's filter speaks for others.
+    #[test]
+    fn filters_deny_no_key_whatever_runs_batches_are_put_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
+        let spread = |n: u64| n << 50;
+        assert_eq!(commit(&store, 1, (0..100).map(spread), true), 100);
+        assert_eq!(commit(&store, 2, (200..300).map(spread), true), 200);
+        assert_eq!(commit(&store, 3, (100..200).map(spread), true), 300);
+        // Across all of them, half of it new; then deletes.
+        assert_eq!(commit(&store, 4, (50..350).step_by(2).map(spread), true), 325);
+        assert_eq!(commit(&store, 5, (0..400).step_by(5).map(spread), false), 260);
+        let expected = |n: u64| match n {
+            n if n < 400 && n.is_multiple_of(5) => None,
+            50..350 if n.is_multiple_of(2) => Some(4),
+            0..100 => Some(1),
+            100..200 => Some(3),
+            200..300 => Some(2),
+            _ => None,
+        };
+        let check = |store: &FjallStore| {
+            for n in 0..500 {
+                assert_eq!(found(store, spread(n)), expected(n), "key {n}");
+            }
+        };
+        check(&store);
+        while store.merge_one().unwrap() {}
+        check(&store);
+        let with_filters = store.stats().memory_bytes;
+        drop(store);
+        let store = FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
+        check(&store);
+        assert!(store.stats().memory_bytes < with_filters, "filters are counted");
     }
 }
