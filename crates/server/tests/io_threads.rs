@@ -161,6 +161,8 @@ fn readiness_that_comes_while_a_connection_is_away_is_not_lost() {
 #[test]
 fn clients_are_killed_while_their_jobs_run() {
     let server = start(&ALWAYS);
+    #[cfg(target_os = "linux")]
+    let before = sockets(&server);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for name in 0..4 {
@@ -214,6 +216,77 @@ fn clients_are_killed_while_their_jobs_run() {
     let client = &mut server.connect();
     wait_until("all are gone", || number(client, "clients", "connected_clients") == 1);
     assert_eq!(number(client, "iothreads", "io_threads_jobs_in_flight"), 0);
+    #[cfg(target_os = "linux")]
+    wait_until("their sockets are closed", || sockets(&server) == before + 1);
+}
+
+/// Clients connect, ask something that only they would ask, and go, in every way there is to go;
+/// meanwhile others stay. Each gets the reply that is due to it although numbers of descriptors are
+/// used again all the time, some of them while workers still close their last owners, and in the
+/// end no descriptor is left.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_storm_of_connections_leaves_nothing_behind() {
+    let one = ["--store", "memory", "--io-threads", "1"];
+    for args in [&ALWAYS[..], &one] {
+        let server = start(args);
+        let client = &mut server.connect();
+        client.ok("PING");
+        let before = sockets(&server);
+        std::thread::scope(|scope| {
+            for name in 0..4 {
+                let server = &server;
+                scope.spawn(move || storm(server, name));
+            }
+            scope.spawn(|| {
+                in_parallel(&server, 2, |name, client, rng| converse(client, rng, name, 60));
+            });
+        });
+        wait_until("all are gone", || number(client, "clients", "connected_clients") == 1);
+        wait_until("their sockets are closed", || sockets(&server) == before);
+        let closed = number(client, "stats", "io_threaded_closes_processed");
+        if args == ALWAYS {
+            assert!(closed > 4 * 200 / 2, "{closed}: workers closed most of them");
+            assert_eq!(number(client, "iothreads", "io_threads_jobs_in_flight"), 0);
+        } else {
+            assert_eq!(closed, 0);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn storm(server: &Server, name: u64) {
+    let mut rng = Rng::new(name + 1);
+    let mut kept = Vec::new();
+    for round in 0..200 {
+        let mut client = server.connect();
+        let text = format!("{name}:{round}");
+        client.send(&words::encode(&["ECHO", &text]));
+        if rng.one_in(4) {
+            // Gone with a reply on its way, and maybe reset for it.
+            continue;
+        }
+        let reply = client.read_reply().unwrap_or_else(|why| panic!("{text}: {why}"));
+        assert_eq!(reply.text(), Ok(text.as_bytes()));
+        match rng.below(4) {
+            0 => assert_eq!(client.ok("QUIT").raw, b"+OK\r\n"),
+            1 => client.send(b"*1\r\n$4\r\nPI"),
+            2 => kept.push(client),
+            _ => {}
+        }
+        if kept.len() > 8 {
+            let mut client = kept.swap_remove(rng.below(8));
+            assert_eq!(client.ok("PING").raw, b"+PONG\r\n");
+        }
+    }
+}
+
+/// Sockets that the process has open.
+#[cfg(target_os = "linux")]
+fn sockets(server: &Server) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
+    let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
 /// [valkey 3797, 4701] The number of workers changes all the time under load: no request is lost,

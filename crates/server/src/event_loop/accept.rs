@@ -140,9 +140,26 @@ impl EventLoop {
         let watching = std::mem::take(&mut client.session.watching);
         self.server.watch.forget(key, watching);
         self.server.forget_blocked(&mut client);
-        if let Some(mut io) = client.io.take() {
-            // A socket that cannot be deregistered is closed all the same, which does it.
-            drop(self.registry.deregister(io.stream_mut()));
+        if let Some(io) = client.io.take() {
+            self.close_socket(io);
+        }
+    }
+
+    /// Closes the socket of a client that is forgotten, or has it closed.
+    ///
+    /// It stays registered until then, and closing is what takes it out: epoll and kqueue forget a
+    /// socket with its last descriptor, and none of ours has a second one. A call to deregister
+    /// would only add to what closing costs. In between, readiness may be reported under the token
+    /// of the client that is gone; so may what a look found before. Neither finds anybody: the
+    /// token holds the generation of the client's place, which has moved on, whoever is there now.
+    /// The number of the descriptor may be used again as soon as it is closed, which confuses
+    /// nobody: clients are never looked for by it, and its registration then is a new one, with the
+    /// token of its new owner.
+    fn close_socket(&mut self, io: Box<ConnIo>) {
+        let Some(offload) = &mut self.server.offload else { return };
+        match offload.close(io) {
+            Ok(()) => self.server.stats.offloaded_closes += 1,
+            Err(io) => drop(io),
         }
     }
 }

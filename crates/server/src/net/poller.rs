@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use mio::{Events, Poll, Registry};
 
-/// See the module doc.
+/// See the module doc. Its address has four spare bits for the packed jobs.
 #[derive(Debug)]
+#[repr(align(16))]
 pub(crate) struct Poller {
     poll: Poll,
     events: Events,

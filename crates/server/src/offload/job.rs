@@ -29,6 +29,8 @@ tagged! {
         Free(Box<Parts>),
         /// See which sockets are ready.
         Poll(Box<Poller>),
+        /// Close the socket of a client that is gone, and free its buffers.
+        Close(Box<ConnIo>),
     }
 }
 
@@ -74,7 +76,7 @@ impl Handler for Io {
     fn owner(&self, job: &Job) -> Whose {
         match job {
             Job::Read(io) | Job::Write(io) => Whose::Client(io.owner),
-            Job::Free(_) => Whose::None,
+            Job::Free(_) | Job::Close(_) => Whose::None,
             Job::Poll(_) => Whose::Poller,
         }
     }
@@ -92,6 +94,10 @@ impl Handler for Io {
                 Outcome::Done(Answer::Write(io))
             }
             Job::Free(parts) => free(parts, context),
+            Job::Close(io) => {
+                drop(io);
+                Outcome::Nothing
+            }
             Job::Poll(mut poller) => {
                 poller.look(Duration::ZERO);
                 Outcome::Done(Answer::Poll(poller))

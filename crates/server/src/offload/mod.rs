@@ -139,7 +139,9 @@ impl Offload {
     /// # Errors
     /// The half, as it was, if the caller must do it.
     pub(crate) fn read(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
-        self.lend(Job::Read(io))
+        self.offer(Job::Read(io))?;
+        self.lent += 1;
+        Ok(())
     }
 
     /// Lends a half to be written to.
@@ -147,20 +149,29 @@ impl Offload {
     /// # Errors
     /// The half, as it was, if the caller must do it.
     pub(crate) fn write(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
-        self.lend(Job::Write(io))
+        self.offer(Job::Write(io))?;
+        self.lent += 1;
+        Ok(())
     }
 
-    fn lend(&mut self, job: Job) -> Result<(), Box<ConnIo>> {
-        match self.pool.submit(job) {
-            Ok(()) => {
-                self.lent += 1;
-                Ok(())
-            }
-            Err(full) => match full.job {
-                Job::Read(io) | Job::Write(io) => Err(io),
-                Job::Free(_) | Job::Poll(_) => unreachable!("a refused job is the one offered"),
-            },
+    /// Has the socket of a half closed and its buffers freed. Nobody is told when that is done; it
+    /// counts against the credits until then, so no more sockets than those wait to be closed.
+    /// Workers that are told to go close what was submitted first.
+    ///
+    /// # Errors
+    /// The half, as it was, if the caller must do it.
+    pub(crate) fn close(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
+        if !self.pool.is_accepting() {
+            return Err(io);
         }
+        self.offer(Job::Close(io))
+    }
+
+    fn offer(&mut self, job: Job) -> Result<(), Box<ConnIo>> {
+        self.pool.submit(job).map_err(|full| match full.job {
+            Job::Read(io) | Job::Write(io) | Job::Close(io) => io,
+            Job::Free(_) | Job::Poll(_) => unreachable!("a refused job is the one offered"),
+        })
     }
 
     /// Lends the poller for one look without waiting, ahead of jobs if there are many workers.

@@ -37,9 +37,23 @@ fn offload(threads: u16, always_active: bool) -> Offload {
 
 /// Both ends of a connection.
 pub(crate) fn pair(owner: usize) -> (Box<ConnIo>, Peer) {
-    let listener = TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let listener = listener();
+    let peer = peer_of(&listener);
+    (half(&listener, owner), peer)
+}
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("a port")
+}
+
+fn peer_of(listener: &TcpListener) -> Peer {
     let peer = Peer::connect(listener.local_addr().expect("bound")).expect("listening");
     peer.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    peer
+}
+
+/// Accepts one that has connected.
+fn half(listener: &TcpListener, owner: usize) -> Box<ConnIo> {
     let until = Instant::now() + DEADLINE;
     let stream = loop {
         match listener.accept() {
@@ -50,7 +64,7 @@ pub(crate) fn pair(owner: usize) -> (Box<ConnIo>, Peer) {
     let limits = Limits { bulk_max: 1 << 20, authenticated: true };
     let mut io = Box::new(ConnIo::new(stream, Hasher::new(&[7; 16]), limits, 1 << 20));
     io.owner = Token(owner);
-    (io, peer)
+    io
 }
 
 /// Waits for one answer.
@@ -205,6 +219,7 @@ fn a_refused_job_leaves_everything_as_it_was() {
     let (mut io, mut peer) = pair(3);
     io.out.raw(b"+OK\r\n");
     let io = offload.read(io).expect_err("nobody would do it");
+    let io = offload.close(io).expect_err("nobody would do it");
     let mut io = offload.write(io).expect_err("nobody would do it");
     assert_eq!((io.owner, io.out.len(), io.waiting()), (Token(3), 5, 0));
     let (poller, registry) = poller();
@@ -311,4 +326,65 @@ fn the_report_has_a_line_for_each_worker_and_reading_it_wakes_nobody() {
         assert!(text.contains(name), "{name} in {text}");
     }
     assert!(text.lines().all(|line| line.contains(':')) && text.ends_with("\r\n"));
+}
+
+/// Sockets that wait to be closed when the workers go are closed all the same, and the pool is as
+/// quiet as one that never had a job.
+#[test]
+fn every_socket_is_closed_also_when_the_workers_go() {
+    for workers_go in [false, true] {
+        let mut offload = offload(3, true);
+        // Not a multiple of sixteen: the last are not published when the workers are told to go.
+        let (halves, peers): (Vec<_>, Vec<_>) = (0..70).map(pair).unzip();
+        for io in halves {
+            offload.close(io).expect("taken");
+        }
+        if workers_go {
+            offload.pool.rescale(Scaling::Fixed(0)).expect("no thread is started");
+        }
+        let _ = offload.before_sleep();
+        offload.after_sleep();
+        let until = Instant::now() + DEADLINE;
+        let mut now_ms = 0;
+        while offload.pool.in_flight() > 0 {
+            assert!(Instant::now() < until, "{} are left", offload.pool.in_flight());
+            now_ms += 1;
+            offload.turn(now_ms, 0, 0);
+            assert_eq!(offload.drain(1, &mut Vec::new()), 0, "nobody is told");
+        }
+        for mut peer in peers {
+            assert_eq!(peer.read(&mut [0; 1]).expect("an orderly close"), 0);
+        }
+        assert_eq!((offload.is_quiet(), offload.lent), (workers_go, 0));
+    }
+}
+
+/// What the event loop relies on when it closes sockets without deregistering them: the poller
+/// forgets a socket that is closed, and its number, used again, belongs to its new owner alone.
+#[test]
+fn a_closed_socket_is_forgotten_by_the_poller() {
+    const NEXT: usize = 32;
+    let (mut poller, registry) = poller();
+    let until = Instant::now() + DEADLINE;
+    // Other tests may open descriptors meanwhile.
+    while Instant::now() < until {
+        let (mut old, mut peer) = pair(1);
+        let listener = listener();
+        let mut peers: Vec<_> = (0..NEXT).map(|_| peer_of(&listener)).collect();
+        registry.register(old.stream_mut(), Token(1), Interest::READABLE).expect("a descriptor");
+        peer.write_all(b"readiness that nobody has seen").expect("a socket");
+        let number = old.fd();
+        drop(old);
+        // From here on only accepting takes numbers, the lowest that is free.
+        let mut halves: Vec<_> = (0..NEXT).map(|_| half(&listener, 2)).collect();
+        let Some(place) = halves.iter().position(|io| io.fd() == number) else { continue };
+        let stream = halves[place].stream_mut();
+        registry.register(stream, Token(2), Interest::READABLE).expect("it is not registered");
+        peers[place].write_all(b"x").expect("a socket");
+        poller.look(DEADLINE);
+        let tokens: Vec<_> = poller.events().expect("no error").iter().map(|e| e.token()).collect();
+        assert_eq!(tokens, [Token(2)]);
+        return;
+    }
+    panic!("no number was used again");
 }

@@ -26,6 +26,8 @@ use super::zset::{Leaf, Link, Node};
 /// assert!(slices > 1 && parts.memory_bytes() == 0);
 /// ```
 #[derive(Debug)]
+// So that a pointer to it has four spare bits: it travels in the packed jobs of the IO threads.
+#[repr(align(16))]
 pub struct Parts {
     pieces: Vec<Pieces>,
     memory_bytes: usize,
