@@ -38,6 +38,8 @@ pub(crate) struct Stats {
     pub per_command: Vec<PerCommand>,
     /// Turns of the event loop.
     pub cycles: u64,
+    /// Naps before a look for readiness.
+    pub naps: u64,
     /// Reads and writes done on the main thread, and on workers.
     pub reads: u64,
     pub writes: u64,

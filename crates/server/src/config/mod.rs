@@ -122,6 +122,9 @@ pub struct Config {
     /// How hard expired keys are searched for, 1 to 10.
     pub active_expire_effort: u8,
 
+    /// Longest nap before a look for clients of a crowd, in microseconds; 0 is never.
+    pub nap_max_us: u32,
+
     /// Where the data lives.
     pub store: StoreKind,
     /// When an acknowledged write is on the disk.
@@ -221,6 +224,7 @@ impl Default for Config {
             lfu_log_factor: 10,
             lfu_decay_time_min: 1,
             active_expire_effort: 1,
+            nap_max_us: 50,
             store: StoreKind::Fjall,
             appendfsync: Fsync::EverySec,
             journal_sync_ms: 1000,

@@ -9,13 +9,16 @@
 mod accept;
 mod cron;
 mod end;
+mod nap;
 mod network;
 mod serve;
 mod storage;
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flintlock_diskcache::cache::Now;
@@ -25,7 +28,7 @@ use mio::{Interest, Poll, Registry, Token, Waker};
 
 use crate::client::{ClientKey, Look};
 use crate::net::poller::Poller;
-use crate::offload::Answer;
+use crate::offload::{Answer, Offload};
 use crate::server::Server;
 use crate::signals::{Shutdown, Signals};
 
@@ -34,6 +37,8 @@ use crate::signals::{Shutdown, Signals};
 const EVENTS_MAX: usize = 256;
 /// Tokens from here up are not clients.
 const FIRST_LISTENER: usize = usize::MAX - 64;
+/// By how much timers of this thread may be late.
+const TIMER_SLACK_NS: u64 = 1000;
 const SIGNALS: Token = Token(usize::MAX - 65);
 const BELL: Token = Token(usize::MAX - 66);
 
@@ -56,6 +61,9 @@ pub(crate) struct EventLoop {
     answers: Vec<Answer>,
     /// How many came in the last turn.
     taken: usize,
+    /// Clients that the last look found.
+    found: usize,
+    naps: nap::Naps,
     cron: cron::Cron,
     started: Instant,
     /// The process is to exit when the replies of this turn are out.
@@ -119,6 +127,8 @@ impl EventLoop {
             held: Vec::new(),
             answers: Vec::new(),
             taken: 0,
+            found: 0,
+            naps: nap::Naps::default(),
             cron,
             started,
             exits: false,
@@ -134,6 +144,9 @@ impl EventLoop {
     pub(crate) fn run(mut self) -> io::Result<u8> {
         // From here on nothing on this thread may wait for a disk.
         flintlock_diskcache::exec::forbid_jobs_here();
+        // Naps are to last what they are meant to, not the 50 us more that is usual. Where that
+        // cannot be had they last longer, which is all.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS));
         loop {
             self.before_sleep();
             if self.exits {
@@ -171,7 +184,9 @@ impl EventLoop {
         let limit = if stored { Duration::ZERO } else { limit };
         if let Some(mut poller) = poller {
             let moved = self.server.offload.as_mut().is_some_and(|offload| !offload.before_sleep());
-            poller.look(if moved { Duration::ZERO } else { limit });
+            let limit = if moved { Duration::ZERO } else { limit };
+            self.nap(limit);
+            poller.look(limit);
             self.poller = Some(poller);
         } else if let Some(offload) = &mut self.server.offload {
             offload.wait(limit);
@@ -182,6 +197,20 @@ impl EventLoop {
             offload.after_sleep();
         }
         self.server.set_now(now_since(self.started));
+    }
+
+    /// Lets clients arrive together, if a crowd comes and there is nothing to do until then.
+    fn nap(&mut self, limit: Duration) {
+        let server = &mut self.server;
+        if server.offload.as_ref().is_some_and(Offload::is_accepting) {
+            return;
+        }
+        self.naps.turn(server.mono_ms, server.now_ms);
+        let nap = self.naps.nap(self.found, server.config.nap_max_us);
+        if let Some(nap) = nap.filter(|nap| *nap < limit) {
+            server.stats.naps += 1;
+            thread::sleep(nap);
+        }
     }
 
     /// How long the loop may sleep if nothing happens.
@@ -208,6 +237,7 @@ impl EventLoop {
     fn collect(&mut self) -> io::Result<()> {
         let Some(mut poller) = self.poller.take() else { return Ok(()) };
         let events = poller.events()?;
+        self.found = events.iter().count();
         for event in events {
             // Other tokens are no client's, which a look at the table finds out.
             let key = ClientKey::from_word(event.token().0);

@@ -84,9 +84,10 @@ impl EventLoop {
                 return 0;
             }
             let Some(client) = self.server.clients.get_mut(key) else { return 0 };
-            let Client { io: Some(io), readable, .. } = client else { return 0 };
+            let Client { io: Some(io), readable, session, .. } = client else { return 0 };
             *readable = false;
             self.server.stats.reads += 1;
+            self.naps.note_read(session.last_ms, self.server.now_ms);
             let received = io.receive();
             if !self.note_received(key, received) {
                 return 0;

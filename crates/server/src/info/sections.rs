@@ -176,6 +176,7 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "io_threaded_poll_processed" => st.offloaded_polls,
         "io_threaded_closes_processed" => st.offloaded_closes,
         "eventloop_cycles" => st.cycles,
+        "eventloop_naps" => st.naps,
         "cached_keys" => cached_keys,
         "storage_provider_read_hits" => store.map_or(0, |store| store.loads_found),
         "storage_provider_read_misses" => store.map_or(0, |store| store.loads_absent),

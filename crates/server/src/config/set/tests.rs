@@ -148,6 +148,7 @@ fn names_shown_are_those_of_redis() {
         "journal",
         "flush-delay",
         "storage-",
+        "nap-max",
     ];
     let cases: &[&[&str]] = &[
         &["maxmemory"],
