@@ -47,6 +47,7 @@ pub(crate) struct Stats {
     pub offloaded_writes: u64,
     pub offloaded_polls: u64,
     pub offloaded_closes: u64,
+    pub offloaded_accepts: u64,
     /// Highest memory use seen, in bytes.
     pub peak_memory: usize,
     /// Rates over the last samples.

@@ -9,7 +9,7 @@
 mod common;
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::client::{Client, Missing};
@@ -247,11 +247,76 @@ fn a_storm_of_connections_leaves_nothing_behind() {
         let closed = number(client, "stats", "io_threaded_closes_processed");
         if args == ALWAYS {
             assert!(closed > 4 * 200 / 2, "{closed}: workers closed most of them");
+            let accepted = number(client, "stats", "io_threaded_accept_processed");
+            assert!(accepted > 0, "workers accepted some");
             assert_eq!(number(client, "iothreads", "io_threads_jobs_in_flight"), 0);
         } else {
             assert_eq!(closed, 0);
         }
     }
+}
+
+/// Whoever accepts, the main thread admits: never more than `maxclients`, whatever comes at once,
+/// and who is refused is told why. Places that become free are given again.
+#[test]
+fn the_limit_of_clients_holds_whoever_accepts() {
+    const LIMIT: u64 = 10;
+    let limit = LIMIT.to_string();
+    let server = start(&[&ALWAYS[..], &["--maxclients", &limit]].concat());
+    let client = &mut server.connect();
+    let busy = AtomicBool::new(true);
+    let (admitted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        // Halves are away all the time, so that workers are awake to accept.
+        scope.spawn(|| {
+            let client = &mut server.connect();
+            let mut rng = Rng::new(50);
+            for name in (0..).take_while(|_| busy.load(Ordering::Relaxed)) {
+                converse(client, &mut rng, name, 1);
+            }
+        });
+        let guests: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..40 {
+                        let guests: Vec<Client> = (0..5).map(|_| server.connect()).collect();
+                        for mut guest in guests {
+                            guest.send(&words::encode(&["PING"]));
+                            match guest.read_reply() {
+                                Ok(reply) if reply.raw == b"+PONG\r\n" => {
+                                    admitted.fetch_add(1, Ordering::Relaxed);
+                                }
+                                Ok(reply) => {
+                                    let text = b"-ERR max number of clients reached\r\n";
+                                    assert_eq!(reply.raw, text);
+                                    refused.fetch_add(1, Ordering::Relaxed);
+                                }
+                                // Its request met a closed socket before the reply was read.
+                                Err(Missing::Closed(_)) => {
+                                    refused.fetch_add(1, Ordering::Relaxed);
+                                }
+                                Err(other) => panic!("{other}"),
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        while guests.iter().any(|guest| !guest.is_finished()) {
+            let connected = number(client, "clients", "connected_clients");
+            assert!(connected <= LIMIT, "{connected}");
+        }
+        busy.store(false, Ordering::Relaxed);
+    });
+    wait_until("all are gone", || number(client, "clients", "connected_clients") == 1);
+    let (admitted, refused) = (admitted.into_inner(), refused.into_inner());
+    assert!(admitted > LIMIT && refused > 0, "{admitted} and {refused}");
+    assert_eq!(number(client, "stats", "rejected_connections"), refused);
+    assert_eq!(number(client, "stats", "total_connections_received"), admitted + 2);
+    assert!(number(client, "stats", "io_threaded_accept_processed") > 0, "workers accepted some");
+    (1..LIMIT).map(|_| server.connect()).collect::<Vec<_>>().iter_mut().for_each(|client| {
+        client.ok("PING");
+    });
 }
 
 #[cfg(target_os = "linux")]
@@ -289,10 +354,10 @@ fn sockets(server: &Server) -> usize {
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
-/// [valkey 3797, 4701] The number of workers changes all the time under load: no request is lost,
-/// none is run twice, and the threads end.
+/// Who decides on the number of workers changes all the time under load: no request is lost, and
+/// none is run twice.
 #[test]
-fn the_number_of_workers_changes_under_load() {
+fn always_active_is_switched_under_load() {
     let server = start(&ALWAYS);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {

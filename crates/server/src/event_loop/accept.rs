@@ -2,18 +2,17 @@
 
 use std::io::{self, Write};
 
-use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use crate::client::{ClientKey, Closing};
+use crate::net::acceptor::{Accepted, Acceptor, BATCH_MAX, End};
 use crate::net::conn::ConnIo;
-use crate::net::listen;
 use crate::resp::parse::Limits;
 
 use super::EventLoop;
 
-/// Connections accepted in one turn; more wait in the backlog for the next.
-const ACCEPT_MAX: usize = 1000;
+/// Batches that the main thread accepts in one turn; more wait in the backlog for a later one.
+const BATCHES_MAX: usize = 1000 / BATCH_MAX;
 
 /// Clients evicted in one turn: closing one frees its buffers, which may be large.
 const EVICTIONS_MAX: usize = 32;
@@ -25,33 +24,98 @@ enabled and no password is set for the default user. In this mode connections ar
 from the loopback interface. Set a password with 'requirepass', or disable protected mode with \
 'protected-mode no' if the network is trusted.\r\n";
 
+/// A listener as the event loop sees it.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// `None` while a worker accepts.
+    pub(super) acceptor: Option<Box<Acceptor>>,
+    /// Somebody may wait whom the next event does not tell of.
+    pub(super) knocked: bool,
+}
+
 impl EventLoop {
-    /// Accepts what waits at a listener. Edge-triggered: until there is nothing left, or the rest
-    /// is noted for the next turn.
+    /// Accepts what waits at a listener, or has it accepted. Edge-triggered: until there is nothing
+    /// left, or the rest is noted for later.
     pub(super) fn accept(&mut self, listener: usize) {
-        for _ in 0..ACCEPT_MAX {
-            match self.listeners[listener].accept() {
-                Ok((stream, _)) => {
-                    if let Err(error) = self.admit(stream) {
-                        self.server.log.verbose(format_args!("Accepting a client: {error}"));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    // No descriptors, most likely: clients wait in the backlog until some close.
-                    self.server.log.warning(format_args!("Accepting client connection: {error}"));
-                    self.cron.accept_again(listener);
-                    return;
-                }
-            }
-        }
-        self.cron.accept_again(listener);
+        let door = &mut self.doors[listener];
+        let Some(mut acceptor) = door.acceptor.take() else {
+            // A worker is about it, and may have seen that nobody waits before this one came.
+            door.knocked = true;
+            return;
+        };
+        door.knocked = false;
+        acceptor.keepalive_s = u64::from(self.server.config.tcp_keepalive_s);
+        let acceptor = match &mut self.server.offload {
+            Some(offload) => match offload.accept(acceptor) {
+                Ok(()) => return,
+                Err(acceptor) => acceptor,
+            },
+            None => acceptor,
+        };
+        self.accept_here(acceptor);
     }
 
-    fn admit(&mut self, mut stream: TcpStream) -> io::Result<()> {
+    fn accept_here(&mut self, mut acceptor: Box<Acceptor>) {
+        let mut end = End::More;
+        for _ in 0..BATCHES_MAX {
+            acceptor.accept(|| true);
+            end = self.admit_batch(&mut acceptor);
+            if !matches!(end, End::More) {
+                break;
+            }
+        }
+        if !matches!(end, End::Drained) {
+            self.cron.accept_again(acceptor.index);
+        }
+        self.put_back_acceptor(acceptor);
+    }
+
+    /// A worker has accepted a batch. More are for the next turn, so that a storm of connections
+    /// takes no more than a batch of each.
+    pub(super) fn back_from_accept(&mut self, mut acceptor: Box<Acceptor>) {
+        let before = self.server.stats.connections + self.server.stats.rejected_connections;
+        match self.admit_batch(&mut acceptor) {
+            End::Drained => {}
+            End::More => self.doors[acceptor.index].knocked = true,
+            End::Failed(_) => self.cron.accept_again(acceptor.index),
+        }
+        let after = self.server.stats.connections + self.server.stats.rejected_connections;
+        self.server.stats.offloaded_accepts += after - before;
+        self.put_back_acceptor(acceptor);
+    }
+
+    fn put_back_acceptor(&mut self, acceptor: Box<Acceptor>) {
+        let index = acceptor.index;
+        self.doors[index].acceptor = Some(acceptor);
+    }
+
+    /// Listeners at home that were knocked at while a worker had them, or had more than a batch.
+    pub(super) fn accept_knocked(&mut self) {
+        for index in 0..self.doors.len() {
+            if self.doors[index].knocked && self.doors[index].acceptor.is_some() {
+                self.accept(index);
+            }
+        }
+    }
+
+    /// Admits or refuses those of a batch in the order they came in; how the batch ended.
+    fn admit_batch(&mut self, acceptor: &mut Acceptor) -> End {
+        let (batch, end) = acceptor.take();
+        for accepted in batch {
+            if let Err(error) = accepted.and_then(|accepted| self.admit(accepted)) {
+                self.server.log.verbose(format_args!("Accepting a client: {error}"));
+            }
+        }
+        if let End::Failed(error) = &end {
+            // Clients wait in the backlog until some close.
+            self.server.log.warning(format_args!("Accepting client connection: {error}"));
+        }
+        end
+    }
+
+    fn admit(&mut self, accepted: Accepted) -> io::Result<()> {
+        let Accepted { mut stream, peer, local } = accepted;
         let config = &self.server.config;
-        let peer = stream.peer_addr()?;
         let refusal = if self.server.clients.len() >= config.maxclients as usize {
             self.server.stats.rejected_connections += 1;
             Some(TOO_MANY)
@@ -65,8 +129,6 @@ impl EventLoop {
             // A new socket takes these bytes; if not, the peer learns by the close.
             return stream.write_all(text);
         }
-        listen::set_up(&stream, u64::from(config.tcp_keepalive_s))?;
-        let local = stream.local_addr()?;
         let authenticated = config.requirepass.is_unset();
         let limits = Limits {
             bulk_max: i64::try_from(config.proto_max_bulk_len_bytes).unwrap_or(i64::MAX),
@@ -166,14 +228,4 @@ impl EventLoop {
 
 fn is_local(ip: std::net::IpAddr) -> bool {
     ip.to_canonical().is_loopback()
-}
-
-/// Errors of one connection that went before it was accepted, not of the listener.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-    )
 }

@@ -12,7 +12,7 @@ use super::EventLoop;
 impl EventLoop {
     /// Address that clients connect to.
     pub(crate) fn address(&self) -> Option<std::net::SocketAddr> {
-        self.listeners.first().and_then(|l| l.local_addr().ok())
+        self.doors.first()?.acceptor.as_ref()?.address()
     }
 
     /// An end was called off: whoever asked for it gets an error, and the requests that waited run.

@@ -27,10 +27,13 @@ use mio::net::TcpListener;
 use mio::{Interest, Poll, Registry, Token, Waker};
 
 use crate::client::{ClientKey, Look};
+use crate::net::acceptor::Acceptor;
 use crate::net::poller::Poller;
 use crate::offload::{Answer, Offload};
 use crate::server::Server;
 use crate::signals::{Shutdown, Signals};
+
+use accept::Door;
 
 /// Events taken from one poll: clients of a larger crowd are served in the next turn, so that
 /// everybody's wait is bounded by the work of this many.
@@ -48,7 +51,7 @@ pub(crate) struct EventLoop {
     /// `None` while a worker looks.
     poller: Option<Box<Poller>>,
     registry: Registry,
-    listeners: Vec<TcpListener>,
+    doors: Vec<Door>,
     signals: Signals,
     server: Server,
     /// Clients with readiness or requests left, in order.
@@ -106,20 +109,24 @@ impl EventLoop {
         poll: Poll,
         server: Server,
         started: Instant,
-        mut listeners: Vec<TcpListener>,
+        listeners: Vec<TcpListener>,
         mut signals: Signals,
     ) -> io::Result<Self> {
         let poller = Poller::new(poll, EVENTS_MAX);
         let registry = poller.registry()?;
-        for (i, listener) in listeners.iter_mut().enumerate() {
-            registry.register(listener, Token(FIRST_LISTENER + i), Interest::READABLE)?;
+        let mut doors = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let mut acceptor = Box::new(Acceptor::new(listener, index));
+            let token = Token(FIRST_LISTENER + index);
+            registry.register(acceptor.listener_mut(), token, Interest::READABLE)?;
+            doors.push(Door { acceptor: Some(acceptor), knocked: false });
         }
         registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
         let cron = cron::Cron::new(Instant::now());
         Ok(Self {
             poller: Some(Box::new(poller)),
             registry,
-            listeners,
+            doors,
             signals,
             server,
             ready: VecDeque::new(),
@@ -172,6 +179,7 @@ impl EventLoop {
         self.send_replies();
         self.close_marked();
         self.evict_clients();
+        self.accept_knocked();
         self.server.stats.cycles += 1;
     }
 

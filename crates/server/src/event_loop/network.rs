@@ -121,7 +121,8 @@ impl EventLoop {
                     self.poller = Some(poller);
                     self.collect()?;
                 }
-                Answer::Lost(token) => self.lost(ClientKey::from_word(token.0)),
+                Answer::Accept(acceptor) => self.back_from_accept(acceptor),
+                Answer::Lost(whose) => self.lost(ClientKey::from_word(whose.0.0)),
             }
         }
         if waiting > 1 {
@@ -150,7 +151,7 @@ impl EventLoop {
                 Answer::Write(io) => {
                     self.server.clients.prefetch(ClientKey::from_word(io.owner.0), Look::Sent);
                 }
-                Answer::Lost(_) | Answer::Poll(_) => {}
+                Answer::Lost(_) | Answer::Poll(_) | Answer::Accept(_) => {}
             }
         }
     }

@@ -174,6 +174,7 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "io_threaded_reads_processed" => st.offloaded_reads,
         "io_threaded_writes_processed" => st.offloaded_writes,
         "io_threaded_poll_processed" => st.offloaded_polls,
+        "io_threaded_accept_processed" => st.offloaded_accepts,
         "io_threaded_closes_processed" => st.offloaded_closes,
         "eventloop_cycles" => st.cycles,
         "eventloop_naps" => st.naps,

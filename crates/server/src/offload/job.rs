@@ -13,6 +13,7 @@ use flintlock_iothreads::{Context, Handler, Outcome, Panic};
 use flintlock_queues::{Words, tagged};
 use mio::Token;
 
+use crate::net::acceptor::Acceptor;
 use crate::net::conn::ConnIo;
 use crate::net::poller::Poller;
 use crate::types::Parts;
@@ -29,6 +30,8 @@ tagged! {
         Free(Box<Parts>),
         /// See which sockets are ready.
         Poll(Box<Poller>),
+        /// Accept a batch of connections.
+        Accept(Box<Acceptor>),
         /// Close the socket of a client that is gone, and free its buffers.
         Close(Box<ConnIo>),
     }
@@ -43,11 +46,18 @@ tagged! {
         /// The half, with what could not be sent.
         Write(Box<ConnIo>),
         /// The half was lost in a panic, and its socket is closed: whose it was.
-        Lost(Box<Token>),
+        Lost(Box<Lost>),
         /// The poller, with what it found.
         Poll(Box<Poller>),
+        /// The listener, with those who came.
+        Accept(Box<Acceptor>),
     }
 }
+
+/// Whose half was lost. Its address has four spare bits for the packed answers.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+#[repr(align(16))]
+pub(crate) struct Lost(pub Token);
 
 /// Who is told of a panic.
 #[derive(Copy, Clone, Debug)]
@@ -56,8 +66,9 @@ pub(super) enum Whose {
     Client(Token),
     /// Nobody.
     None,
-    /// Nobody can be, since nobody is served without the poller.
-    Poller,
+    /// Nobody can be, since nobody is served without the poller, and nobody new without the
+    /// listener.
+    Loop,
 }
 
 /// Runs [`Job`]s; without state.
@@ -77,7 +88,7 @@ impl Handler for Io {
         match job {
             Job::Read(io) | Job::Write(io) => Whose::Client(io.owner),
             Job::Free(_) | Job::Close(_) => Whose::None,
-            Job::Poll(_) => Whose::Poller,
+            Job::Poll(_) | Job::Accept(_) => Whose::Loop,
         }
     }
 
@@ -94,6 +105,10 @@ impl Handler for Io {
                 Outcome::Done(Answer::Write(io))
             }
             Job::Free(parts) => free(parts, context),
+            Job::Accept(mut acceptor) => {
+                acceptor.accept(|| context.may_go_on(0));
+                Outcome::Done(Answer::Accept(acceptor))
+            }
             Job::Close(io) => {
                 drop(io);
                 Outcome::Nothing
@@ -108,9 +123,9 @@ impl Handler for Io {
     fn panicked(&self, owner: Whose, panic: &Panic) -> Option<Answer> {
         eprintln!("a job of an io thread panicked: {panic:?}");
         match owner {
-            Whose::Client(token) => Some(Answer::Lost(Box::new(token))),
+            Whose::Client(token) => Some(Answer::Lost(Box::new(Lost(token)))),
             Whose::None => None,
-            Whose::Poller => std::process::abort(),
+            Whose::Loop => std::process::abort(),
         }
     }
 }

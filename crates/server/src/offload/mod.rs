@@ -25,6 +25,7 @@ use flintlock_iothreads::{
 };
 
 use crate::config::{Config, Threads};
+use crate::net::acceptor::Acceptor;
 use crate::net::conn::ConnIo;
 use crate::net::poller::Poller;
 use crate::types::Parts;
@@ -170,7 +171,9 @@ impl Offload {
     fn offer(&mut self, job: Job) -> Result<(), Box<ConnIo>> {
         self.pool.submit(job).map_err(|full| match full.job {
             Job::Read(io) | Job::Write(io) | Job::Close(io) => io,
-            Job::Free(_) | Job::Poll(_) => unreachable!("a refused job is the one offered"),
+            Job::Free(_) | Job::Poll(_) | Job::Accept(_) => {
+                unreachable!("a refused job is the one offered")
+            }
         })
     }
 
@@ -191,6 +194,27 @@ impl Offload {
             }
             Err(full) => match full.job {
                 Job::Poll(poller) => Err(poller),
+                _ => unreachable!("a refused job is the one offered"),
+            },
+        }
+    }
+
+    /// Lends a listener, to have a batch of connections accepted.
+    ///
+    /// # Errors
+    /// The listener, if the caller must accept; also if no half is away: then a worker would have
+    /// to be woken, which costs more than to accept the one or two who are likely to be there.
+    pub(crate) fn accept(&mut self, acceptor: Box<Acceptor>) -> Result<(), Box<Acceptor>> {
+        if self.lent == 0 || !self.pool.is_accepting() {
+            return Err(acceptor);
+        }
+        match self.pool.submit(Job::Accept(acceptor)) {
+            Ok(()) => {
+                self.lent += 1;
+                Ok(())
+            }
+            Err(full) => match full.job {
+                Job::Accept(acceptor) => Err(acceptor),
                 _ => unreachable!("a refused job is the one offered"),
             },
         }

@@ -6,6 +6,7 @@ use mio::net::TcpListener;
 
 use super::*;
 use crate::keyspace::Hasher;
+use crate::net::acceptor::{Accepted, BATCH_MAX, End};
 use crate::net::conn::{Next, Received, Sent};
 use crate::resp::encode::{Proto, Reply};
 use crate::resp::parse::Limits;
@@ -152,17 +153,18 @@ fn a_job_writes_its_budget_and_no_more() {
         peer.read_exact(&mut got).expect("the whole reply");
         got
     });
-    let mut jobs = 0;
+    let mut parts = 0;
     loop {
         io = write_back(&mut offload, io);
-        jobs += 1;
         match io.sent {
             Sent::All => break,
-            Sent::Part | Sent::Blocked => {}
+            // The socket would have taken more.
+            Sent::Part => parts += 1,
+            Sent::Blocked => {}
             Sent::Broken => panic!("the peer reads"),
         }
     }
-    assert!(io.out.is_empty() && jobs > 1, "{jobs}");
+    assert!(io.out.is_empty() && parts > 0, "{parts}");
     assert!(reader.join().expect("no panic") == reply);
 }
 
@@ -245,7 +247,7 @@ fn a_panic_loses_one_connection_and_the_worker_goes_on() {
     io.input_max = PANIC;
     offload.read(io).expect("taken");
     match answer(&mut offload) {
-        Answer::Lost(token) => assert_eq!(*token, Token(9)),
+        Answer::Lost(whose) => assert_eq!(whose.0, Token(9)),
         other => panic!("{other:?}"),
     }
     assert_eq!(peer.read(&mut [0; 1]).expect("an orderly close"), 0, "the socket is closed");
@@ -387,4 +389,48 @@ fn a_closed_socket_is_forgotten_by_the_poller() {
         return;
     }
     panic!("no number was used again");
+}
+
+/// A worker accepts in batches, in the order of the backlog, and tells whether others may wait; a
+/// listener that is refused is as it was.
+#[test]
+fn a_worker_accepts_a_batch_of_connections() {
+    const PEERS: usize = BATCH_MAX + 10;
+    let mut offload = offload(2, true);
+    let listener = listener();
+    let peers: Vec<Peer> = (0..PEERS).map(|_| peer_of(&listener)).collect();
+    let acceptor = Box::new(Acceptor::new(listener, 5));
+    let mut acceptor = offload.accept(acceptor).expect_err("nobody is awake for it");
+    let (away, _peer) = pair(1);
+    let mut away = Some(away);
+    let mut came = Vec::new();
+    let until = Instant::now() + DEADLINE;
+    loop {
+        assert!(Instant::now() < until, "{} have come", came.len());
+        offload.read(away.take().expect("back")).expect("taken");
+        offload.accept(acceptor).expect("taken");
+        let mut back = None;
+        while back.is_none() || away.is_none() {
+            match answer(&mut offload) {
+                Answer::Accept(acceptor) => back = Some(acceptor),
+                Answer::Read(io) => away = Some(io),
+                other => panic!("{other:?}"),
+            }
+        }
+        acceptor = back.expect("it came");
+        assert_eq!(acceptor.index, 5);
+        let (batch, end) = acceptor.take();
+        let batch: Vec<Accepted> = batch.map(|one| one.expect("its peer is there")).collect();
+        assert!(batch.len() <= BATCH_MAX, "{}", batch.len());
+        came.extend(batch.iter().map(|one| (one.peer, one.local)));
+        match end {
+            End::Drained => break,
+            End::More => {}
+            End::Failed(error) => panic!("{error}"),
+        }
+    }
+    let address = |peer: &Peer| {
+        (peer.local_addr().expect("a socket"), peer.peer_addr().expect("a connected one"))
+    };
+    assert_eq!(came, peers.iter().map(address).collect::<Vec<_>>());
 }
