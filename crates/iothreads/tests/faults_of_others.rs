@@ -86,8 +86,14 @@ fn valkey_4347_no_direction_starts_while_the_other_is_in_flight() {
     pool.quiesce(Some(DEADLINE), |half| assert_eq!(berth.arrive(half), Arrival::Home))
         .expect("in time");
     assert!(!berth.half().expect("back").registered, "the worker was done with it");
-    let (direction, _half) = berth.depart().expect("the latched readiness");
+    // Both are wanted: that one departs clears nothing that is noted for the other.
+    berth.want(Direction::Write);
+    let (direction, half) = berth.depart().expect("the latched readiness");
     assert_eq!(direction, Direction::Read);
+    assert!(berth.depart().is_none(), "the half is away again");
+    assert_eq!(berth.arrive(half), Arrival::Home);
+    let (direction, _half) = berth.depart().expect("still wanted");
+    assert_eq!(direction, Direction::Write);
 }
 
 impl PartialEq for Half {
@@ -167,7 +173,9 @@ fn valkey_3797_a_slot_is_never_seen_before_its_content() {
     let options = Options { inbox: 2, claim_max: 8, ..Options::blocking(1) };
     let mut pool = Pool::new(Patterns, Bell::new(|| ()), options).expect("threads");
     let (mut next, mut answered) = (0_u64, 0_u64);
+    let until = Instant::now() + DEADLINE;
     while answered < 100_000 {
+        assert!(Instant::now() < until, "{next} jobs went, {answered} came back");
         while next < 100_000 && pool.submit_to(0, Box::new(Pattern([next; 8]))).is_ok() {
             next += 1;
         }
@@ -253,12 +261,19 @@ fn valkey_3438_draining_cannot_deadlock_on_a_full_outbox() {
     let deadline = Instant::now() + DEADLINE;
     while answers < 2000 {
         assert!(Instant::now() < deadline, "deadlock with {} in flight", pool.in_flight());
-        // Main fills up without looking at the answers, then waits for all.
-        while let Some(job) = waiting.pop_front() {
+        // Main fills up without looking at the answers, while workers make some; then it waits for
+        // all. Room in the lane is none in an outbox, so it is refused all the same.
+        let mut refusals = 0;
+        while refusals < 8
+            && let Some(job) = waiting.pop_front()
+        {
             if let Err(full) = pool.submit(job) {
                 waiting.push_front(full.job);
-                break;
+                refusals += 1;
             }
+            assert!(pool.in_flight() <= 2, "more jobs than places for their answers");
+            pool.commit();
+            std::thread::yield_now();
         }
         answers += all(&mut pool).len();
     }
