@@ -10,30 +10,10 @@
 //! while it waits for its replicas, and answers the same when it cannot write its snapshot.
 
 use crate::command::{Error, Request};
+use crate::config::{EndHow as How, EndSave as Save};
 use crate::server::Server;
+use crate::signals::Shutdown;
 use crate::tier::prepare::Blocked;
-
-/// What SHUTDOWN says about saving.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
-enum Save {
-    /// Everything is to be durable; the engine gets what it can take in time.
-    #[default]
-    Usual,
-    /// SAVE: the engine must take all of it.
-    All,
-    /// NOSAVE: one attempt at making it durable, and the end whatever comes of it.
-    No,
-}
-
-/// How the server is to end.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
-pub(crate) struct How {
-    save: Save,
-    /// NOW: wait for nothing but durability.
-    now: bool,
-    /// FORCE: end in spite of errors.
-    force: bool,
-}
 
 /// What SHUTDOWN asks for.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -129,12 +109,7 @@ fn parse(request: &Request<'_>) -> Result<Asked, Error> {
             _ => return Err(Error::SYNTAX),
         }
     }
-    how.save = match (save, nosave) {
-        (true, true) => return Err(Error::SYNTAX),
-        (true, false) => Save::All,
-        (false, true) => Save::No,
-        (false, false) => Save::Usual,
-    };
+    how.save = Save::of(save, nosave).ok_or(Error::SYNTAX)?;
     match (abort, how == How::default()) {
         (true, true) => Ok(Asked::Abort),
         (true, false) => Err(Error::SYNTAX),
@@ -189,9 +164,12 @@ impl Server {
         Ok(Some(Blocked::End(self.end.called_off)))
     }
 
-    /// SIGTERM or SIGINT came.
-    pub(crate) fn end_by_signal(&mut self) {
-        self.ask_end(How::default());
+    /// A signal came; how it ends the server is a matter of its directive.
+    pub(crate) fn end_by_signal(&mut self, signal: Shutdown) {
+        self.ask_end(match signal {
+            Shutdown::Interrupt => self.config.shutdown_on_sigint,
+            Shutdown::Terminate => self.config.shutdown_on_sigterm,
+        });
     }
 
     /// Ends as soon as may be; an end that is pending goes on as it was asked for.

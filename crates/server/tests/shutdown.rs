@@ -100,6 +100,22 @@ fn force_and_nosave_end_in_spite_of_errors() {
     }
 }
 
+/// SIGTERM ends a server that cannot save when it is told to; SIGINT still asks in vain.
+#[test]
+fn a_signal_ends_the_server_as_its_directive_says() {
+    for words in ["force now", "nosave"] {
+        let Some(mut server) = failing() else { return };
+        server.connect().ok(&format!("CONFIG SET shutdown-on-sigterm \"{words}\""));
+        server.signal("INT");
+        server.wait_for_line("Errors trying to shut down the server");
+        server.signal("TERM");
+        server.wait_for_line("Exit anyway");
+        assert_eq!(server.wait().code(), Some(0));
+        server.restart();
+        assert_eq!(server.connect().ok("GET durable").text(), Ok(&b"yes"[..]));
+    }
+}
+
 /// redis-server whose folder is gone says the same.
 #[test]
 fn the_refusal_is_in_the_words_of_redis() {

@@ -39,8 +39,8 @@ pub use load::{LoadError, Sources};
 pub use rewrite::RewriteError;
 pub use set::{SetError, Staged, is_secret};
 pub use types::{
-    BindAddress, ClientMemoryLimit, DebugCommand, EvictionPolicy, Fsync, NotifyFlags, OutputLimit,
-    OutputLimits, Secret, StoreKind, Threads,
+    BindAddress, ClientMemoryLimit, DebugCommand, EndHow, EndSave, EvictionPolicy, Fsync,
+    NotifyFlags, OutputLimit, OutputLimits, Secret, StoreKind, Threads,
 };
 use value::Value;
 
@@ -169,6 +169,10 @@ pub struct Config {
     pub busy_reply_threshold_ms: i64,
     /// Time that a shutdown waits for its clients.
     pub shutdown_timeout_s: u32,
+    /// How SIGINT ends the server.
+    pub shutdown_on_sigint: EndHow,
+    /// How SIGTERM ends the server.
+    pub shutdown_on_sigterm: EndHow,
     /// Who may use DEBUG.
     pub enable_debug_command: DebugCommand,
 
@@ -246,6 +250,8 @@ impl Default for Config {
             latency_monitor_threshold_ms: 0,
             busy_reply_threshold_ms: 5000,
             shutdown_timeout_s: 10,
+            shutdown_on_sigint: EndHow::default(),
+            shutdown_on_sigterm: EndHow::default(),
             enable_debug_command: DebugCommand::No,
             file: None,
             appendonly_asked: None,

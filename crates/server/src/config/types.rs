@@ -245,6 +245,41 @@ impl OutputLimits {
     }
 }
 
+/// What SHUTDOWN, or a signal, says about saving.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub enum EndSave {
+    /// Everything is to be durable; the engine gets what it can take in time.
+    #[default]
+    Usual,
+    /// SAVE: the engine must take all of it.
+    All,
+    /// NOSAVE: one attempt at making it durable, and the end whatever comes of it.
+    No,
+}
+
+impl EndSave {
+    /// What these words say, unless they contradict each other.
+    pub(crate) fn of(save: bool, nosave: bool) -> Option<Self> {
+        match (save, nosave) {
+            (true, true) => None,
+            (true, false) => Some(Self::All),
+            (false, true) => Some(Self::No),
+            (false, false) => Some(Self::Usual),
+        }
+    }
+}
+
+/// How the server is to end: the words of SHUTDOWN, `shutdown-on-sigterm` and `shutdown-on-sigint`.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct EndHow {
+    /// What must be saved.
+    pub save: EndSave,
+    /// NOW: wait for nothing but durability.
+    pub now: bool,
+    /// FORCE: end in spite of errors.
+    pub force: bool,
+}
+
 /// Classes of keyspace events, the letters of `notify-keyspace-events`.
 #[derive(Copy, Clone, Eq, PartialEq, Default)]
 pub struct NotifyFlags(u16);

@@ -4,8 +4,8 @@
 //! [`super::Config`]. [`Typed`] is the bridge, and the only place that converts.
 
 use super::types::{
-    BindAddress, ClientMemoryLimit, DebugCommand, EvictionPolicy, Fsync, NotifyFlags, OutputLimits,
-    Secret, StoreKind, Threads,
+    BindAddress, ClientMemoryLimit, DebugCommand, EndHow, EvictionPolicy, Fsync, NotifyFlags,
+    OutputLimits, Secret, StoreKind, Threads,
 };
 use super::words::WordList;
 use crate::log::Level;
@@ -173,7 +173,7 @@ macro_rules! typed_words {
     )+};
 }
 
-typed_words!(OutputLimits, Vec<BindAddress>);
+typed_words!(OutputLimits, EndHow, Vec<BindAddress>);
 
 macro_rules! typed_choices {
     ($($choice:ty),+) => {$(

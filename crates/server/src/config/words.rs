@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::row::{Context, Reason};
 use super::syntax::{memory, strict_integer};
-use super::types::{BindAddress, OutputLimit, OutputLimits};
+use super::types::{BindAddress, EndHow, EndSave, OutputLimit, OutputLimits};
 use super::value::Value;
 
 /// Most addresses of `bind`.
@@ -170,24 +170,40 @@ pub(super) fn replica_of(words: &[Vec<u8>], _: &Context<'_>) -> Result<Vec<Vec<u
 
 /// `shutdown-on-sigterm OPTION ...`.
 pub(super) fn shutdown_options(words: &[Vec<u8>], _: &Context<'_>) -> Result<Vec<Vec<u8>>, Reason> {
-    const NAMES: [&str; 5] = ["default", "save", "nosave", "now", "force"];
-    let mut given = [false; NAMES.len()];
-    for word in words {
-        let known = NAMES.iter().position(|name| word.eq_ignore_ascii_case(name.as_bytes()));
-        given[known.ok_or_else(|| one_of(&NAMES))?] = true;
+    if words.is_empty() || words.iter().any(|word| EndHow::option(word).is_none()) {
+        return Err(one_of(&EndHow::OPTIONS));
     }
-    let [_, save, nosave, _, _] = given;
-    if words.is_empty() {
-        return Err(one_of(&NAMES));
+    let how = EndHow::from_words(words)
+        .ok_or("shutdown options SAVE and NOSAVE can't be used simultaneously")?;
+    Ok(how.to_words())
+}
+
+impl EndHow {
+    const OPTIONS: [&str; 5] = ["default", "save", "nosave", "now", "force"];
+
+    /// Which of [`EndHow::OPTIONS`] a word is.
+    fn option(word: &[u8]) -> Option<usize> {
+        Self::OPTIONS.iter().position(|name| word.eq_ignore_ascii_case(name.as_bytes()))
     }
-    if save && nosave {
-        return Err("shutdown options SAVE and NOSAVE can't be used simultaneously".into());
+
+    /// What `words` ask for, unless one is unknown or they contradict each other.
+    pub(super) fn from_words(words: &[Vec<u8>]) -> Option<Self> {
+        let mut given = [false; Self::OPTIONS.len()];
+        for word in words {
+            given[Self::option(word)?] = true;
+        }
+        let [_, save, nosave, now, force] = given;
+        Some(Self { save: EndSave::of(save, nosave)?, now, force })
     }
-    // `default` is no flag of its own: it shows only where nothing else does.
-    let others = given[1..].iter().any(|&given| given);
-    given[0] = !others;
-    let shown = NAMES.iter().zip(given).filter(|(_, given)| *given);
-    Ok(shown.map(|(name, _)| name.as_bytes().to_vec()).collect())
+
+    /// The words as they are shown; `default` is no option of its own, and stands for none.
+    pub(super) fn to_words(self) -> Vec<Vec<u8>> {
+        let Self { save, now, force } = self;
+        let is_default = self == Self::default();
+        let shown = [is_default, save == EndSave::All, save == EndSave::No, now, force];
+        let words = Self::OPTIONS.iter().zip(shown).filter(|(_, shown)| *shown);
+        words.map(|(name, _)| name.as_bytes().to_vec()).collect()
+    }
 }
 
 /// The reason when a word is none of `names`.

@@ -271,7 +271,7 @@ impl EventLoop {
             Shutdown::Terminate => "SIGTERM",
         };
         self.server.log.warning(format_args!("Received {name} scheduling shutdown..."));
-        self.server.end_by_signal();
+        self.server.end_by_signal(signal);
     }
 }
 

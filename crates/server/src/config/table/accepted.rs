@@ -14,7 +14,6 @@ const LONG_MAX: u64 = i64::MAX.cast_unsigned();
 const YES_NO: Syntax = Syntax::Bool;
 const COUNT: Syntax = int(0, INT_MAX);
 const GUARD: Syntax = Syntax::Choice(&["no", "yes", "local"]);
-const SHUTDOWN: Syntax = words(read::shutdown_options, Layout::Line);
 
 /// A name of which only the default is served.
 const fn refused(
@@ -107,8 +106,6 @@ pub(super) static ROWS: &[Directive] = &[
     noted("disable-thp", YES_NO, "yes").start_only(),
     noted("oom-score-adj", Syntax::Choice(&["no", "yes", "relative", "absolute"]), "no"),
     noted("oom-score-adj-values", words(read::oom_scores, Layout::Line), "0 200 800"),
-    noted("shutdown-on-sigint", SHUTDOWN, "default"),
-    noted("shutdown-on-sigterm", SHUTDOWN, "default"),
     noted(
         "latency-tracking-info-percentiles",
         words(read::percentiles, Layout::ForcedLine),

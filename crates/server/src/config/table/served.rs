@@ -9,6 +9,8 @@ use super::super::words as read;
 use super::{INT_MAX, TEXT, TEXT_OR_EMPTY, int, memory, row, words};
 use crate::log::Level;
 
+const SHUTDOWN: Syntax = words(read::shutdown_options, Layout::Line);
+
 /// The typed field of this name.
 macro_rules! field {
     ($field:ident) => {
@@ -115,6 +117,8 @@ pub(super) static ROWS: &[Directive] = &[
         .alias("lua-time-limit")
         .noted(),
     row("shutdown-timeout", int(0, INT_MAX), field!(shutdown_timeout_s)),
+    row("shutdown-on-sigint", SHUTDOWN, field!(shutdown_on_sigint)),
+    row("shutdown-on-sigterm", SHUTDOWN, field!(shutdown_on_sigterm)),
     row("enable-debug-command", Syntax::Choice(DebugCommand::NAMES), field!(enable_debug_command))
         .start_only(),
 ];
