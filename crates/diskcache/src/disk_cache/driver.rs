@@ -24,6 +24,7 @@ pub(super) fn drive<V: Codec>(shared: &Arc<Shared<V>>, mut executor: PoolExecuto
     let mut end = None;
     loop {
         executor.poll(&mut done);
+        shared.turnstile.let_in();
         let Some(step) = step(shared, &mut done, &mut end) else { break };
         for job in step.jobs {
             executor.submit(job);
@@ -31,10 +32,8 @@ pub(super) fn drive<V: Codec>(shared: &Arc<Shared<V>>, mut executor: PoolExecuto
         for due in step.due {
             due.run();
         }
-        match step.sleep {
-            Some(limit) => executor.wait(limit),
-            // The lock is not fair: let those in who wait for it.
-            None => std::thread::yield_now(),
+        if let Some(limit) = step.sleep {
+            executor.wait(limit);
         }
     }
     shared.storage.interrupt();

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Error;
+use super::turnstile::Turnstile;
 use crate::cache::home::{Home, Known};
 use crate::cache::job::{Done, Failure, Job, JobKind};
 use crate::cache::map::{Codec, MapHome, Probe};
@@ -67,6 +68,8 @@ pub(super) struct Inner<V> {
     pub(super) cache: Cache,
     pub(super) home: MapHome<V>,
     waiting: HashMap<u64, Waiting<V>>,
+    /// Threads that were woken and do not have the lock yet stand there too.
+    turnstile: Arc<Turnstile>,
     next_tag: u64,
     /// Callbacks for the driver to run.
     due: Vec<Due<V>>,
@@ -88,11 +91,17 @@ pub(super) struct Inner<V> {
 }
 
 impl<V: Codec> Inner<V> {
-    pub(super) fn new(cache: Cache, home: MapHome<V>, start: Instant) -> Self {
+    pub(super) fn new(
+        cache: Cache,
+        home: MapHome<V>,
+        start: Instant,
+        turnstile: Arc<Turnstile>,
+    ) -> Self {
         let mut inner = Self {
             cache,
             home,
             waiting: HashMap::new(),
+            turnstile,
             next_tag: 0,
             due: Vec::new(),
             jobs: VecDeque::new(),
@@ -240,16 +249,19 @@ impl<V: Codec> Inner<V> {
 
     /// Whether the operation is done; it is forgotten then.
     pub(super) fn is_done(&mut self, tag: u64) -> bool {
-        match self.waiting.get(&tag) {
-            Some(Waiting::Thread { is_done: true, .. }) => self.waiting.remove(&tag).is_some(),
-            _ => false,
+        let is_done = matches!(self.waiting.get(&tag), Some(Waiting::Thread { is_done: true, .. }));
+        if is_done {
+            self.leave(tag);
         }
+        is_done
     }
 
     /// Nobody waits for it any more.
     pub(super) fn leave(&mut self, tag: u64) {
         self.is_stirred = true;
-        self.waiting.remove(&tag);
+        if let Some(Waiting::Thread { is_done: true, .. }) = self.waiting.remove(&tag) {
+            self.turnstile.pass();
+        }
     }
 
     /// Reads `key`, which is unknown, for a callback.
@@ -271,6 +283,7 @@ impl<V: Codec> Inner<V> {
             match self.waiting.get_mut(&tag) {
                 Some(Waiting::Thread { wake, is_done }) => {
                     *is_done = true;
+                    self.turnstile.come();
                     wake.notify_one();
                 }
                 Some(Waiting::Callback { .. }) => self.answer(tag, token),

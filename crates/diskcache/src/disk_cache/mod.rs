@@ -16,12 +16,14 @@
 //! | `mod` | the handle: what callers do, and waiting |
 //! | `options` | what the caller decides; why an operation failed |
 //! | `inner` | what the lock guards |
+//! | `turnstile` | who stands before the lock |
 //! | `waiting` | waiting for keys, room and durability |
 //! | `driver` | the thread |
 
 mod driver;
 mod inner;
 mod options;
+mod turnstile;
 mod waiting;
 
 use std::cell::Cell;
@@ -48,6 +50,7 @@ use crate::storage::{BackupProgress, Storage};
 
 use inner::{Change, Inner, now_since, refused};
 pub use options::{Closed, Error, OpenError, Options};
+use turnstile::Turnstile;
 
 /// A key-value cache over a directory: larger than its memory limit, durable, for any thread.
 ///
@@ -73,6 +76,7 @@ pub struct DiskCache<K, V: Codec> {
 /// What the handle and its driver share.
 struct Shared<V> {
     inner: Mutex<Inner<V>>,
+    turnstile: Arc<Turnstile>,
     signal: Arc<Signal>,
     worker: Worker<CodecDecode<V>>,
     storage: Arc<dyn Storage>,
@@ -146,8 +150,9 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
         )?;
         let signal = Arc::default();
         let executor = PoolExecutor::new(worker(), options.readers, Arc::clone(&signal))?;
-        let inner = Mutex::new(Inner::new(cache, home, start));
-        let shared = Arc::new(Shared { inner, signal, worker: worker(), storage });
+        let turnstile = Arc::default();
+        let inner = Mutex::new(Inner::new(cache, home, start, Arc::clone(&turnstile)));
+        let shared = Arc::new(Shared { inner, turnstile, signal, worker: worker(), storage });
         let driven = Arc::clone(&shared);
         let driver = std::thread::Builder::new()
             .name("store-main".to_owned())
@@ -168,6 +173,10 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
 
     /// Saves everything and ends the cache; after `limit` it stops saving. What was not saved is in
     /// the journal, which is synced in any case and replayed by the next [`DiskCache::open`].
+    ///
+    /// A call into the engine that is under way is waited for, however long it hangs: until it
+    /// returns, it may still write into the directory, which stays locked. Callbacks do not wait
+    /// for it: those whose keys have not come by `limit` are told that the cache is closed.
     ///
     /// # Errors
     /// What is in memory could not be made durable.

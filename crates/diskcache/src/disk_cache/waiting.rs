@@ -4,6 +4,7 @@
 //! Whoever needs a key that must be read takes the read itself, or waits for the thread that has
 //! it: a read costs no hop to another thread, and as many run at once as threads ask.
 
+use std::sync::TryLockError;
 use std::time::{Duration, Instant};
 
 use super::inner::Change;
@@ -21,7 +22,19 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 impl<K, V: Codec> DiskCache<K, V> {
     pub(super) fn lock(&self) -> Result<Guard<'_, V>, Error> {
-        self.shared.inner.lock().map_err(|_| Error::Poisoned)
+        match self.shared.inner.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(_)) => Err(Error::Poisoned),
+            Err(TryLockError::WouldBlock) => self.lock_slow(),
+        }
+    }
+
+    #[cold]
+    fn lock_slow(&self) -> Result<Guard<'_, V>, Error> {
+        self.shared.turnstile.come();
+        let guard = self.shared.inner.lock();
+        self.shared.turnstile.pass();
+        guard.map_err(|_| Error::Poisoned)
     }
 
     /// Gives the lock up; wakes the driver if there is something for it to do.
