@@ -1,8 +1,9 @@
 //! Running the cache's jobs: a small trait, and a pool of blocking workers behind it.
 //!
-//! Main thread and workers. Worker 0 appends to the journal, worker 1 commits batches, worker 2
-//! merges and copies; reads go to whoever is free. So a merge of seconds holds up neither a sync
-//! nor a commit, and order within a lane is the order of one inbox.
+//! Main thread and workers. Three keep order: one appends to the journal, one commits batches, one
+//! merges and copies. So a merge of seconds holds up neither a sync nor a commit, and order within
+//! a lane is the order of one inbox. Reads go to whichever of the others is free, and never to
+//! those three: a read that hangs would take the journal with it.
 //!
 //! Source: the two-phase storage calls of KeyDB's asynchronous FLASH tier, which ran reads, writes
 //! and merges on one queue.
@@ -78,10 +79,17 @@ const ORDERED: usize = 3;
 /// Workers that there are at least: those three may block, and reads must not wait for them.
 pub const WORKERS_MIN: usize = ORDERED + 1;
 
+/// How many of `workers` read.
+#[must_use]
+pub fn readers_of(workers: usize) -> usize {
+    workers.max(WORKERS_MIN) - ORDERED
+}
+
 /// Blocking workers for the jobs of a [`Cache`](crate::cache::Cache), for whoever has a loop of
 /// its own. One thread owns it.
 pub struct JobPool<D: Decode> {
-    pool: Pool<Jobs<D>>,
+    ordered: Pool<Jobs<D>>,
+    readers: Pool<Jobs<D>>,
     /// Jobs that found no place, oldest first.
     backlog: VecDeque<Box<Job>>,
 }
@@ -92,7 +100,7 @@ impl<D: Decode> fmt::Debug for JobPool<D> {
     }
 }
 
-struct Jobs<D>(Worker<D>);
+struct Jobs<D>(Arc<Worker<D>>);
 
 impl<D: Decode> Handler for Jobs<D> {
     type Job = Box<Job>;
@@ -134,10 +142,12 @@ impl<D: Decode> JobPool<D> {
     /// # Errors
     /// A thread could not be started; none is left running.
     pub fn new(worker: Worker<D>, workers: usize, bell: Arc<Bell>) -> Result<Self, SpawnError> {
-        let workers = workers.max(WORKERS_MIN);
-        let options = Options { thread_name: "store", ..Options::blocking(workers) };
-        let pool = Pool::new(Jobs(worker), bell, options)?;
-        Ok(Self { pool, backlog: VecDeque::new() })
+        let worker = Arc::new(worker);
+        let jobs = || Jobs(Arc::clone(&worker));
+        let options = |threads, thread_name| Options { thread_name, ..Options::blocking(threads) };
+        let ordered = Pool::new(jobs(), Arc::clone(&bell), options(ORDERED, "store"))?;
+        let readers = Pool::new(jobs(), bell, options(readers_of(workers), "read"))?;
+        Ok(Self { ordered, readers, backlog: VecDeque::new() })
     }
 
     /// Takes a job, which begins at the next [`JobPool::commit`]. Jobs of one ordered lane run in
@@ -148,39 +158,42 @@ impl<D: Decode> JobPool<D> {
 
     /// Hands out what was taken, as far as there is place.
     pub fn commit(&mut self) {
-        // Behind a job that finds no place, others of its lane must wait; all do, it is rare.
+        // Behind a job that finds no place, others of its lane must wait; all do.
         while let Some(job) = self.backlog.pop_front() {
             if let Err(job) = self.try_submit(job) {
                 self.backlog.push_front(job);
                 break;
             }
         }
-        self.pool.commit();
+        self.ordered.commit();
+        self.readers.commit();
     }
 
     fn try_submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>> {
         let submitted = match job.lane() {
-            Lane::Any => self.pool.submit(job),
-            Lane::Journal => self.pool.submit_to(0, job),
-            Lane::Engine => self.pool.submit_to(1, job),
-            Lane::Background => self.pool.submit_to(2, job),
+            Lane::Any => self.readers.submit(job),
+            Lane::Journal => self.ordered.submit_to(0, job),
+            Lane::Engine => self.ordered.submit_to(1, job),
+            Lane::Background => self.ordered.submit_to(2, job),
         };
         submitted.map_err(|Full { job, .. }| job)
     }
 
     /// Gives up to `max` outcomes to `f`; does not block.
     pub fn drain(&mut self, max: usize, mut f: impl FnMut(Done<D::Value>)) {
-        self.pool.drain(max, |done| f(*done));
+        let drained = self.ordered.drain(max, |done| f(*done));
+        self.readers.drain(max - drained, |done| f(*done));
     }
 
     /// Announces that the owner will sleep until the bell rings; `false` if outcomes are there.
     pub fn before_sleep(&mut self) -> bool {
-        self.pool.before_sleep()
+        // Either forbids the sleep when it has an answer, and takes the announcement back.
+        self.ordered.before_sleep() && self.readers.before_sleep()
     }
 
     /// The owner woke up.
     pub fn after_sleep(&mut self) {
-        self.pool.after_sleep();
+        self.ordered.after_sleep();
     }
 }
 

@@ -312,6 +312,33 @@ fn callbacks_come_exactly_once_also_at_the_end() {
 }
 
 #[test]
+fn an_end_while_the_engine_hangs_tells_callers_waits_for_the_call_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, faults) = cold(dir.path(), &small(), 10);
+    for call in [Call::Get, Call::Commit] {
+        faults.rate(call, Fault::Hang, 1);
+    }
+    cache.insert(&name(3), value(33, 100)).unwrap();
+    cache.insert(&name(11), value(11, 100)).unwrap();
+    let (sender, answers) = mpsc::channel();
+    cache.get_then(&name(4), move |answer| sender.send(answer).unwrap()).unwrap();
+
+    let closing = std::thread::spawn(move || cache.close(Duration::from_millis(100)));
+    let answer = answers.recv_timeout(Duration::from_secs(60)).expect("told while it hangs");
+    assert!(matches!(answer, Err(Error::Store(f)) if f.kind == ErrorKind::Closed), "{answer:?}");
+    assert!(Cache::open(dir.path(), &small()).is_err(), "the directory stays locked");
+    assert!(!closing.is_finished(), "the engine's calls are under way");
+
+    faults.mend();
+    assert_eq!(closing.join().unwrap().unwrap().unsaved_keys, 2);
+    assert!(answers.recv().is_err(), "told once");
+    let cache = Cache::open(dir.path(), &small()).unwrap();
+    for (key, content) in [(3, 33), (4, 4), (11, 11)] {
+        assert_eq!(cache.get(&name(key)).unwrap(), Some(value(content, 100)), "key {key}");
+    }
+}
+
+#[test]
 fn panics_of_callers_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), &small()).unwrap();

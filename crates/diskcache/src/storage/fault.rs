@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::journal::sim::Draw;
@@ -24,6 +24,8 @@ pub enum Fault {
     Unclear,
     /// The call is made after a delay.
     Delay(Duration),
+    /// The call is made once the faults have ended ([`FaultStore::mend`]).
+    Hang,
 }
 
 /// Which calls a rate applies to.
@@ -48,6 +50,7 @@ pub enum Call {
 pub struct FaultStore {
     inner: Arc<dyn Storage>,
     plan: Mutex<Plan>,
+    mended: Condvar,
 }
 
 #[derive(Debug)]
@@ -57,15 +60,22 @@ struct Plan {
     rates: Vec<(Call, Fault, u64)>,
     draw: Draw,
     failed: u64,
+    mends: u64,
 }
 
 impl FaultStore {
     /// A store without faults; `seed` drives the rates set later.
     #[must_use]
     pub fn new(inner: Arc<dyn Storage>, seed: u64) -> Self {
-        let plan =
-            Plan { calls: 0, at: BTreeMap::new(), rates: Vec::new(), draw: Draw(seed), failed: 0 };
-        Self { inner, plan: Mutex::new(plan) }
+        let plan = Plan {
+            calls: 0,
+            at: BTreeMap::new(),
+            rates: Vec::new(),
+            draw: Draw(seed),
+            failed: 0,
+            mends: 0,
+        };
+        Self { inner, plan: Mutex::new(plan), mended: Condvar::new() }
     }
 
     /// Plans `fault` for call number `call`, counted from 0 over all kinds of calls.
@@ -82,11 +92,19 @@ impl FaultStore {
         self.lock().rates.push((call, fault, one_in));
     }
 
-    /// Ends all faults.
+    /// Ends all faults; calls that hang are made now.
     pub fn mend(&self) {
         let mut plan = self.lock();
         plan.at.clear();
         plan.rates.clear();
+        plan.mends += 1;
+        self.mended.notify_all();
+    }
+
+    /// Blocks until the faults have ended more than `mends` times.
+    fn hang(&self, mends: u64) {
+        let woken = self.mended.wait_while(self.lock(), |plan| plan.mends == mends);
+        drop(woken.expect("nothing panics while it holds the lock"));
     }
 
     /// Calls so far.
@@ -111,7 +129,10 @@ impl FaultStore {
         make: impl FnOnce(&dyn Storage) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         const WHAT: &str = "acting out a planned fault";
-        let fault = self.lock().next(call);
+        let (fault, mends) = {
+            let mut plan = self.lock();
+            (plan.next(call), plan.mends)
+        };
         match fault {
             None => make(&*self.inner),
             Some(Fault::Fail(kind)) => Err(StoreError::new(kind, WHAT)),
@@ -121,6 +142,10 @@ impl FaultStore {
             }
             Some(Fault::Delay(delay)) => {
                 std::thread::sleep(delay);
+                make(&*self.inner)
+            }
+            Some(Fault::Hang) => {
+                self.hang(mends);
                 make(&*self.inner)
             }
         }

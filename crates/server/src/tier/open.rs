@@ -11,7 +11,7 @@ use flintlock_diskcache::cache::home::{self, Candidate, Forgot, Home, Known, Loa
 use flintlock_diskcache::cache::job::{DecodeError, Worker};
 use flintlock_diskcache::cache::recover::{Change, Recovered, Replayed};
 use flintlock_diskcache::cache::{Cache, Durability, Now, Options};
-use flintlock_diskcache::exec::{JobPool, WORKERS_MIN};
+use flintlock_diskcache::exec::{JobPool, readers_of};
 use flintlock_diskcache::journal::WriterOptions;
 use flintlock_diskcache::key::{KeyRef, Space};
 use flintlock_diskcache::recovery::{self, OpenError, OpenOptions, OpenStore};
@@ -105,7 +105,7 @@ pub(crate) fn options(config: &Config, seed: u64) -> Options {
         flush_delay_ms: u64::from(config.flush_delay_ms),
         journal_bytes_max: config.journal_size_max_bytes,
         databases: config.databases as usize,
-        load_workers: usize::from(config.storage_threads).max(WORKERS_MIN) - 1,
+        load_workers: readers_of(config.storage_threads.into()),
         seed,
         ..Options::default()
     }
