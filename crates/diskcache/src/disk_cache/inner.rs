@@ -247,6 +247,12 @@ impl<V: Codec> Inner<V> {
         wake
     }
 
+    /// As `begin_wait`, for an operation that only a turn of the cache may let go on.
+    pub(super) fn begin_wait_for_turn(&mut self, tag: u64) -> Arc<Condvar> {
+        self.is_turn_wanted = true;
+        self.begin_wait(tag)
+    }
+
     /// Whether the operation is done; it is forgotten then.
     pub(super) fn is_done(&mut self, tag: u64) -> bool {
         let is_done = matches!(self.waiting.get(&tag), Some(Waiting::Thread { is_done: true, .. }));
