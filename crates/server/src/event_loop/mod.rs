@@ -245,7 +245,7 @@ impl EventLoop {
     fn collect(&mut self) -> io::Result<()> {
         let Some(mut poller) = self.poller.take() else { return Ok(()) };
         let events = poller.events()?;
-        self.found = events.iter().count();
+        self.found = 0;
         for event in events {
             // Other tokens are no client's, which a look at the table finds out.
             let key = ClientKey::from_word(event.token().0);
@@ -257,7 +257,10 @@ impl EventLoop {
                 // Whoever rang is asked anyway.
                 BELL => {}
                 Token(word) if word >= FIRST_LISTENER => self.accept(word - FIRST_LISTENER),
-                Token(word) => self.note_readiness(ClientKey::from_word(word), event),
+                Token(word) => {
+                    self.found += 1;
+                    self.note_readiness(ClientKey::from_word(word), event);
+                }
             }
         }
         self.poller = Some(poller);

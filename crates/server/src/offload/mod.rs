@@ -187,16 +187,12 @@ impl Offload {
         if self.lent == 0 || !self.pool.is_accepting() {
             return Err(poller);
         }
-        match self.pool.submit_poll(Job::Poll(poller)) {
-            Ok(()) => {
-                self.lent += 1;
-                Ok(())
-            }
-            Err(full) => match full.job {
-                Job::Poll(poller) => Err(poller),
-                _ => unreachable!("a refused job is the one offered"),
-            },
-        }
+        self.pool.submit_poll(Job::Poll(poller)).map_err(|full| match full.job {
+            Job::Poll(poller) => poller,
+            _ => unreachable!("a refused job is the one offered"),
+        })?;
+        self.lent += 1;
+        Ok(())
     }
 
     /// Lends a listener, to have a batch of connections accepted.
@@ -208,16 +204,12 @@ impl Offload {
         if self.lent == 0 || !self.pool.is_accepting() {
             return Err(acceptor);
         }
-        match self.pool.submit(Job::Accept(acceptor)) {
-            Ok(()) => {
-                self.lent += 1;
-                Ok(())
-            }
-            Err(full) => match full.job {
-                Job::Accept(acceptor) => Err(acceptor),
-                _ => unreachable!("a refused job is the one offered"),
-            },
-        }
+        self.pool.submit(Job::Accept(acceptor)).map_err(|full| match full.job {
+            Job::Accept(acceptor) => acceptor,
+            _ => unreachable!("a refused job is the one offered"),
+        })?;
+        self.lent += 1;
+        Ok(())
     }
 
     /// Publishes what was submitted and waits for an answer, for at most `limit`.
