@@ -7,6 +7,7 @@ mod client;
 mod client_memory;
 mod command;
 pub mod config;
+mod descriptors;
 mod ending;
 mod event_loop;
 mod evict;

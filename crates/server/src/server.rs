@@ -12,6 +12,7 @@ use crate::client::{Client, ClientKey, Clients, Closing, Held};
 use crate::client_memory::ClientMemory;
 use crate::command::{self, Command, Error, Flags};
 use crate::config::{Config, DebugCommand, EvictionPolicy, SetError, Staged};
+use crate::descriptors::Descriptors;
 use crate::ending::End;
 use crate::evict::Evictor;
 use crate::garbage::Garbage;
@@ -69,6 +70,8 @@ pub(crate) struct Server {
     pub closing: Vec<ClientKey>,
     /// The port served.
     pub port: u16,
+    /// How the open files of the process are shared.
+    pub descriptors: Descriptors,
     /// Forty random hexadecimal digits of this run.
     pub run_id: String,
     random: SplitMix64,
@@ -102,6 +105,7 @@ impl Server {
             client_memory: ClientMemory::default(),
             closing: Vec::new(),
             port: 0,
+            descriptors: Descriptors::default(),
             run_id: String::new(),
             random: SplitMix64::new(u64::from_le_bytes(*seed.last_chunk().expect("16 bytes"))),
         };
@@ -141,6 +145,16 @@ impl Server {
     /// # Errors
     /// A change that cannot take effect; the old configuration stays.
     pub(crate) fn reconfigure(&mut self, staged: Staged) -> Result<(), SetError> {
+        let maxclients = staged.config().maxclients;
+        if maxclients > self.config.maxclients {
+            self.descriptors.make_room(maxclients, &self.log).map_err(|most| {
+                let why = format!(
+                    "The operating system is not able to handle the specified number of clients, \
+                     try with {most}"
+                );
+                SetError::refused("maxclients", why)
+            })?;
+        }
         staged.commit(&mut self.config);
         self.apply_config();
         Ok(())

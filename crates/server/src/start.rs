@@ -14,6 +14,7 @@ use flintlock_diskcache::recovery::OpenStore;
 
 use crate::args::{self, Invocation};
 use crate::config::{Config, Sources, StoreKind};
+use crate::descriptors::Descriptors;
 use crate::event_loop::{EventLoop, now_since, poll_and_bell};
 use crate::keyspace::Hasher;
 use crate::log::{Level, Log};
@@ -75,7 +76,8 @@ fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
 /// Why the server could not start or go on; the text is for the operator.
 type Fatal = Box<dyn std::error::Error>;
 
-fn run(config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fatal> {
+fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fatal> {
+    let descriptors = Descriptors::share_out(&mut config, log)?;
     let signals = Signals::install()?;
     let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
     let listeners =
@@ -95,13 +97,14 @@ fn run(config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fatal> 
     }
     let store = match config.store {
         StoreKind::Memory => None,
-        StoreKind::Fjall => Some(open_store(&config)?),
+        StoreKind::Fjall => Some(open_store(&config, descriptors)?),
     };
     // The order of keys on disk rests on the hash, so its key belongs to the store.
     let secret = store.as_ref().map_or(seed, |store| store.dir.identity().hash_key);
     let now = now_since(started);
     let mut server = Server::new(config, log.clone(), Hasher::new(&secret), now, seed);
     server.port = port;
+    server.descriptors = descriptors;
     if let Some(store) = store {
         // Ours to remove: who has the store open makes its backups.
         backup::remove(&backup::unfinished(&server.config.backup_path()))?;

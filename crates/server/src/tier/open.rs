@@ -22,6 +22,7 @@ use flintlock_iothreads::Bell;
 use crate::client::ClientKey;
 use crate::command::{self, Ctx, OwnedRequest, dispatch, lookup};
 use crate::config::{Config, Fsync};
+use crate::descriptors::Descriptors;
 use crate::evict::policy_of;
 use crate::keyspace::Key;
 use crate::keyspace::entry::{NewValue, Value};
@@ -38,9 +39,16 @@ use super::home::{Resident, ServerDecode, known, value_of};
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn open_store(config: &Config) -> Result<OpenStore, OpenError> {
+pub(crate) fn open_store(
+    config: &Config,
+    descriptors: Descriptors,
+) -> Result<OpenStore, OpenError> {
     let options = OpenOptions {
-        engine: FjallOptions { cache_bytes: engine_cache_bytes(config), ..FjallOptions::default() },
+        engine: FjallOptions {
+            cache_bytes: engine_cache_bytes(config),
+            open_files: descriptors.engine_files(),
+            ..FjallOptions::default()
+        },
         journal: WriterOptions::for_journal(config.journal_size_max_bytes),
         accept_loss: config.store_accept_loss,
     };

@@ -77,6 +77,38 @@ pub(crate) struct Server {
     args: Vec<String>,
     dir: Scratch,
     process: Option<Process>,
+    open_files: OpenFiles,
+}
+
+/// The limit of open files that a server is started with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum OpenFiles {
+    /// That of the test.
+    #[default]
+    Inherited,
+    /// So many, and no right to have more.
+    Hard(u32),
+    /// So many, and the right to raise it to that of the test.
+    Soft(u32),
+}
+
+impl OpenFiles {
+    /// A shell that lowers its limit and then becomes `program`. The superuser may raise any limit,
+    /// so that right is given up too.
+    fn command(self, program: &str) -> Command {
+        let limit = match self {
+            Self::Inherited => return Command::new(program),
+            Self::Hard(limit) => format!("ulimit -n {limit}"),
+            Self::Soft(limit) => format!("ulimit -Sn {limit}"),
+        };
+        let script = format!(
+            "{limit} || exit; test $(id -u) -gt 0 || set -- \
+             setpriv --bounding-set=-sys_resource --inh-caps=-all \"$@\"; exec \"$@\""
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", program]);
+        command
+    }
 }
 
 #[derive(Debug)]
@@ -90,10 +122,20 @@ struct Process {
 impl Server {
     /// Starts `kind` in a new directory and waits until it is ready.
     pub(crate) fn start(kind: Kind, args: &[&str]) -> Self {
-        let dir = Scratch::new();
-        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let process = Process::start(kind, dir.path(), &args).unwrap_or_else(|why| panic!("{why}"));
-        Self { kind, args, dir, process: Some(process) }
+        Self::start_limited(OpenFiles::Inherited, kind, args).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// As [`start`](Self::start) with a limit of open files; the text is what the server said
+    /// instead of being ready.
+    pub(crate) fn start_limited(
+        open_files: OpenFiles,
+        kind: Kind,
+        args: &[&str],
+    ) -> Result<Self, String> {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mut server = Self { kind, args, dir: Scratch::new(), process: None, open_files };
+        server.try_restart()?;
+        Ok(server)
     }
 
     /// The oracle: redis-server without persistence, checked for its version.
@@ -217,7 +259,8 @@ impl Server {
     /// As [`restart`](Self::restart); the text is what the server said instead of being ready.
     pub(crate) fn try_restart(&mut self) -> Result<(), String> {
         assert!(self.process.is_none(), "stop it first");
-        self.process = Some(Process::start(self.kind, self.dir.path(), &self.args)?);
+        self.process =
+            Some(Process::start(self.kind, self.open_files, self.dir.path(), &self.args)?);
         Ok(())
     }
 
@@ -227,14 +270,24 @@ impl Server {
 }
 
 impl Process {
-    fn start(kind: Kind, dir: &Path, args: &[String]) -> Result<Self, String> {
+    fn start(
+        kind: Kind,
+        open_files: OpenFiles,
+        dir: &Path,
+        args: &[String],
+    ) -> Result<Self, String> {
+        let program = match kind {
+            Kind::Flintlock => env!("CARGO_BIN_EXE_flintlock"),
+            Kind::Redis => "redis-server",
+        };
+        let command = || open_files.command(program);
         match kind {
-            Kind::Flintlock => Self::start_once(kind, dir, args, 0),
+            Kind::Flintlock => Self::start_once(kind, command(), dir, args, 0),
             // Redis cannot choose a port itself; another process may take ours in between.
             Kind::Redis => {
                 let mut last = String::new();
                 for _ in 0..PORT_ATTEMPTS {
-                    match Self::start_once(kind, dir, args, free_port()) {
+                    match Self::start_once(kind, command(), dir, args, free_port()) {
                         Ok(process) => return Ok(process),
                         Err(why) => last = why,
                     }
@@ -244,11 +297,13 @@ impl Process {
         }
     }
 
-    fn start_once(kind: Kind, dir: &Path, args: &[String], port: u16) -> Result<Self, String> {
-        let mut command = match kind {
-            Kind::Flintlock => Command::new(env!("CARGO_BIN_EXE_flintlock")),
-            Kind::Redis => Command::new("redis-server"),
-        };
+    fn start_once(
+        kind: Kind,
+        mut command: Command,
+        dir: &Path,
+        args: &[String],
+        port: u16,
+    ) -> Result<Self, String> {
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(dir);
         command.args(args);
         if kind == Kind::Flintlock {
