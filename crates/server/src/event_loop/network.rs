@@ -176,8 +176,8 @@ impl EventLoop {
         if let Some(client) = self.server.clients.get_mut(key) {
             client.waiting = requests > 0;
         }
+        // What waits to be sent meanwhile is sent when its requests have run, if there are any.
         let go_on = self.note_received(key, received);
-        self.send_later(key);
         (key, if go_on { requests } else { 0 })
     }
 
