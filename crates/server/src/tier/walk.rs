@@ -237,6 +237,9 @@ impl Walk {
     }
 
     /// Merges what the disk has of the stretch with what memory knows now and knew before.
+    ///
+    /// What memory knows is looked at again in [`Self::catch_up`], but this look decides whether
+    /// the walk has found anything and may end, and by then memory may have forgotten it.
     pub(crate) fn merge(&mut self, read: &op::Stretch, keyspace: &Keyspace) {
         let records = &read.records;
         // Keys with one position belong together: of the last, more may follow.

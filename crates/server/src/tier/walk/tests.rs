@@ -74,6 +74,16 @@ impl World {
         self.disk.insert(at, Record { seq: Seq(1), expires_at_ms, payload });
     }
 
+    /// What DEL leaves in memory until the delete is saved.
+    fn delete(&mut self, name: &[u8]) {
+        let key = self.keyspace.hasher().key(name);
+        let table = &mut self.keyspace.dbs[0].table;
+        if let Some(loc) = table.find(key) {
+            drop(table.remove(loc));
+        }
+        table.insert(key, NewValue::Absent, None);
+    }
+
     fn read(&self, stretch: &Stretch) -> op::Stretch {
         let all = self.disk.range(stretch.from.clone()..);
         let most = stretch.limit.min(self.read_max);
@@ -167,6 +177,29 @@ fn a_key_whose_delete_is_forgotten_during_the_walk_is_not_found() {
     walk.merge(&records, &world.keyspace);
     world.run(&mut walk);
     assert!(walk.into_found().0.is_empty());
+}
+
+/// RANDOMKEY ends at the first key found: had it found deleted ones only, it would answer that
+/// there is no key.
+#[test]
+fn keys_deleted_while_their_stretch_is_read_do_not_end_the_search_for_any() {
+    for place in [Place::Disk, Place::Memory] {
+        let mut world = World::new(&[place; 200], usize::MAX);
+        let mut walk = world.walk(Goal::Any, 0);
+        let stretch = walk.begin(&world.keyspace).unwrap();
+        let records = world.read(&stretch);
+        let resident = walk.resident.iter().map(|(_, key)| key.to_vec());
+        let read = records.records.iter().map(|scanned| scanned.key.as_ref().key.to_vec());
+        let deleted: HashSet<Vec<u8>> = resident.chain(read).collect();
+        assert!((1..200).contains(&deleted.len()), "some of them: {}", deleted.len());
+        deleted.iter().for_each(|name| world.delete(name));
+        walk.merge(&records, &world.keyspace);
+        world.run(&mut walk);
+        walk.catch_up(&world.keyspace);
+        let (found, _) = walk.into_found();
+        assert!(!found.is_empty(), "{place:?}");
+        assert!(found.iter().all(|key| !deleted.contains(&**key)), "{place:?}");
+    }
 }
 
 /// A key that is not saved yet is what memory says, not what its old record says.
