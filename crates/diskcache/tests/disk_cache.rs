@@ -397,3 +397,27 @@ fn what_is_open_or_no_store_is_refused() {
     std::fs::write(other.path().join("mine"), b"not a store").unwrap();
     assert!(Cache::open(other.path(), &small()).is_err());
 }
+
+#[test]
+fn memory_full_of_log_is_made_by_a_sync_and_not_by_saving_hot_keys() {
+    // Once every filling of the memory saved all hot keys, which gave next to nothing back: twice
+    // within a flush delay of 100 ms.
+    let dir = tempfile::tempdir().unwrap();
+    let hour = Duration::from_secs(3600);
+    let durability = Durability::EveryMs(3_600_000);
+    let options = Options {
+        memory_bytes: 16 << 20,
+        journal_bytes: 1 << 30,
+        flush_delay: hour,
+        durability,
+        ..Options::default()
+    };
+    let cache = Cache::open(dir.path(), &options).unwrap();
+    for n in 0..8_000 {
+        cache.insert(&name(n % 10), value(n, 10_000)).unwrap();
+    }
+    assert_eq!(figure(&cache, "saves"), 0, "none has been dirty for a flush delay");
+    let syncs = figure(&cache, "syncs");
+    assert!((3..200).contains(&syncs), "{syncs} syncs of 80 MB of log in memory of 16 MiB");
+    assert!(figure(&cache, "memory_bytes_peak") <= 16 << 20);
+}

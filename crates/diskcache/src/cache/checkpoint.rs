@@ -52,8 +52,8 @@ pub(super) struct Checkpoint {
     highest: Seq,
     /// Every key first dirtied at or below this is due.
     upto: Seq,
-    /// Every key dirty for this many milliseconds at the last age check is due.
-    aged: bool,
+    /// Whose turn it is beside those: the keys that the batch being built is for.
+    due: Due,
     last_aged_ms: Option<u64>,
     spaces_since_ms: Option<u64>,
     /// Bytes logged up to some positions, to know how much journal a watermark frees.
@@ -70,6 +70,18 @@ enum Phase {
     Committing(Sent),
     Examining(Sent),
     Settling { sent: Sent, at: usize, fate: Fate },
+}
+
+/// Which keys a batch takes, oldest first, that nobody has asked for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Due {
+    /// None.
+    None,
+    /// Those dirty for as long as the flush delay.
+    Aged,
+    /// As many as one batch holds. Memory is made with one batch as well as with all that is dirty,
+    /// and a key that is left may change a few times more before it is written.
+    Oldest,
 }
 
 /// What became of a batch.
@@ -115,7 +127,7 @@ impl Checkpoint {
             engine_at: meta.watermark,
             highest: meta.highest,
             upto: Seq(0),
-            aged: false,
+            due: Due::None,
             last_aged_ms: None,
             spaces_since_ms: None,
             marks: VecDeque::new(),
@@ -172,7 +184,12 @@ impl Checkpoint {
     }
 
     fn is_due(&self, node: &Node, options: &Options, now: Now) -> bool {
-        node.first_seq <= self.upto || (self.aged && age_ms(node, now) >= options.flush_delay_ms)
+        node.first_seq <= self.upto
+            || match self.due {
+                Due::None => false,
+                Due::Aged => age_ms(node, now) >= options.flush_delay_ms,
+                Due::Oldest => true,
+            }
     }
 
     /// Whether and why a batch should begin.
@@ -269,26 +286,40 @@ impl Cache {
             return;
         }
         let last = self.position();
-        let front = self.dirty.front().copied();
-        let reason = if front.is_some() && self.evictor.is_stuck() {
-            self.checkpoint.want(last);
-            Some(Reason::Pressure)
-        } else if front.is_some() && self.dirty_bytes(Resident::of(home)) > self.dirty_bytes_max() {
-            self.checkpoint.want(last);
-            Some(Reason::Share)
-        } else if self.unsaved_journal_bytes() > self.options.journal_bytes_max {
-            self.checkpoint.want(last);
-            Some(Reason::Journal)
-        } else {
-            self.checkpoint.reason(front.as_ref(), &self.options, self.now)
-        };
-        let Some(reason) = reason else { return };
-        if reason == Reason::Age {
-            self.checkpoint.aged = true;
-            self.checkpoint.last_aged_ms = Some(self.now.mono_ms);
+        let Some(reason) = self.reason_to_save(Resident::of(home)) else { return };
+        match reason {
+            Reason::Age => {
+                self.checkpoint.due = Due::Aged;
+                self.checkpoint.last_aged_ms = Some(self.now.mono_ms);
+            }
+            Reason::Share | Reason::Pressure => self.checkpoint.due = Due::Oldest,
+            // All of it goes: a key that changes all the time is saved once for each length of the
+            // journal then, and more often if only the oldest segment were to be freed.
+            Reason::Journal => self.checkpoint.want(last),
+            Reason::Drain => {}
         }
         self.stats.begun[reason as usize] += 1;
         self.checkpoint.phase = Phase::Building(Build { limit: last, ..Build::default() });
+    }
+
+    fn reason_to_save(&mut self, resident: Resident) -> Option<Reason> {
+        let front = self.dirty.front().copied();
+        let dirty_bytes = self.dirty_bytes(resident);
+        if front.is_some() && self.evictor.is_stuck() {
+            if self.lane.undurable_bytes() <= dirty_bytes {
+                return Some(Reason::Pressure);
+            }
+            // What fills the memory is log that waits for its sync: saving keys would write them
+            // again and again and give back next to nothing.
+            self.lane.want(self.lane.last_seq());
+        }
+        if front.is_some() && dirty_bytes > self.dirty_bytes_max() {
+            Some(Reason::Share)
+        } else if self.unsaved_journal_bytes() > self.options.journal_bytes_max {
+            Some(Reason::Journal)
+        } else {
+            self.checkpoint.reason(front.as_ref(), &self.options, self.now)
+        }
     }
 
     /// By the mean over all entries.
@@ -345,7 +376,7 @@ impl Cache {
 
     /// The batch has all its keys: fix its numbers, and wait for the journal.
     fn close_batch(&mut self, mut build: Build) {
-        self.checkpoint.aged = false;
+        self.checkpoint.due = Due::None;
         let last = self.position();
         // In replay, records in the engine may be ahead of the place it has come to.
         let highest = last.max(self.checkpoint.highest);
@@ -484,7 +515,7 @@ impl Cache {
         }
         self.ledger.set(Account::Batch, 0);
         self.checkpoint.number += 1;
-        self.evictor.keys_settled();
+        self.evictor.memory_changed();
         if fate != Fate::Saved {
             self.dirty.put_back(sent.nodes);
         }

@@ -260,6 +260,14 @@ impl Lane {
         self.group.len_bytes() as u64 + self.in_flight_bytes
     }
 
+    /// Bytes of operations that a sync would make durable and give back; none while it fails.
+    pub(super) fn undurable_bytes(&self) -> u64 {
+        if self.failure.is_some() || self.last_seq() <= self.durable {
+            return 0;
+        }
+        self.unwritten_bytes() + self.stats.unsynced_bytes as u64
+    }
+
     /// Bytes held, those that the writer keeps until they are durable included.
     pub(super) fn memory_bytes(&self) -> u64 {
         let spare = self.spare.as_ref().map_or(0, Group::memory_bytes);

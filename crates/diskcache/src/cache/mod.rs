@@ -522,6 +522,7 @@ impl Cache {
                     self.errand_done(errand, result);
                 }
                 if self.lane.complete(outcome, now.mono_ms) {
+                    self.evictor.memory_changed();
                     self.waiters.wake_sync(self.lane.durable());
                 }
             }

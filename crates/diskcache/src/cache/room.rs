@@ -51,7 +51,7 @@ pub(super) struct Evictor {
     rng: Rng,
     pool: Pool,
     sampled: Vec<Candidate>,
-    /// Nothing clean was found last time; cleared when a batch settles.
+    /// Nothing clean was found last time; cleared when a batch settles, or the journal is synced.
     stuck: bool,
     history: VecDeque<Eviction>,
     mean_load_bytes: u64,
@@ -73,7 +73,8 @@ impl Evictor {
         self.stuck
     }
 
-    pub(super) fn keys_settled(&mut self) {
+    /// Keys became clean, or log durable: whether anything can be evicted is to be seen anew.
+    pub(super) fn memory_changed(&mut self) {
         self.stuck = false;
     }
 

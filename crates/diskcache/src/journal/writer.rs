@@ -23,7 +23,7 @@ use crate::key::Seq;
 use crate::storage::StoreError;
 
 /// Empty groups kept for reuse.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 1;
 const NEW_SEGMENT: &str = "journal.tmp";
 
 /// Sizes of a journal.

@@ -4,6 +4,7 @@
 
 use flintlock_diskcache::cache::home::Known;
 use flintlock_diskcache::cache::job::JobKind;
+use flintlock_diskcache::cache::stats::Reason;
 use flintlock_diskcache::cache::{Durability, KeyCount, Options};
 
 use crate::sim::store::Faults;
@@ -336,6 +337,40 @@ fn hot_keys_are_written_once_a_delay() {
     let written = w.store.writes() - writes;
     assert!(written <= 10 * 10, "{written} writes of 10 keys in 10 delays");
     assert!(written >= 10 * 7, "{written}: and not much later than the delay");
+    w.verify();
+}
+
+/// Writes, and whatever the cache makes of it, without a moment passing.
+fn write_at_once(w: &mut World, key: u8, value: Vec<u8>) {
+    w.act(Action::Send(0, Command::Set(0, key, value)));
+    for _ in 0..100 {
+        w.turn_while_more();
+        w.run_all();
+        w.deliver_all();
+        if !w.waits(0) && w.cache.is_idle() {
+            return;
+        }
+    }
+    panic!("a write waits for ever");
+}
+
+#[test]
+fn dirty_keys_above_their_share_are_saved_a_batch_at_a_time() {
+    // What is left may change some more before it is written.
+    let mut w = world();
+    let limit_bytes = 4 << 20;
+    w.cache.set_options(Options { limit_bytes, ..w.cache.options().clone() });
+    let mut most = 0;
+    for k in 0..35 {
+        write_at_once(&mut w, k, vec![k; 40_000]);
+        most = most.max(w.cache.gauges().dirty_bytes);
+    }
+    let (share, batch) = (limit_bytes * 3 / 10, limit_bytes / 10);
+    assert!(most <= share + 50_000, "{most}: batches begin when they should");
+    let left = w.cache.gauges().dirty_bytes;
+    assert!(left >= share - batch - 50_000, "{left}: more was saved than had to be");
+    assert!(w.cache.stats().saves > 0);
+    assert_eq!(w.cache.stats().begun[Reason::Pressure as usize], 0);
     w.verify();
 }
 
