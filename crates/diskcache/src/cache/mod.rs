@@ -478,6 +478,10 @@ impl Cache {
 
     /// Hands queued loads out, and does nothing else of a turn: for a thread that waits for one.
     pub(crate) fn turn_loads<H: Home>(&mut self, home: &mut H) {
+        // At the limit, what the caller's own wait takes is the last straw: without this, every
+        // other read had to wait for a turn of somebody else.
+        self.set_load_account();
+        self.evict_for_load(home, self.options.evictions_max);
         self.load_turn(home);
     }
 

@@ -29,6 +29,8 @@ use crate::token::{Token, TokenId};
 
 /// Keys in one job.
 const JOB_KEYS: usize = 64;
+/// Entries forgotten for one that came in.
+const LOAD_EVICTIONS: usize = 2;
 
 impl Cache {
     /// What is known of `key` without a read: the home's answer, or absent when the space is
@@ -230,7 +232,7 @@ impl Cache {
                 }
             };
             self.waiters.load_came(load.links, failure);
-            self.evict_for_load(home);
+            self.evict_for_load(home, LOAD_EVICTIONS);
         }
         self.set_load_account();
     }
@@ -261,7 +263,7 @@ impl Cache {
         home.insert(key, None, state);
     }
 
-    fn set_load_account(&mut self) {
+    pub(super) fn set_load_account(&mut self) {
         let in_flight = self.loads.loading() as u64 * self.evictor.mean_load_bytes();
         self.ledger.set(Account::Loads, self.loads.memory_bytes() + in_flight);
         self.ledger.set(Account::Waiters, self.waiters.memory_bytes());

@@ -198,11 +198,11 @@ impl Cache {
         self.evictor.stuck && self.dirty.len() == 0 && !self.checkpoint.is_under_way()
     }
 
-    /// After a loaded value went in: makes up for it.
-    pub(super) fn evict_for_load<H: Home>(&mut self, home: &mut H) {
+    /// Before a read begins, or after its value went in: makes up for what that takes.
+    pub(super) fn evict_for_load<H: Home>(&mut self, home: &mut H, count: usize) {
         self.refresh_ledger(home);
         if self.ledger_excess() > 0 {
-            self.evict(home, 2, 0);
+            self.evict(home, count, 0);
         }
     }
 

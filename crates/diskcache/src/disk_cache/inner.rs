@@ -33,8 +33,17 @@ pub(super) type Callback<V> = Box<dyn FnOnce(Answer<V>) + Send>;
 
 /// Who waits for a completion.
 enum Waiting<V> {
-    Thread { wake: Arc<Condvar>, is_done: bool },
-    Callback { key: Box<[u8]>, hash: u64, take: fn(&V) -> V, call: Callback<V> },
+    /// A thread that runs has no `sleeper`, and needs no call to wake it.
+    Thread {
+        sleeper: Option<Arc<Condvar>>,
+        is_done: bool,
+    },
+    Callback {
+        key: Box<[u8]>,
+        hash: u64,
+        take: fn(&V) -> V,
+        call: Callback<V>,
+    },
 }
 
 /// A callback that is due.
@@ -239,18 +248,24 @@ impl<V: Codec> Inner<V> {
     }
 
     /// Notes that this thread waits for the operation with `tag`, just begun.
-    pub(super) fn begin_wait(&mut self, tag: u64) -> Arc<Condvar> {
-        let wake = Arc::new(Condvar::new());
-        self.waiting.insert(tag, Waiting::Thread { wake: Arc::clone(&wake), is_done: false });
+    pub(super) fn begin_wait(&mut self, tag: u64) {
+        self.waiting.insert(tag, Waiting::Thread { sleeper: None, is_done: false });
         // It may have been over at once.
         self.wake();
-        wake
     }
 
     /// As `begin_wait`, for an operation that only a turn of the cache may let go on.
-    pub(super) fn begin_wait_for_turn(&mut self, tag: u64) -> Arc<Condvar> {
+    pub(super) fn begin_wait_for_turn(&mut self, tag: u64) {
         self.is_turn_wanted = true;
-        self.begin_wait(tag)
+        self.begin_wait(tag);
+    }
+
+    /// What this thread is to sleep on until the operation with `tag` is done.
+    pub(super) fn sleeper(&mut self, tag: u64) -> Arc<Condvar> {
+        match self.waiting.get_mut(&tag) {
+            Some(Waiting::Thread { sleeper, .. }) => Arc::clone(sleeper.get_or_insert_default()),
+            _ => Arc::default(),
+        }
     }
 
     /// Whether the operation is done; it is forgotten then.
@@ -265,7 +280,8 @@ impl<V: Codec> Inner<V> {
     /// Nobody waits for it any more.
     pub(super) fn leave(&mut self, tag: u64) {
         self.is_stirred = true;
-        if let Some(Waiting::Thread { is_done: true, .. }) = self.waiting.remove(&tag) {
+        let waited = self.waiting.remove(&tag);
+        if let Some(Waiting::Thread { sleeper: Some(_), is_done: true }) = waited {
             self.turnstile.pass();
         }
     }
@@ -287,10 +303,12 @@ impl<V: Codec> Inner<V> {
         self.cache.poll_completions(&mut completions);
         for Completion { tag, token } in completions {
             match self.waiting.get_mut(&tag) {
-                Some(Waiting::Thread { wake, is_done }) => {
+                Some(Waiting::Thread { sleeper, is_done }) => {
                     *is_done = true;
-                    self.turnstile.come();
-                    wake.notify_one();
+                    if let Some(sleeper) = sleeper {
+                        self.turnstile.come();
+                        sleeper.notify_one();
+                    }
                 }
                 Some(Waiting::Callback { .. }) => self.answer(tag, token),
                 None => {}
@@ -335,7 +353,9 @@ impl<V: Codec> Inner<V> {
     pub(super) fn give_up(&mut self) {
         for (_, waiting) in self.waiting.drain() {
             match waiting {
-                Waiting::Thread { wake, .. } => wake.notify_one(),
+                Waiting::Thread { sleeper, .. } => {
+                    sleeper.iter().for_each(|sleeper| sleeper.notify_one());
+                }
                 Waiting::Callback { call, .. } => {
                     self.due.push(Due { call, answer: Err(Error::Poisoned) });
                 }

@@ -46,6 +46,12 @@ impl Turnstile {
             std::thread::yield_now();
         }
     }
+
+    /// How many stand there.
+    #[cfg(test)]
+    pub(super) fn standing(&self) -> u32 {
+        self.before.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +69,6 @@ mod tests {
         turnstile.let_in();
         assert!(start.elapsed() >= PATIENCE, "nobody came in");
         turnstile.pass();
-        assert_eq!(turnstile.before.load(Ordering::Relaxed), 0);
+        assert_eq!(turnstile.standing(), 0);
     }
 }

@@ -98,7 +98,7 @@ impl<K, V: Codec> DiskCache<K, V> {
         tag: u64,
     ) -> Result<Guard<'a, V>, Error> {
         let mut guard = guard;
-        let wake = guard.begin_wait(tag);
+        guard.begin_wait(tag);
         while !guard.is_done(tag) {
             self.assert_may_wait();
             let job = guard.take_read();
@@ -113,7 +113,10 @@ impl<K, V: Codec> DiskCache<K, V> {
                     guard.job_done(done);
                     guard
                 }
-                None => wake.wait(guard).map_err(|_| Error::Poisoned)?,
+                None => {
+                    let sleeper = guard.sleeper(tag);
+                    sleeper.wait(guard).map_err(|_| Error::Poisoned)?
+                }
             };
         }
         Ok(guard)
@@ -140,14 +143,14 @@ impl<K, V: Codec> DiskCache<K, V> {
         token: Token<O>,
     ) -> Result<(Guard<'a, V>, O::Output), Error> {
         let id = token.into_id();
-        let wake = guard.begin_wait_for_turn(tag);
+        guard.begin_wait_for_turn(tag);
         while !guard.is_done(tag) {
             self.assert_may_wait();
             if guard.must_ring() {
                 self.shared.signal.ring();
             }
             let slice = until.map_or(PATIENCE, |at| at.saturating_duration_since(Instant::now()));
-            let slept = wake.wait_timeout(guard, slice.min(PATIENCE));
+            let slept = guard.sleeper(tag).wait_timeout(guard, slice.min(PATIENCE));
             let timed_out;
             (guard, timed_out) = slept.map_err(|_| Error::Poisoned)?;
             if !timed_out.timed_out() {
@@ -257,5 +260,46 @@ mod tests {
         assert!(guard.must_ring(), "nobody else would see to it");
         guard.leave(tag);
         guard.cache.abandon(token);
+    }
+
+    /// Begins the load of a key that is on disk only; its tag.
+    fn begin(guard: &mut Guard<'_, Vec<u8>>, hash: u64, key: &[u8]) -> (u64, TokenId) {
+        guard.look_at_clock();
+        let inner = &mut **guard;
+        let (space, tag) = (inner.space(), inner.next_tag());
+        let token = inner.cache.begin_load(&inner.home, [KeyRef { space, hash, key }], tag);
+        let id = token.expect("the key was forgotten").into_id();
+        guard.begin_wait(tag);
+        (tag, id)
+    }
+
+    /// Each cold read made a call to the kernel to wake the very thread that had made it.
+    #[test]
+    fn who_reads_for_itself_is_not_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { memory_bytes: 1 << 20, ..Options::default() };
+        let cache = DiskCache::<u64, Vec<u8>>::open(dir.path(), &options).unwrap();
+        for key in 0..2000 {
+            cache.insert(&key, vec![7; 1000]).unwrap();
+        }
+        cache.save().unwrap();
+        for key in 1000..2000 {
+            assert!(cache.get(&key).unwrap().is_some());
+        }
+        let shared = &cache.shared;
+        for (hash, key) in (0..20).map(|key| cache.encoded(&key)) {
+            let mut guard = cache.lock().unwrap();
+            let (tag, id) = begin(&mut guard, hash, &key);
+            let job = guard.take_read().expect("there is room, or it is made");
+            drop(guard);
+            let done = timed(&shared.worker, job);
+            let mut guard = cache.lock().unwrap();
+            guard.job_done(done);
+            assert_eq!(shared.turnstile.standing(), 0, "it is here, and needs no call");
+            assert!(guard.is_done(tag));
+            let token = guard.cache.retake::<op::Load>(id);
+            let pinned = guard.cache.complete_load(token).unwrap();
+            guard.cache.unpin(pinned);
+        }
     }
 }
