@@ -86,8 +86,6 @@ pub(crate) struct Totals {
     pub(crate) spun: Duration,
     /// Jobs they have run.
     pub(crate) jobs: u64,
-    /// Time the main thread spun for answers.
-    pub(crate) main_spun: Duration,
 }
 
 #[derive(Debug)]
@@ -231,7 +229,6 @@ fn counters(
     Counters {
         now,
         main_cpu: reading.cpu_time,
-        main_spun: totals.main_spun,
         main_waited: reading.run_delay,
         idle: reading.idle,
         process_cpu: reading.process_cpu_time,

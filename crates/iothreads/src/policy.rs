@@ -47,8 +47,8 @@ const BACK_OFF_FACTOR: u32 = 4;
 pub struct Sample {
     /// Time of the sample on any clock that never goes back.
     pub now: Duration,
-    /// Useful time of the main thread (its CPU time without its spinning), in thousandths of the
-    /// time since the last sample; `None` where the system does not tell.
+    /// CPU time of the main thread, which never spins, in thousandths of the time since the last
+    /// sample; `None` where the system does not tell.
     pub main_busy_permille: Option<u32>,
     /// Time the main thread was runnable without a CPU, likewise; 0 if unknown.
     pub main_waited_permille: u32,

@@ -3,8 +3,8 @@
 //! Owned by the pool, on the main thread; the simulation uses the same code. Pure: whoever calls
 //! it reads the clock and the system. Decides nothing.
 //!
-//! Useful time is CPU time without our own spinning: measured otherwise, a spinning main thread
-//! would ignite workers for its own waiting.
+//! All CPU time of the main thread counts as useful, since it never spins: one that did would
+//! ignite workers for its own waiting.
 //!
 //! Source: the depth that Valkey 9 samples once per turn, right after its sleep, when the queue is
 //! drained; and its CPU share, in which spinning counts as work.
@@ -28,8 +28,6 @@ pub struct Counters {
     pub now: Duration,
     /// CPU time of the main thread.
     pub main_cpu: Option<Duration>,
-    /// Time the main thread spent spinning for answers; part of `main_cpu`.
-    pub main_spun: Duration,
     /// Time the main thread was runnable without a CPU.
     pub main_waited: Option<Duration>,
     /// Idle time summed over the CPUs this process may use; `None` also when not read this time.
@@ -151,11 +149,10 @@ impl Sampler {
     pub fn sample(&mut self, counters: &Counters, limits: &Limits, active: usize) -> Sample {
         let last = std::mem::replace(&mut self.last, *counters);
         let span = counters.now.saturating_sub(last.now);
-        let spun = counters.main_spun.saturating_sub(last.main_spun);
         if let Some(spare) = self.spare(counters, limits) {
             self.spare_permille = Some(spare);
         }
-        let main_busy = gain(counters.main_cpu, last.main_cpu).map(|cpu| cpu.saturating_sub(spun));
+        let main_busy = gain(counters.main_cpu, last.main_cpu);
         let workers_busy = counters.workers_busy.saturating_sub(last.workers_busy);
         let workers_jobs = counters.workers_jobs.saturating_sub(last.workers_jobs);
         if let Some(time) = per(workers_busy, workers_jobs) {
@@ -233,13 +230,6 @@ mod tests {
 
     fn at(now_ms: u32) -> Counters {
         Counters { now: MS * now_ms, ..Counters::default() }
-    }
-
-    #[test]
-    fn own_spinning_is_not_useful_time() {
-        let mut sampler = Sampler::new(Counters { main_cpu: Some(MS), main_spun: MS, ..at(0) });
-        let now = Counters { main_cpu: Some(31 * MS), main_spun: 21 * MS, ..at(100) };
-        assert_eq!(sampler.sample(&now, &Limits::default(), 0).main_busy_permille, Some(100));
     }
 
     #[test]

@@ -426,6 +426,20 @@ fn waiting_parks_until_an_answer_or_the_limit() {
     assert_eq!(pool.drain(10, |_| ()), 1);
 }
 
+/// A worker may spin for its next job; the main thread would take the CPU from whoever sends it.
+#[test]
+#[cfg(target_os = "linux")]
+fn waiting_does_not_spin() {
+    let cpu_time = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let mut pool = with(Options { spin: DEADLINE, ..Options::blocking(1) });
+    pool.submit(Job::Sleep(Duration::from_millis(200), 1)).expect("credit");
+    let (from, cpu_from) = (Instant::now(), cpu_time());
+    assert!(pool.wait(Some(DEADLINE)));
+    let cpu = Duration::try_from(cpu_time() - cpu_from).expect("time goes on");
+    assert!(cpu * 20 < from.elapsed(), "{cpu:?} of CPU in {:?}", from.elapsed());
+    assert_eq!(pool.drain(10, |_| ()), 1);
+}
+
 #[test]
 fn two_pools_share_one_bell() {
     let bell = Bell::new(|| ());

@@ -10,12 +10,8 @@ use std::time::Duration;
 use super::{Pool, StillBusy};
 use crate::clock::nanos;
 use crate::handler::{Context, Handler, Outcome, run_caught};
-use crate::sync::{Arc, Ordering, pause, wait_step};
+use crate::sync::Arc;
 
-/// Pauses of the processor between two looks of a main thread that waits, about 100 ns.
-const PAUSES_PER_LOOK: u32 = 4;
-/// Looks between two readings of the clock while main waits.
-const LOOKS_PER_CLOCK: u32 = 16;
 /// Drains that bring something between two answers whose way back is timed.
 const DRAINS_PER_PROBE: u64 = 64;
 /// How long to wait for a worker that stopped while it took a job out of a lane whose places it
@@ -138,39 +134,17 @@ impl<H: Handler> Pool<H> {
 
     /// Waits for an answer, for at most `limit`; returns whether there is one. For an event loop
     /// that cannot sleep in its poller because the poller is in a job ([`Pool::submit_poll`]).
-    /// Spins as long as a worker would, then parks; other pools on the same bell end the wait too,
-    /// and then it returns `false` before its time.
+    /// Parks at once: time that the main thread spins is no answer's and a neighbour's. Other pools
+    /// on the same bell end the wait too, and then it returns `false` before its time.
     pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         self.commit();
-        if self.has_answers() || self.spin_for_answers() {
+        if self.has_answers() {
             return true;
         }
         let shared = Arc::clone(&self.shared);
         let until = limit.map(|limit| shared.clock.now() + limit);
         shared.bell.park(until, &*shared.clock, || self.has_answers());
         self.has_answers()
-    }
-
-    fn spin_for_answers(&mut self) -> bool {
-        let spin_ns = self.shared.orders.spin_ns.load(Ordering::Relaxed);
-        if spin_ns == 0 {
-            return false;
-        }
-        let from = self.shared.clock.now();
-        let found = loop {
-            if (0..LOOKS_PER_CLOCK).any(|_| {
-                pause(PAUSES_PER_LOOK);
-                wait_step();
-                self.has_answers()
-            }) {
-                break true;
-            }
-            if nanos(self.shared.clock.now().saturating_sub(from)) >= spin_ns {
-                break false;
-            }
-        };
-        self.tally.main_spun += self.shared.clock.now().saturating_sub(from);
-        found
     }
 
     /// Drains until nothing is in flight, for at most `limit`; returns how many answers came.

@@ -58,7 +58,6 @@ struct Tally {
     answer_latency: Histogram,
     wakes: u64,
     spawn_failures: u64,
-    main_spun: Duration,
 }
 
 /// A pool of workers for one main thread. See the crate documentation for a whole example.

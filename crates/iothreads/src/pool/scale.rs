@@ -11,7 +11,7 @@ use flintlock_queues::spsc;
 
 use super::{Pool, SpawnError};
 use crate::clock::nanos;
-use crate::governor::{Change, Totals, Turn, wanted};
+use crate::governor::{Change, Turn, wanted};
 use crate::handler::Handler;
 use crate::options::{Scaling, WORKERS_MAX};
 use crate::policy::{Reason, Sample};
@@ -37,10 +37,7 @@ impl<H: Handler> Pool<H> {
         }
         let mut change = None;
         if matches!(self.options.scaling, Scaling::Adaptive(_)) && self.governor.is_due(self.now) {
-            let totals = Totals {
-                main_spun: self.tally.main_spun,
-                ..self.crew.done(nanos(self.now)).totals
-            };
+            let totals = self.crew.done(nanos(self.now)).totals;
             let workers_max = self.options.scaling.workers_max();
             let (decision, sample) =
                 self.governor.decide(&*clock, turn, &totals, self.active, workers_max);
