@@ -5,6 +5,8 @@
 #[expect(dead_code, reason = "each test binary uses its own part of the harness")]
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::client::Client;
 use common::server::Server;
 
@@ -132,4 +134,32 @@ fn an_evicted_key_breaks_the_watch_on_it() {
     watcher.ok("MULTI");
     watcher.ok("SET done 1");
     assert!(watcher.ok("EXEC").is_null());
+}
+
+/// Deletes join segments of the table; a flush then frees it with the places they left.
+#[test]
+fn a_flush_after_many_deletes_gives_all_memory_back() {
+    let server = Server::subject(&["--store", "memory"]);
+    let mut client = server.connect();
+    let used = number(&mut client, "memory", "used_memory");
+    let each = |client: &mut Client, name: &str, more: &[&str]| {
+        let command = |n: usize| {
+            let mut words = vec![name.to_owned(), format!("key:{n}")];
+            words.extend(more.iter().map(|&word| word.to_owned()));
+            words
+        };
+        let commands: Vec<_> = (0..20_000).map(command).collect();
+        let replies = client.pipeline(&commands);
+        assert!(replies.iter().all(Result::is_ok), "{name}");
+    };
+    for _ in 0..2 {
+        each(&mut client, "SET", &["value"]);
+        each(&mut client, "DEL", &[]);
+        client.ok("SET last value");
+        client.ok("FLUSHALL");
+        let until = Instant::now() + Duration::from_secs(60);
+        while number(&mut client, "memory", "used_memory") > used + 64 * 1024 {
+            assert!(Instant::now() < until, "{}", number(&mut client, "memory", "used_memory"));
+        }
+    }
 }

@@ -83,7 +83,8 @@ impl Table {
     fn add_segment(&mut self, segment: Segment) -> u32 {
         self.structure_bytes += segment.structure_bytes();
         if let Some(number) = self.free.pop() {
-            *self.segment_mut(number) = segment;
+            let place = std::mem::replace(self.segment_mut(number), segment);
+            self.structure_bytes -= place.structure_bytes();
             return number;
         }
         if self.pages.last().is_none_or(|page| page.len() == PAGE) {
@@ -258,7 +259,8 @@ impl Table {
         self.structure_bytes -= a.structure_bytes() + b.structure_bytes();
         let depth = a.depth() - 1;
         let both = Segment::merge(a, b, |key| hasher.hash(key));
-        self.structure_bytes += both.structure_bytes();
+        // What stays in the free place counts as well: it is freed like any other segment.
+        self.structure_bytes += both.structure_bytes() + self.segment(buddy).structure_bytes();
         *self.segment_mut(number) = both;
         self.free.push(buddy);
         self.point(hash, depth, number);

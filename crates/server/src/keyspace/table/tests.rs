@@ -103,8 +103,7 @@ proptest! {
         }
         prop_assert_eq!(table.counts(), counted(&table));
         prop_assert_eq!(table.counts().values + table.counts().absent, model.len());
-        let segments: HashSet<u32> = table.directory.iter().copied().collect();
-        let structure: usize = segments.iter().map(|&n| table.segment(n).structure_bytes()).sum();
+        let structure: usize = table.pages.iter().flatten().map(Segment::structure_bytes).sum();
         prop_assert_eq!(table.structure_bytes, structure);
         for (k, v) in &model {
             let bytes = k.to_string();
@@ -113,6 +112,8 @@ proptest! {
             prop_assert_eq!(entry.is_absent(), v.is_none());
             if let Some(v) = v { prop_assert_eq!(int_of(entry), *v); }
         }
+        while table.drop_slice(|_| {}) {}
+        prop_assert_eq!(table.memory_bytes(), 0);
     }
 
     /// SCAN's guarantee: what is there from the first call to the last is returned, whatever is
