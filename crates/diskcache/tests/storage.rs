@@ -1,13 +1,17 @@
 //! Every engine against the conformance suite.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use flintlock_diskcache::storage::Storage;
+use flintlock_diskcache::key::{KeyRef, Seq, Space};
 use flintlock_diskcache::storage::conformance::{Subject, check, check_readers};
 use flintlock_diskcache::storage::fault::FaultStore;
 use flintlock_diskcache::storage::fjall::{FjallOptions, FjallStore};
 use flintlock_diskcache::storage::memory::MemoryStore;
+use flintlock_diskcache::storage::{Batch, Before, Meta, Record, Storage, Write};
 
 /// A fresh directory that goes away with the test.
 struct Scratch {
@@ -128,4 +132,85 @@ fn the_fault_store_without_faults_conforms() {
 fn readers_never_go_back_in_time() {
     check_readers(&(Arc::from(fjall().open())), 60);
     check_readers(&(Arc::new(MemoryStore::new()) as Arc<dyn Storage>), 1_000);
+}
+
+const RECORDS: u64 = 20_000;
+const RECORD_BYTES: u64 = 200;
+
+fn with_records(scratch: &mut Scratch) -> (PathBuf, FjallStore) {
+    let dir = scratch.fresh();
+    let options = FjallOptions {
+        table_bytes: 64 << 10,
+        merge_bytes: RECORDS * RECORD_BYTES * 3 / 5,
+        ..FjallOptions::default()
+    };
+    let store = FjallStore::open(&dir, options).expect("a new store");
+    for (batch, first) in (1..).zip((0..RECORDS).step_by(800)) {
+        overwrite(&store, batch, first..first + 800);
+        while store.maintain(Duration::from_millis(20)).expect("a good disk") {}
+    }
+    (dir, store)
+}
+
+/// Commits records of `RECORD_BYTES`, all in all, under keys that are spread like hashes.
+fn overwrite(store: &FjallStore, batch: u64, keys: impl Iterator<Item = u64>) {
+    let record =
+        Record { seq: Seq(batch), expires_at_ms: None, payload: vec![7; 150].as_slice().into() };
+    let write = |n: u64| {
+        let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let key = KeyRef { space: Space(1), hash, key: b"0123456789" }.to_buf();
+        Write { key, record: Some(record.clone()), before: Before::Unknown }
+    };
+    let meta = Meta { watermark: Seq(batch), highest: Seq(batch), ..Meta::default() };
+    store.commit(Batch { writes: keys.map(write).collect(), meta }).expect("a good disk");
+}
+
+fn bytes_below(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .map(|p| if p.is_dir() { bytes_below(&p) } else { p.metadata().map_or(0, |m| m.len()) })
+        .sum()
+}
+
+#[test]
+fn overwriting_never_takes_twice_the_disk_of_the_live_records() {
+    // A merge of all there is held everything twice, and what waited for it besides.
+    let mut scratch = Scratch::new();
+    let (dir, store) = with_records(&mut scratch);
+    let is_over = AtomicBool::new(false);
+    let (loaded, peak) = std::thread::scope(|scope| {
+        let loaded = bytes_below(&dir);
+        let sampler = scope.spawn(|| {
+            let mut peak = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                peak = peak.max(bytes_below(&dir));
+            }
+            peak
+        });
+        for batch in 100..160 {
+            let drawn = |n: u64| (n.wrapping_mul(0xd134_2543_de82_ef95) >> 33) % RECORDS;
+            let keys: BTreeSet<u64> = (batch * 800..).map(drawn).take(800).collect();
+            overwrite(&store, batch, keys.into_iter());
+            while store.maintain(Duration::from_millis(20)).expect("a good disk") {}
+        }
+        is_over.store(true, Ordering::Relaxed);
+        (loaded, sampler.join().expect("it reads only"))
+    });
+    let live = RECORDS * RECORD_BYTES;
+    assert!(loaded < live * 3 / 2, "{loaded} bytes for {live}");
+    assert!(peak < live * 2, "{peak} bytes for {live}");
+}
+
+#[test]
+fn a_batch_waits_while_superseded_records_take_half_as_much_as_the_live_ones() {
+    let mut scratch = Scratch::new();
+    let (_, store) = with_records(&mut scratch);
+    let live = RECORDS * RECORD_BYTES;
+    for batch in 100..140 {
+        // Nobody merges but the commit.
+        overwrite(&store, batch, (batch * 800..).map(|n| n % RECORDS).take(800));
+        let bytes = store.stats().disk_bytes;
+        assert!(bytes < live * 7 / 4, "{bytes} bytes for {live} at batch {batch}");
+    }
 }

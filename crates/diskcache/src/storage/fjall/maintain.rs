@@ -1,9 +1,16 @@
 //! Merging, giving space back after deletes, and purging dead spaces, one step at a time.
 //!
 //! Worker. A step is one merge or move that levelled compaction picks, usually of a few tables, so
-//! a budget is exceeded by at most one step. Tombstones are too small to make a merge due, and yet
-//! each may keep a large record on disk: when they are many, everything is pushed towards the last
-//! level, where they end, in the same small steps ("squeezing").
+//! a budget is exceeded by at most one step.
+//!
+//! What the bytes of new batches make due is not enough. Tombstones are small, and yet each may
+//! keep a large record on disk; and in a store of a few hundred MiB the batches that wait for their
+//! merge are as much as all that lives, while that merge, of everything at once, needs as much
+//! again for what it writes. So when tombstones or superseded records are many, everything is
+//! pushed towards the last level, where they end ("squeezing"): the first level becomes one sorted
+//! run, which overlaps nothing, and that goes down in small parts. It costs a write more of what is
+//! new, and merges a smaller share of it at a time; the disk holds less than twice the live records
+//! for it, the merge under way included, instead of three times.
 
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -19,6 +26,17 @@ use crate::storage::fjall::tree::{Figures, Levels, Shared, Tree};
 /// records: that much is rewritten for what is gained.
 const SQUEEZE_MIN: u64 = 1_000;
 const SQUEEZE_SHARE: u64 = 5;
+/// Superseded records are squeezed out when they are this share of all records, and more bytes than
+/// a table; a batch waits for that when they are the other share.
+const STALE_SHARE: u64 = 4;
+const BLOATED_SHARE: u64 = 2;
+/// When the first level is to be merged anyway and is more than this share of the tree, so that its
+/// merge would rewrite much of it at once, this share of superseded records is enough.
+const FIRST_LEVEL_SHARE: u64 = 8;
+const STALE_SHARE_AT_MERGE: u64 = 16;
+/// Tables of a tree that is squeezed, about, unless they came out tiny or larger than others.
+const SQUEEZED_TABLES: u64 = 32;
+const SQUEEZED_TABLE_MIN: u64 = 1 << 20;
 /// Records of a dead space that are deleted in one step.
 const PURGE_MAX: usize = 10_000;
 /// Bytes of memory of an open table beside its pinned blocks: its structures and file handle.
@@ -63,11 +81,29 @@ impl FjallStore {
         self.step_with(|_, tree| tree.compact(self.levels(tree)))
     }
 
+    /// Whether superseded records take so much of the disk that no batch may add to them.
+    pub(super) fn is_bloated(&self) -> bool {
+        let bytes_min = self.shared.options.table_bytes;
+        self.is_stale(&self.tree().figures(), BLOATED_SHARE, bytes_min)
+    }
+
+    /// One step that makes it less so.
+    pub(super) fn squeeze_one(&self) -> Result<bool, StoreError> {
+        self.step_with(|maintainer, tree| self.squeeze(maintainer, tree))
+    }
+
+    fn is_stale(&self, figures: &Figures, share: u64, bytes_min: u64) -> bool {
+        let records = self.ledger().records;
+        let stale = figures.items.saturating_sub(figures.tombstones + records);
+        let mean = figures.disk_bytes / figures.items.max(1);
+        stale * share > records && stale * mean > bytes_min
+    }
+
     fn step(&self) -> Result<bool, StoreError> {
         self.step_with(|maintainer, tree| {
             Ok(self.purge(maintainer, tree)?
-                || tree.compact(self.levels(tree))?
-                || self.squeeze(maintainer, tree)?)
+                || self.squeeze(maintainer, tree)?
+                || tree.compact(self.levels(tree))?)
         })
     }
 
@@ -104,21 +140,34 @@ impl FjallStore {
         Levels { runs_due, table_bytes: options.table_bytes }
     }
 
-    /// Moves everything towards the last level, where tombstones end.
+    /// Moves everything towards the last level, where tombstones and superseded records end.
     fn squeeze(&self, maintainer: &mut Maintainer, tree: &Tree) -> Result<bool, StoreError> {
-        let (live, tombstones) = (self.ledger().live, tree.figures().tombstones);
-        let worth = tombstones > SQUEEZE_MIN && tombstones * SQUEEZE_SHARE > live;
+        let (live, figures) = (self.ledger().live, tree.figures());
+        let marked = figures.tombstones;
+        let is_marked = marked > SQUEEZE_MIN && marked * SQUEEZE_SHARE > live;
+        let (runs, bytes) = tree.first_level();
+        let is_large = bytes * FIRST_LEVEL_SHARE > figures.disk_bytes;
+        let is_large_and_due = is_large && runs >= usize::from(self.levels(tree).runs_due);
+        let is_stale = if is_large_and_due {
+            self.is_stale(&figures, STALE_SHARE_AT_MERGE, 0)
+        } else {
+            self.is_stale(&figures, STALE_SHARE, self.shared.options.table_bytes)
+        };
+        let worth = is_marked || is_stale;
         if !worth || maintainer.squeezed == Some(tree.version()) {
             return Ok(false);
         }
-        let table_bytes = self.shared.options.table_bytes;
+        let part = (figures.disk_bytes / SQUEEZED_TABLES).max(SQUEEZED_TABLE_MIN);
+        let table_bytes = part.min(self.shared.options.table_bytes);
         if tree.compact(Levels { runs_due: 0, table_bytes })? {
             return Ok(true);
         }
-        // Levelled compaction gives up on a table that spans more than 50 tables below it.
-        tree.compact_all(table_bytes)?;
+        if is_marked {
+            // Levelled compaction gives up on a table that spans more than 50 tables below it.
+            tree.compact_all(table_bytes)?;
+        }
         maintainer.squeezed = Some(tree.version());
-        Ok(true)
+        Ok(is_marked)
     }
 
     /// Empties dead spaces: drops the tables that hold nothing else, once, then deletes what is

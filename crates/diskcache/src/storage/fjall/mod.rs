@@ -99,12 +99,15 @@ struct Ledger {
     written_bytes: u64,
     /// Records in spaces that are not dead.
     live: u64,
+    /// Those of dead spaces too, until nothing is left of the space.
+    records: u64,
 }
 
 impl Ledger {
     fn count(&mut self, meta: &Meta) {
         let live = meta.counts.iter().filter(|(space, _)| !meta.dead.contains(space));
         self.live = live.map(|(_, records)| records).sum();
+        self.records = meta.counts.values().sum();
     }
 }
 
@@ -353,6 +356,7 @@ impl Storage for FjallStore {
         assert!(batch.meta.highest >= batch.meta.watermark, "the highest is at least all");
         assert!(batch.meta.watermark >= committer.meta.watermark, "the watermark only rises");
         while self.tree().first_level().0 >= tree::RUNS_MAX && self.merge_one()? {}
+        while self.is_bloated() && self.squeeze_one()? {}
         let purged = self.purged().clone();
         let meta = self.prepare(committer, &purged, &mut batch)?;
         debug_assert!(
