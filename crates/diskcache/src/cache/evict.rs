@@ -159,6 +159,7 @@ pub const LFU_START: u8 = 5;
 ///
 /// `random` is uniform; `log_factor` is Redis's `lfu-log-factor`, 10 by default.
 #[must_use]
+#[inline]
 pub fn lfu_touch(counter: u8, random: u32, log_factor: u32) -> u8 {
     let base = u64::from(counter.saturating_sub(LFU_START));
     // Rises with probability 1 / (base * factor + 1), without floating point.
@@ -169,6 +170,7 @@ pub fn lfu_touch(counter: u8, random: u32, log_factor: u32) -> u8 {
 
 /// The counter after `minutes` without use; loses one per `decay_minutes`, 0 for never.
 #[must_use]
+#[inline]
 pub fn lfu_decay(counter: u8, minutes: u32, decay_minutes: u32) -> u8 {
     let periods = minutes.checked_div(decay_minutes).unwrap_or(0);
     counter.saturating_sub(u8::try_from(periods).unwrap_or(u8::MAX))

@@ -15,98 +15,18 @@ use super::Now;
 use super::evict;
 use super::flags::KeyState;
 use super::home::{Candidate, Entry, Forgot, Home, Known, Loaded, Payload};
-use super::job::{Decode, DecodeError};
+use super::job::DecodeError;
 use super::recover::{Change, Replayed};
 use super::rng::Rng;
 use crate::key::{KeyRef, Space};
-use crate::storage::Record;
+
+pub use super::codec::{Codec, CodecDecode};
 
 /// Mean entries of a segment above which one is split.
 const SEGMENT: usize = 512;
 
 /// Redis's default: a counter of 255 after about a million uses.
 const LFU_LOG_FACTOR: u32 = 10;
-
-/// A value, or a key, that can be stored.
-pub trait Codec: Sized + Send + 'static {
-    /// Appends the stored form.
-    fn encode(&self, out: &mut Vec<u8>);
-
-    /// Reads the stored form back.
-    ///
-    /// # Errors
-    /// What is wrong with `bytes`; they may be anything.
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
-
-    /// Bytes on the heap, beside the value itself; counted against the memory limit.
-    fn heap_bytes(&self) -> usize {
-        0
-    }
-}
-
-impl Codec for Vec<u8> {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self);
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Ok(bytes.to_vec())
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.capacity()
-    }
-}
-
-impl Codec for String {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.as_bytes());
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| DecodeError("not UTF-8"))?;
-        Ok(text.to_owned())
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.capacity()
-    }
-}
-
-macro_rules! integer_codec {
-    ($($int:ty),*) => {$(
-        impl Codec for $int {
-            fn encode(&self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&self.to_be_bytes());
-            }
-
-            fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-                let bytes =
-                    bytes.try_into().map_err(|_| DecodeError("an integer of another size"))?;
-                Ok(Self::from_be_bytes(bytes))
-            }
-        }
-    )*};
-}
-integer_codec!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128);
-
-/// Decodes by [`Codec`].
-#[derive(Debug)]
-pub struct CodecDecode<V>(std::marker::PhantomData<fn() -> V>);
-
-impl<V> Default for CodecDecode<V> {
-    fn default() -> Self {
-        Self(std::marker::PhantomData)
-    }
-}
-
-impl<V: Codec> Decode for CodecDecode<V> {
-    type Value = V;
-
-    fn decode(&self, _: KeyRef<'_>, record: &Record) -> Result<V, DecodeError> {
-        V::decode(&record.payload)
-    }
-}
 
 /// How deltas are applied to a value in replay; `None` deletes the key.
 pub type ApplyDelta<V> = fn(value: V, delta: &[u8]) -> Result<Option<V>, DecodeError>;
@@ -511,14 +431,5 @@ mod tests {
         let tables: u64 = home.segments.iter().map(|t| t.allocation_size() as u64).sum();
         assert_eq!(home.table_bytes, tables);
         assert_eq!(home.heap_bytes, 40_000);
-    }
-
-    #[test]
-    fn codecs_refuse_what_they_did_not_write() {
-        assert_eq!(u64::decode(&[1, 2, 3]), Err(DecodeError("an integer of another size")));
-        assert!(String::decode(&[0xff]).is_err());
-        let mut out = Vec::new();
-        (-5_i64).encode(&mut out);
-        assert_eq!(i64::decode(&out), Ok(-5));
     }
 }

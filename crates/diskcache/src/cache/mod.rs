@@ -30,7 +30,7 @@
 //! | [`home`] | the contract with whoever holds the values; [`conformance`] checks it |
 //! | `dirty`, `checkpoint` | the queue of dirty keys; building, sending and settling batches |
 //! | `lane` | the journal: group being filled, written, durable |
-//! | [`map`] | a home for typed values |
+//! | [`map`], `codec` | a home for typed values; their stored form |
 //! | `loads`, `reading` | keys being read; the load path |
 //! | `waiters`, [`op`] | who waits for what; pins; kinds of tokens |
 //! | [`memory`], [`evict`], `room` | the byte ledger; the choice; eviction and back-pressure |
@@ -50,6 +50,7 @@
 
 pub mod backup;
 mod checkpoint;
+pub(crate) mod codec;
 pub mod conformance;
 mod dirty;
 pub mod evict;
@@ -308,6 +309,7 @@ impl Cache {
     // ---- Spaces -------------------------------------------------------------------------
 
     /// The space of database `db`; `None` when there is no such database.
+    #[inline]
     #[must_use]
     pub fn space(&self, db: usize) -> Option<Space> {
         self.spaces.of_db(db)

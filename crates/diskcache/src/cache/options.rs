@@ -106,6 +106,7 @@ fn cap(bytes: u64, limit: u64, part: u64) -> u64 {
 }
 
 /// The clock of intervals in 32 bits: ages are far below the 49 days after which it wraps.
+#[inline]
 pub(super) fn wrapped_ms(now: Now) -> u32 {
     (now.mono_ms & u64::from(u32::MAX)) as u32
 }

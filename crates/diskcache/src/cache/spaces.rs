@@ -159,6 +159,7 @@ impl Spaces {
     }
 
     /// The space of database `db`.
+    #[inline]
     pub(super) fn of_db(&self, db: usize) -> Option<Space> {
         self.of_db.get(db).copied()
     }

@@ -127,6 +127,7 @@ impl<V: Codec> Inner<V> {
     }
 
     /// The space of the only database; [`Cache::flush`] changes it.
+    #[inline]
     pub(super) fn space(&self) -> Space {
         self.cache.space(0).expect("a cache is opened with one database")
     }
@@ -138,6 +139,7 @@ impl<V: Codec> Inner<V> {
         self.now
     }
 
+    #[inline]
     fn look_at_clock_at_times(&mut self) {
         self.reads = self.reads.wrapping_add(1);
         if self.reads.is_multiple_of(READS_PER_CLOCK) {
@@ -149,24 +151,37 @@ impl<V: Codec> Inner<V> {
 
     /// Shows `read` what is known of `key`; `None` when the disk has to be asked. An expired value
     /// is deleted on the way, like any other key.
+    #[inline]
     pub(super) fn look<R>(
         &mut self,
         key: KeyRef<'_>,
         read: impl FnOnce(Option<&V>, Option<u64>) -> R,
     ) -> Result<Option<R>, Error> {
         self.look_at_clock_at_times();
-        let is_expired = match self.home.probe(key) {
+        let may_expire = match self.home.probe(key) {
             Probe::Value(value, None) => {
                 self.cache.note_lookup(Known::Value);
                 return Ok(Some(read(Some(value), None)));
             }
-            Probe::Value(_, Some(_)) => {
-                self.look_at_clock();
-                self.home.peek(key).and_then(|(_, at)| at).is_some_and(|at| at <= self.now.unix_ms)
-            }
+            Probe::Value(_, Some(_)) => true,
             Probe::Absent | Probe::Unknown => false,
         };
-        if is_expired {
+        self.look_closer(key, may_expire, read)
+    }
+
+    /// The rest of `look`. Apart, so that a hit does not pay for it.
+    #[inline(never)]
+    fn look_closer<R>(
+        &mut self,
+        key: KeyRef<'_>,
+        may_expire: bool,
+        read: impl FnOnce(Option<&V>, Option<u64>) -> R,
+    ) -> Result<Option<R>, Error> {
+        if may_expire {
+            self.look_at_clock();
+        }
+        let expiry = || self.home.peek(key).and_then(|(_, at)| at);
+        if may_expire && expiry().is_some_and(|at| at <= self.now.unix_ms) {
             self.write(key, None)?;
         }
         let known = self.cache.known(&self.home, key);
@@ -403,11 +418,13 @@ impl<V: Codec> Inner<V> {
     }
 
     /// Whether the driver must not sleep on. Says so once.
+    #[inline]
     pub(super) fn must_ring(&mut self) -> bool {
         // A driver that runs looks at everything before it sleeps.
-        if !std::mem::take(&mut self.is_stirred) || self.sleeps_until_ms == 0 {
-            return false;
-        }
+        std::mem::take(&mut self.is_stirred) && self.sleeps_until_ms != 0 && self.is_due()
+    }
+
+    fn is_due(&mut self) -> bool {
         self.collect_jobs();
         let is_due = !self.jobs.is_empty()
             || self.is_turn_wanted

@@ -26,7 +26,6 @@ mod options;
 mod turnstile;
 mod waiting;
 
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -38,6 +37,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use siphasher::sip::SipHasher13;
 
 use crate::cache::backup::BackupPlan;
+use crate::cache::codec::with_scratch;
 use crate::cache::job::Worker;
 use crate::cache::map::{Codec, CodecDecode, MapHome};
 use crate::cache::stats::Metrics;
@@ -88,24 +88,6 @@ impl<K, V: Codec> fmt::Debug for DiskCache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DiskCache").field("dir", &self.dir.root()).finish_non_exhaustive()
     }
-}
-
-thread_local! {
-    /// Encoded keys and values on their way; empty while it is in use.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// A scratch buffer larger than this is given back to the allocator.
-const SCRATCH_MAX: usize = 1 << 20;
-
-fn with_scratch<R>(run: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    let mut scratch = SCRATCH.take();
-    scratch.clear();
-    let result = run(&mut scratch);
-    if scratch.capacity() <= SCRATCH_MAX {
-        SCRATCH.set(scratch);
-    }
-    result
 }
 
 // ---- Opening and closing ----------------------------------------------------------------
@@ -228,11 +210,10 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
     /// # Panics
     /// If `read` does; nothing changes then.
     pub fn get_with<R>(&self, key: &K, read: impl FnOnce(&V) -> R) -> Result<Option<R>, Error> {
-        let result = with_scratch(|scratch| {
-            key.encode(scratch);
-            let hash = self.hasher.hash(scratch);
+        let result = key.encoded(|key| {
+            let hash = self.hasher.hash(key);
             let mut read = Some(read);
-            let (guard, result) = self.known(self.lock()?, hash, scratch, |value, _| {
+            let (guard, result) = self.known(self.lock()?, hash, key, |value, _| {
                 let (value, read) = (value?, read.take()?);
                 Some(catch_unwind(AssertUnwindSafe(|| read(value))))
             })?;
@@ -344,11 +325,7 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
     /// # Errors
     /// As [`DiskCache::insert`].
     pub fn remove(&self, key: &K) -> Result<(), Error> {
-        with_scratch(|scratch| {
-            key.encode(scratch);
-            let hash = self.hasher.hash(scratch);
-            self.write(self.lock()?, hash, scratch, None)
-        })
+        key.encoded(|key| self.write(self.lock()?, self.hasher.hash(key), key, None))
     }
 
     /// Replaces the value of `key` by what `change` makes of it, as one step: `None` stands for no
@@ -411,9 +388,7 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
     }
 
     fn encoded(&self, key: &K) -> (u64, Vec<u8>) {
-        let mut bytes = Vec::new();
-        key.encode(&mut bytes);
-        (self.hasher.hash(&bytes), bytes)
+        key.encoded(|key| (self.hasher.hash(key), key.to_vec()))
     }
 }
 

@@ -52,6 +52,11 @@ impl Default for Options {
 const ENGINE_PART: u64 = 8;
 const ENGINE_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=256 << 20;
 
+/// Keys and bytes of a batch that the driver hands over or settles while it holds the lock. With
+/// the 256 keys of an event loop, slices took up to 0.6 ms of CPU, and a hit may wait for one.
+const SLICE_KEYS: usize = 128;
+const SLICE_BYTES: u64 = 64 << 10;
+
 impl Options {
     pub(super) fn for_cache(&self) -> cache::Options {
         cache::Options {
@@ -63,6 +68,8 @@ impl Options {
             journal_bytes_max: self.journal_bytes,
             load_workers: self.readers,
             databases: 1,
+            slice_keys: SLICE_KEYS,
+            slice_bytes: SLICE_BYTES,
             ..cache::Options::default()
         }
     }

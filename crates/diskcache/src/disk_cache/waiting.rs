@@ -21,6 +21,7 @@ use crate::token::{Token, TokenId};
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl<K, V: Codec> DiskCache<K, V> {
+    #[inline]
     pub(super) fn lock(&self) -> Result<Guard<'_, V>, Error> {
         match self.shared.inner.try_lock() {
             Ok(guard) => Ok(guard),
@@ -38,6 +39,7 @@ impl<K, V: Codec> DiskCache<K, V> {
     }
 
     /// Gives the lock up; wakes the driver if there is something for it to do.
+    #[inline]
     pub(super) fn leave(&self, mut guard: Guard<'_, V>) {
         let must_ring = guard.must_ring();
         drop(guard);
@@ -47,6 +49,7 @@ impl<K, V: Codec> DiskCache<K, V> {
     }
 
     /// Shows `read` what `key` is, after a read of the disk if it must.
+    #[inline]
     pub(super) fn known<'a, R>(
         &'a self,
         mut guard: Guard<'a, V>,
@@ -54,17 +57,30 @@ impl<K, V: Codec> DiskCache<K, V> {
         key: &[u8],
         mut read: impl FnMut(Option<&V>, Option<u64>) -> R,
     ) -> Result<(Guard<'a, V>, R), Error> {
+        let at = KeyRef { space: guard.space(), hash, key };
+        match guard.look(at, &mut read)? {
+            Some(read) => Ok((guard, read)),
+            None => self.brought(guard, hash, key, read),
+        }
+    }
+
+    /// The same for a key that must be read. Apart, so that a hit does not pay for it.
+    #[inline(never)]
+    fn brought<'a, R>(
+        &'a self,
+        mut guard: Guard<'a, V>,
+        hash: u64,
+        key: &[u8],
+        mut read: impl FnMut(Option<&V>, Option<u64>) -> R,
+    ) -> Result<(Guard<'a, V>, R), Error> {
         loop {
-            let at = KeyRef { space: guard.space(), hash, key };
-            if let Some(read) = guard.look(at, &mut read)? {
-                return Ok((guard, read));
-            }
             let pinned;
             (guard, pinned) = self.bring(guard, &[(hash, key)])?;
             let at = KeyRef { space: guard.space(), hash, key };
             let seen = guard.look(at, &mut read);
             guard.unpin(pinned);
-            // Unknown only when the cache was cleared meanwhile; then the next look answers.
+            // Unknown only when the cache was cleared meanwhile: once more then, which finds the
+            // space empty or reads what was written since.
             if let Some(read) = seen? {
                 return Ok((guard, read));
             }
@@ -301,5 +317,26 @@ mod tests {
             let pinned = guard.cache.complete_load(token).unwrap();
             guard.cache.unpin(pinned);
         }
+    }
+
+    #[test]
+    fn a_hit_waits_for_a_short_slice_of_a_batch_at_most() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = DiskCache::<u64, Vec<u8>>::open(dir.path(), &Options::default()).unwrap();
+        for key in 0..1000 {
+            cache.insert(&key, vec![7; 100]).unwrap();
+        }
+        let mut guard = cache.lock().unwrap();
+        let now = guard.look_at_clock();
+        let tag = guard.next_tag();
+        let token = guard.cache.begin_drain(tag);
+        let mut last = 0;
+        while last < 1000 {
+            guard.turn(now);
+            let saving = guard.cache.gauges().saves_in_flight;
+            assert!((1..=128).contains(&(saving - last)), "{last} and then {saving} keys");
+            last = saving;
+        }
+        guard.cache.abandon(token);
     }
 }
