@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::keyspace::entry::{NewValue, ValueRef};
 use crate::resp::encode::Reply;
 use crate::types::list::End;
-use crate::types::number::{parse_f64, parse_i64};
+use crate::types::number::{parse_f64_weight, parse_i64};
 use crate::types::{List, Object};
 
 use super::collection::Collection;
@@ -170,7 +170,7 @@ enum Weight {
 impl Weight {
     fn new(text: Option<Vec<u8>>, alpha: bool, stored: bool) -> Result<Self, Error> {
         if !alpha {
-            let number = text.map_or(Some(0.0), |text| parse_f64(&text));
+            let number = text.map_or(Some(0.0), |text| parse_f64_weight(&text));
             return number.map(Self::Number).ok_or(NOT_DOUBLE);
         }
         // What is only shown is compared as C does, up to a NUL; what is stored, as bytes.

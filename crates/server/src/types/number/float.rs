@@ -33,13 +33,30 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
 /// Source: `zslParseRange` of Redis.
 #[must_use]
 pub fn parse_f64_bound(text: &[u8]) -> Option<f64> {
+    parse_c_text(text).map(|(value, _)| value)
+}
+
+/// As [`parse_f64_bound`] for the weights of SORT, which refuses an overflow and an underflow.
+///
+/// Source: `sortCommandGeneric` of Redis. It asks for `errno` without clearing it, so one text out
+/// of range makes the sorts behind it fail, whatever they sort, until a command clears it; that is
+/// not imitated.
+#[must_use]
+pub fn parse_f64_weight(text: &[u8]) -> Option<f64> {
+    parse_c_text(text).and_then(|(value, lost)| (!lost).then_some(value))
+}
+
+/// What strtod makes of a C string, if it reads all of it: the number, and whether it was lost. An
+/// empty one is zero.
+fn parse_c_text(text: &[u8]) -> Option<(f64, bool)> {
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
     let text = &text[..end];
     if text.is_empty() {
-        return Some(0.0);
+        return Some((0.0, false));
     }
     let parsed = strtod(text)?;
-    (parsed.len == text.len() && !parsed.value.is_nan()).then_some(parsed.value)
+    let whole = parsed.len == text.len() && !parsed.value.is_nan();
+    whole.then_some((parsed.value, parsed.lost))
 }
 
 struct Parsed {
@@ -391,6 +408,16 @@ mod tests {
         assert_eq!(parse_f64_bound(b"3\0x"), Some(3.0));
         for text in [&b"1 "[..], b"nan", b"x", b"1x"] {
             assert_eq!(parse_f64_bound(text), None);
+        }
+    }
+
+    #[test]
+    fn weights_are_read_as_bounds_are_but_must_fit() {
+        for (text, value) in [(&b""[..], 0.0), (b" 1", 1.0), (b"\t-2", -2.0), (b"3\0x", 3.0)] {
+            assert_eq!(parse_f64_weight(text), Some(value));
+        }
+        for text in [&b"1e400"[..], b"1e-400", b"nan", b" ", b"1 ", b"x"] {
+            assert_eq!(parse_f64_weight(text), None);
         }
     }
 

@@ -8,5 +8,5 @@
 mod float;
 mod integer;
 
-pub use float::{FloatText, format_f64, parse_f64, parse_f64_bound};
+pub use float::{FloatText, format_f64, parse_f64, parse_f64_bound, parse_f64_weight};
 pub use integer::{format_i64, parse_i64, push_i64};
