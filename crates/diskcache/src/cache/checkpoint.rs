@@ -363,6 +363,7 @@ impl Cache {
                 build.nodes.push(node);
             } else {
                 self.stats.saves_spared += 1;
+                self.evictor.look_again();
             }
         };
         self.ledger.set(Account::Batch, build.memory_bytes());
@@ -497,6 +498,7 @@ impl Cache {
 
     fn settle_slice<H: Home>(&mut self, sent: Sent, at: usize, fate: Fate, home: &mut H) -> bool {
         let end = sent.nodes.len().min(at + self.options.slice_keys);
+        self.evictor.look_again();
         for node in &sent.nodes[at..end] {
             home.visit(node.space, node.hash, &mut |entry| {
                 let mut state: KeyState = entry.state();

@@ -119,6 +119,7 @@ impl Cache {
         self.ledger.set_limit(self.options.limit_bytes);
         self.lane.mode = self.options.durability;
         self.evictor.forget_candidates();
+        self.evictor.look_again();
     }
 
     /// The options in force.

@@ -335,6 +335,7 @@ impl Cache {
     pub fn flush(&mut self, db: usize) -> Option<Space> {
         let old = self.spaces.flush(db, self.checkpoint.next_batch())?;
         self.loads.outdate(old);
+        self.evictor.look_again();
         self.log_spaces();
         Some(old)
     }

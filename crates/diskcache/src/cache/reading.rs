@@ -111,6 +111,7 @@ impl Cache {
     /// The command has run: its keys may be evicted again.
     pub fn unpin(&mut self, pinned: Token<Pinned>) {
         self.waiters.leave(pinned.into_id());
+        self.evictor.look_again();
     }
 
     /// Whether a load or a command needs entries with this hash to stay.
@@ -232,6 +233,7 @@ impl Cache {
                 }
             };
             self.waiters.load_came(load.links, failure);
+            self.evictor.look_again();
             self.evict_for_load(home, LOAD_EVICTIONS);
         }
         self.set_load_account();

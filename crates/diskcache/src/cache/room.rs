@@ -53,6 +53,10 @@ pub(super) struct Evictor {
     sampled: Vec<Candidate>,
     /// Nothing clean was found last time; cleared when a batch settles, or the journal is synced.
     stuck: bool,
+    /// When nothing clean was found. It is not looked for again in the same millisecond, unless
+    /// something may have become clean: each look reads hundreds of entries, and there may be one
+    /// for each writer that comes and each turn.
+    stuck_ms: Option<u64>,
     history: VecDeque<Eviction>,
     mean_load_bytes: u64,
 }
@@ -64,6 +68,7 @@ impl Evictor {
             pool: Pool::new(),
             sampled: Vec::new(),
             stuck: false,
+            stuck_ms: None,
             history: VecDeque::with_capacity(HISTORY),
             mean_load_bytes: 1024,
         }
@@ -76,6 +81,12 @@ impl Evictor {
     /// Keys became clean, or log durable: whether anything can be evicted is to be seen anew.
     pub(super) fn memory_changed(&mut self) {
         self.stuck = false;
+        self.look_again();
+    }
+
+    /// Something may have become clean.
+    pub(super) fn look_again(&mut self) {
+        self.stuck_ms = None;
     }
 
     pub(super) fn forget_candidates(&mut self) {
@@ -209,6 +220,9 @@ impl Cache {
     /// Forgets up to `count` entries while `need_bytes` do not fit. Returns whether more
     /// of the same may help.
     fn evict<H: Home>(&mut self, home: &mut H, count: usize, need_bytes: u64) -> bool {
+        if self.evictor.stuck_ms == Some(self.now.mono_ms) {
+            return false;
+        }
         let mut evicted = 0;
         let mut dry = 0;
         while evicted < count && dry < DRY_ROUNDS && !self.fits(need_bytes) {
@@ -228,6 +242,7 @@ impl Cache {
         let stuck = evicted == 0 && dry == DRY_ROUNDS;
         self.stats.evictions_stuck += u64::from(stuck && !self.evictor.stuck);
         self.evictor.stuck = stuck;
+        self.evictor.stuck_ms = stuck.then_some(self.now.mono_ms);
         evicted > 0 && !self.fits(need_bytes)
     }
 
@@ -266,5 +281,98 @@ impl Cache {
         self.evictor.remember(Eviction { space, hash, at_ms, idle_ms, frequency, excess_bytes });
         self.ledger.set(Account::Home, home.memory_bytes());
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cache::flags::KeyState;
+    use crate::cache::home::{Entry, Forgot, Known, Loaded};
+    use crate::cache::map::MapHome;
+    use crate::cache::{Now, Options};
+    use crate::journal::sim::SimDir;
+    use crate::journal::{Depth, EngineAt, StoreId, Writer, WriterOptions, scan};
+    use crate::key::KeyRef;
+    use crate::storage::{Before, Meta};
+
+    /// Counts how often it is sampled.
+    #[derive(Default)]
+    struct Counting {
+        map: MapHome<Vec<u8>>,
+        samples: usize,
+    }
+
+    impl Home for Counting {
+        type Value = Vec<u8>;
+
+        fn known(&self, key: KeyRef<'_>) -> Known {
+            self.map.known(key)
+        }
+
+        fn visit(&mut self, space: Space, hash: u64, each: &mut dyn FnMut(&mut dyn Entry)) {
+            self.map.visit(space, hash, each);
+        }
+
+        fn insert(&mut self, key: KeyRef<'_>, loaded: Option<Loaded<Vec<u8>>>, state: KeyState) {
+            self.map.insert(key, loaded, state);
+        }
+
+        fn forget(&mut self, space: Space, hash: u64) -> Forgot {
+            self.map.forget(space, hash)
+        }
+
+        fn sample(&mut self, random: u64, want: usize, out: &mut Vec<Candidate>) {
+            self.samples += 1;
+            self.map.sample(random, want, out);
+        }
+
+        fn memory_bytes(&self) -> u64 {
+            self.map.memory_bytes()
+        }
+
+        fn entry_count(&self) -> u64 {
+            self.map.entry_count()
+        }
+    }
+
+    fn cache() -> Cache {
+        let (dir, store) = (SimDir::new(), StoreId([7; 16]));
+        let report = scan(&dir, &store, EngineAt::default(), Depth::Needed).unwrap();
+        let accepted = report.accept(false).unwrap();
+        let opened = Writer::open(Arc::new(dir), store, WriterOptions::default(), &accepted);
+        let spaces = vec![Space(1)];
+        let meta = Meta { spaces, next_space: 2, ..Meta::default() };
+        let options = Options { limit_bytes: 100_000, databases: 1, ..Options::default() };
+        Cache::new(options, &meta, opened.unwrap().0, Now::default())
+    }
+
+    #[test]
+    fn what_is_not_there_is_looked_for_once_a_millisecond() {
+        // Each writer and each turn searched a memory full of dirty keys.
+        let (mut cache, mut home) = (cache(), Counting::default());
+        for hash in 0..100 {
+            let key = KeyRef { space: Space(1), hash, key: b"key" };
+            let state = KeyState::new(Before::Absent);
+            let (_, state) = home.map.set(key, Some(vec![0; 1000]), None, state);
+            assert!(state.mark_dirty());
+        }
+        for _ in 0..100 {
+            assert_eq!(cache.room(&mut home, 1000), Room::Wait);
+        }
+        assert_eq!(home.samples, DRY_ROUNDS);
+        cache.set_now(Now { mono_ms: 1, unix_ms: 1 });
+        assert_eq!(cache.room(&mut home, 1000), Room::Wait);
+        assert_eq!(home.samples, 2 * DRY_ROUNDS);
+        for hash in 0..100 {
+            let clean = KeyState::new(Before::Present);
+            home.visit(Space(1), hash, &mut |entry| entry.set_state(clean));
+        }
+        cache.evictor.look_again();
+        assert_eq!(cache.room(&mut home, 1000), Room::Wait, "a few for each call");
+        let forgotten = 100 - home.entry_count();
+        assert!(forgotten >= 10, "{forgotten}: looked for at once when something changed");
     }
 }
