@@ -4,7 +4,7 @@
 //! The state machine is the same that an event loop drives on one thread. Here threads take turns
 //! under a lock, so tokens, which never cross threads, are kept by name.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -76,7 +76,8 @@ impl<V: Codec> Change<'_, V> {
 pub(super) struct Inner<V> {
     pub(super) cache: Cache,
     pub(super) home: MapHome<V>,
-    waiting: HashMap<u64, Waiting<V>>,
+    /// By tag. Mostly few: a tree costs less than a keyed hash.
+    waiting: BTreeMap<u64, Waiting<V>>,
     /// Threads that were woken and do not have the lock yet stand there too.
     turnstile: Arc<Turnstile>,
     next_tag: u64,
@@ -109,7 +110,7 @@ impl<V: Codec> Inner<V> {
         let mut inner = Self {
             cache,
             home,
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             turnstile,
             next_tag: 0,
             due: Vec::new(),
@@ -366,7 +367,7 @@ impl<V: Codec> Inner<V> {
 
     /// Ends every wait without asking the cache, which a panic may have left half changed.
     pub(super) fn give_up(&mut self) {
-        for (_, waiting) in self.waiting.drain() {
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
             match waiting {
                 Waiting::Thread { sleeper, .. } => {
                     sleeper.iter().for_each(|sleeper| sleeper.notify_one());
