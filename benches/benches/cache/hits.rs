@@ -17,13 +17,13 @@ use super::measure::{
 const GETS: u64 = 200_000;
 
 /// The cache's table behind a lock: what a server without a disk would do for a hit.
-struct Plain {
+pub(crate) struct Plain {
     table: Mutex<MapHome<Vec<u8>>>,
     hasher: RandomState,
 }
 
 impl Plain {
-    fn new(keys: u64) -> Self {
+    pub(crate) fn new(keys: u64) -> Self {
         let plain = Self { table: Mutex::default(), hasher: RandomState::new() };
         for key in 0..keys {
             plain.with(key, |table, key, n| {
@@ -40,7 +40,7 @@ impl Plain {
         run(&mut self.table.lock().expect("nobody panics"), key, n)
     }
 
-    fn get(&self, n: u64) -> Option<u8> {
+    pub(crate) fn get(&self, n: u64) -> Option<u8> {
         self.with(n, |table, key, _| match table.probe(key) {
             Probe::Value(value, _) => Some(value[7]),
             Probe::Absent | Probe::Unknown => None,

@@ -9,7 +9,7 @@
 //! | `load` | what do new keys cost | the engine alone, in batches |
 //! | `writes` | how much is spared when a few keys are written often | none |
 //! | `disk` | how much disk does the data take, and how soon is it given back | the live bytes |
-//! | `stall` | what do hits notice of an engine that hangs for 5 s | the same loop without a stall |
+//! | `stall` | what do hits notice of an engine that hangs for 5 s | a table behind a lock |
 //!
 //! Contenders take turns, round by round, in alternating order; a ratio is the median of the
 //! rounds' ratios. Every line says what it must reach and whether it did. Wall times of a loaded

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use flintlock_diskcache::storage::fault::{Call, Fault, FaultStore};
 use flintlock_diskcache::storage::fjall::{FjallOptions, FjallStore};
 
+use super::hits::Plain;
 use super::measure::{
     Draw, Scale, Scratch, Subject, described, line, options, quantile, title, value,
 };
@@ -45,32 +46,46 @@ struct Times {
     undisturbed_batches: usize,
 }
 
-fn hits(cache: &Subject, keys: u64) -> Times {
-    let mut draw = Draw(5);
-    let mut all = Times::default();
-    let begin = Instant::now();
-    while begin.elapsed() < STALL - Duration::from_millis(500) {
-        let times = &mut all.each;
-        let first = times.len();
+impl Times {
+    fn batch(&mut self, draw: &mut Draw, keys: u64, get: impl Fn(u64) -> Option<u8>) {
+        let first = self.each.len();
         let (stolen_of_all, stolen) = (all_waited(), waited());
         for _ in 0..BATCH {
             let key = draw.below(keys);
             let at = Instant::now();
-            assert!(cache.get_with(&key, |value| value[7]).expect("a good disk").is_some());
-            times.push(u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            assert!(get(key).is_some());
+            self.each.push(u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
         let stolen = waited() - stolen;
-        if let Some(longest) = times[first..].iter_mut().max() {
+        if let Some(longest) = self.each[first..].iter_mut().max() {
             *longest = longest.saturating_sub(stolen);
             if all_waited() - stolen_of_all < DISTURBANCE_NS {
-                all.undisturbed_max = all.undisturbed_max.max(*longest);
-                all.undisturbed_batches += 1;
+                self.undisturbed_max = self.undisturbed_max.max(*longest);
+                self.undisturbed_batches += 1;
             }
         }
+    }
+
+    fn max_ms(&self) -> f64 {
+        self.each.iter().max().copied().unwrap_or(0) as f64 / 1e6
+    }
+}
+
+/// What hits take, and in turns with them those of `plain`, which knows no engine, driver or other
+/// thread: what its longest take is what the machine does to anybody.
+fn hits(cache: &Subject, plain: &Plain, keys: u64) -> (Times, Times) {
+    let mut draw = Draw(5);
+    let (mut ours, mut theirs) = (Times::default(), Times::default());
+    let begin = Instant::now();
+    while begin.elapsed() < STALL - Duration::from_millis(500) {
+        ours.batch(&mut draw, keys, |key| {
+            cache.get_with(&key, |value| value[7]).expect("a good disk")
+        });
+        theirs.batch(&mut draw, keys, |key| plain.get(key));
         // Not a busy loop, which the scheduler would punish with pauses of its own.
         std::thread::sleep(Duration::from_micros(200));
     }
-    all
+    (ours, theirs)
 }
 
 pub(crate) fn run(scale: &Scale) {
@@ -93,17 +108,18 @@ pub(crate) fn run(scale: &Scale) {
     for key in 0..keys {
         cache.insert(&key, value(key, 1)).expect("a good disk");
     }
-    let mut calm = hits(&cache, keys);
+    let plain = Plain::new(keys);
+    let (mut calm, _) = hits(&cache, &plain, keys);
     faults.rate(Call::Get, Fault::Delay(STALL), 1);
     faults.rate(Call::Commit, Fault::Delay(STALL), 1);
-    let mut stalled = std::thread::scope(|scope| {
+    let (mut stalled, control) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let begin = Instant::now();
             assert!(cache.get(&cold).expect("a good disk").is_some());
             begin.elapsed()
         });
         let saver = scope.spawn(|| cache.save().expect("a good disk"));
-        let times = hits(&cache, keys);
+        let times = hits(&cache, &plain, keys);
         assert!(!reader.is_finished() && !saver.is_finished(), "the engine hung all the while");
         assert!(reader.join().expect("no panic") >= STALL);
         saver.join().expect("no panic");
@@ -111,21 +127,28 @@ pub(crate) fn run(scale: &Scale) {
     });
     let set_up = format!("reads and commits take {STALL:?}; {}; one thread", described(&options));
     title("stall", &set_up);
-    let max = |times: &[u64]| times.iter().max().copied().unwrap_or(0) as f64 / 1e6;
-    let (calm_max, stalled_max) = (max(&calm.each), max(&stalled.each));
+    let (calm_max, stalled_max, control_max) = (calm.max_ms(), stalled.max_ms(), control.max_ms());
     let counts = (stalled.each.len(), calm.each.len());
     let (tail, calm_tail) = (quantile(&mut stalled.each, 999), quantile(&mut calm.each, 999));
     line(
         "longest hit while the engine hangs, less the waiting for a CPU",
-        &format!("{stalled_max:.2} ms of {} ({calm_max:.2} of {} before)", counts.0, counts.1),
+        &format!(
+            "{stalled_max:.2} ms of {} ({calm_max:.2} of {} before; a plain table in turns with \
+             it: {control_max:.2})",
+            counts.0, counts.1
+        ),
         "< 1 ms",
         Some(stalled_max < 1.0),
     );
     let batches = (stalled.undisturbed_batches, counts.0 / BATCH);
     let undisturbed = stalled.undisturbed_max as f64 / 1e6;
+    let control = control.undisturbed_max as f64 / 1e6;
     line(
         "the same, while no thread of the process waited for a CPU (one may hold the lock)",
-        &format!("{undisturbed:.2} ms in {} of {} batches of {BATCH}", batches.0, batches.1),
+        &format!(
+            "{undisturbed:.2} ms in {} of {} batches of {BATCH} (the plain table: {control:.2})",
+            batches.0, batches.1
+        ),
         "< 1 ms",
         Some(undisturbed < 1.0),
     );
