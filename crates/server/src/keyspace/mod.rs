@@ -8,6 +8,7 @@
 pub(crate) mod access;
 pub(crate) mod entry;
 pub(crate) mod expire;
+pub(crate) mod forgotten;
 mod segment;
 pub(crate) mod table;
 
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 use flintlock_diskcache::key::Space;
 use siphasher::sip::SipHasher13;
 
+use forgotten::Followers;
 use table::Table;
 
 /// A key with its hash, so that nobody hashes it twice.
@@ -68,6 +70,8 @@ pub(crate) struct Keyspace {
     /// Database of each space.
     by_space: HashMap<Space, usize>,
     hasher: Hasher,
+    /// Who is told which keys memory forgets.
+    pub followers: Followers,
 }
 
 impl Keyspace {
@@ -75,7 +79,8 @@ impl Keyspace {
     pub(crate) fn new(count: usize, hasher: Hasher) -> Self {
         let db = |space| Db { space, table: Table::new(hasher), expire_position: 0 };
         let dbs: Vec<Db> = (1..).map(Space).map(db).take(count).collect();
-        let mut keyspace = Self { dbs, by_space: HashMap::new(), hasher };
+        let mut keyspace =
+            Self { dbs, by_space: HashMap::new(), hasher, followers: Followers::default() };
         keyspace.index_spaces();
         keyspace
     }

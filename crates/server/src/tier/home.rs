@@ -13,6 +13,7 @@ use flintlock_diskcache::key::{KeyRef, Space};
 use flintlock_diskcache::storage::Record;
 
 use crate::keyspace::entry::{Entry, EntryRef, NewValue, Value, ValueRef};
+use crate::keyspace::forgotten::Fact;
 use crate::keyspace::table::Table;
 use crate::keyspace::{Key, Keyspace};
 use crate::types::Rules;
@@ -35,6 +36,12 @@ pub(super) fn stored(value: ValueRef<'_>) -> Option<codec::Value<'_>> {
         ValueRef::Big(s) => Some(codec::Value::String(s)),
         ValueRef::Object(object) => Some(codec::Value::Object(object)),
     }
+}
+
+/// What a walk wants to know of an entry.
+fn fact_of(entry: EntryRef<'_>) -> Fact {
+    let type_name = (!entry.is_absent()).then(|| crate::command::type_name(entry.value()));
+    Fact { type_name, expires_at_ms: entry.expires_at_ms() }
 }
 
 /// An entry under `Home::visit`.
@@ -155,7 +162,9 @@ impl Home for Resident<'_> {
 
     fn forget(&mut self, space: Space, hash: u64) -> Forgot {
         let mut forgot = Forgot::default();
-        let Some(table) = self.table_mut(space) else { return forgot };
+        let Some(index) = self.keyspace.db_of(space) else { return forgot };
+        let followers = &self.keyspace.followers;
+        let table = &mut self.keyspace.dbs[index].table;
         let mut n = 0;
         while let Some(loc) = table.nth_of_hash(hash, n) {
             if !state_of(table.entry(loc)).is_clean() {
@@ -163,7 +172,10 @@ impl Home for Resident<'_> {
                 continue;
             }
             let before = table.memory_bytes();
-            drop(table.remove(loc));
+            let entry = table.remove(loc);
+            let (key, fact) = (entry.get().key(), fact_of(entry.get()));
+            followers.tell(space, key, fact);
+            drop(entry);
             forgot.entries += 1;
             forgot.bytes += (before - table.memory_bytes().min(before)) as u64;
         }

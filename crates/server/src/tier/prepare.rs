@@ -266,7 +266,8 @@ impl Server {
         if !client.session.prepared.is_planned {
             let all = each_request(request, client, self.keyspace.dbs.len());
             let plan = |(db, request): (usize, Request<'_>)| {
-                Walk::plan(&self.keyspace, db, &request, self.now_ms, rng.next_u64())
+                let walk = Walk::plan(&self.keyspace, db, &request, self.now_ms, rng.next_u64())?;
+                Some(walk.following(&self.keyspace))
             };
             let walking = all.filter_map(plan).collect();
             let prepared = &mut self.clients.session_mut(key).prepared;

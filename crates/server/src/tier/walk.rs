@@ -5,18 +5,22 @@
 //! the disk says, of a key's type and expiry too. What memory knows is noted *before* the disk is
 //! asked, of keys that are there and of keys that are not: a key that is saved and evicted in
 //! between would be in neither otherwise, and one whose delete is saved and forgotten in between
-//! would be there again, by a record read before.
+//! would be there again, by a record read before. What memory forgets until the walk ends is noted
+//! too, see `keyspace::forgotten`.
 //!
 //! Without a disk tier the same walk runs over memory alone.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use flintlock_diskcache::key::{KeyBuf, KeyRef, Space};
 use flintlock_diskcache::op;
 
 use crate::command::{Request, WalkPlan};
 use crate::keyspace::entry::EntryRef;
-use crate::keyspace::{Key, Keyspace};
+use crate::keyspace::forgotten::{Fact, Notes};
+use crate::keyspace::{Hasher, Key, Keyspace};
 use crate::types::codec;
 use crate::util::glob;
 
@@ -67,6 +71,8 @@ pub(crate) struct Walk {
     /// The one stretch that was wanted is read.
     is_read: bool,
     found: HashSet<Box<[u8]>>,
+    /// Keys that memory knew and forgot since the walk began.
+    forgotten: Option<Rc<RefCell<Notes>>>,
 }
 
 /// What to ask the disk for.
@@ -115,7 +121,17 @@ impl Walk {
             resume: None,
             is_read: false,
             found: HashSet::new(),
+            forgotten: None,
         }
+    }
+
+    /// The walk, told from now on which keys memory forgets.
+    pub(crate) fn following(mut self, keyspace: &Keyspace) -> Self {
+        if !self.is_count() {
+            let followers = &keyspace.followers;
+            self.forgotten = Some(followers.follow(self.space, self.pattern.as_deref()));
+        }
+        self
     }
 
     /// The database.
@@ -140,7 +156,9 @@ impl Walk {
         if db.space != self.space {
             // Flushed: nothing that was found is there any more.
             self.found.clear();
+            self.forgotten = None;
         }
+        self.catch_up_with_forgotten(keyspace.hasher());
         let hasher = keyspace.hasher();
         let mut found = std::mem::take(&mut self.found);
         found.retain(|key| self.memory_admits(keyspace, hasher.key(key)).unwrap_or(true));
@@ -158,6 +176,27 @@ impl Walk {
         }
     }
 
+    /// What memory knew when it forgot a key is newer than what was read before. If memory knows
+    /// the key again it is newer still, and looked at afterwards.
+    fn catch_up_with_forgotten(&mut self, hasher: Hasher) {
+        let Some(notes) = self.forgotten.take() else { return };
+        for (key, fact) in notes.borrow().facts() {
+            let hash = hasher.hash(key);
+            if hash < self.start || self.position.is_some_and(|end| hash >= end) {
+                continue;
+            }
+            if self.admits_fact(key, fact) {
+                self.found.insert(key.into());
+            } else {
+                self.found.remove(key);
+            }
+        }
+    }
+
+    fn admits_fact(&self, key: &[u8], fact: Fact) -> bool {
+        fact.type_name.is_some_and(|type_name| self.admits(key, fact.expires_at_ms, type_name))
+    }
+
     fn admits_entry(&self, entry: EntryRef<'_>) -> bool {
         let type_name = crate::command::type_name(entry.value());
         !entry.is_absent() && self.admits(entry.key(), entry.expires_at_ms(), type_name)
@@ -169,6 +208,14 @@ impl Walk {
         // After a flush memory knows another database, and nothing here will be found.
         let loc = db.table.find(key).filter(|_| db.space == self.space)?;
         Some(self.admits_entry(db.table.entry(loc)))
+    }
+
+    /// As [`Self::memory_admits`], if memory knows the key or did when it forgot it.
+    fn memory_admitted(&self, keyspace: &Keyspace, key: Key<'_>) -> Option<bool> {
+        self.memory_admits(keyspace, key).or_else(|| {
+            let fact = self.forgotten.as_ref()?.borrow().of(key.bytes)?;
+            Some(self.admits_fact(key.bytes, fact))
+        })
     }
 
     fn admits(&self, key: &[u8], expires_at_ms: Option<u64>, type_name: &str) -> bool {
@@ -255,7 +302,7 @@ impl Walk {
             let key = record.key.as_ref();
             let inside = end.is_none_or(|end| key.hash < end);
             let type_name = codec::type_name(&record.record.payload);
-            let memory = self.memory_admits(keyspace, Key { bytes: key.key, hash: key.hash });
+            let memory = self.memory_admitted(keyspace, Key { bytes: key.key, hash: key.hash });
             let disk = || {
                 !self.refused.contains(key.key)
                     && self.admits(key.key, record.record.expires_at_ms, type_name)
@@ -266,7 +313,7 @@ impl Walk {
         }
         let mut resident = std::mem::take(&mut self.resident);
         resident.retain(|(hash, bytes)| {
-            self.memory_admits(keyspace, Key { bytes, hash: *hash }).unwrap_or(true)
+            self.memory_admitted(keyspace, Key { bytes, hash: *hash }).unwrap_or(true)
         });
         self.resident = resident;
         match last.filter(|_| stays) {

@@ -84,6 +84,17 @@ impl World {
         table.insert(key, NewValue::Absent, None);
     }
 
+    /// Memory forgets a key whose state is saved.
+    fn forget(&mut self, name: &[u8]) {
+        let key = self.keyspace.hasher().key(name);
+        let db = &mut self.keyspace.dbs[0];
+        let loc = db.table.find(key).expect("memory knows it");
+        let entry = db.table.remove(loc);
+        let type_name = (!entry.get().is_absent()).then_some("string");
+        let fact = Fact { type_name, expires_at_ms: None };
+        self.keyspace.followers.tell(db.space, name, fact);
+    }
+
     fn read(&self, stretch: &Stretch) -> op::Stretch {
         let all = self.disk.range(stretch.from.clone()..);
         let most = stretch.limit.min(self.read_max);
@@ -177,6 +188,36 @@ fn a_key_whose_delete_is_forgotten_during_the_walk_is_not_found() {
     walk.merge(&records, &world.keyspace);
     world.run(&mut walk);
     assert!(walk.into_found().0.is_empty());
+}
+
+/// What changed behind the walk, in stretches it has read, and is forgotten before it ends.
+#[test]
+fn what_memory_knew_and_forgot_during_the_walk_counts() {
+    for (renamed, in_pattern) in [("new", true), ("other", false)] {
+        let mut world = World::new(&[Place::Disk; 300], 100);
+        let plan = WalkPlan {
+            goal: Goal::All,
+            position: 0,
+            pattern: Some(b"[kn]e*".to_vec()),
+            type_name: None,
+        };
+        let mut walk = Walk::new(&world.keyspace, 0, plan, NOW_MS).following(&world.keyspace);
+        let stretch = walk.begin(&world.keyspace).unwrap();
+        let records = world.read(&stretch);
+        walk.merge(&records, &world.keyspace);
+        let old = walk.found.iter().next().expect("a stretch of keys").clone();
+        world.delete(&old);
+        world.forget(&old);
+        let key = world.keyspace.hasher().key(renamed.as_bytes());
+        world.keyspace.dbs[0].table.insert(key, NewValue::Int(1), None);
+        world.forget(renamed.as_bytes());
+        world.run(&mut walk);
+        walk.catch_up(&world.keyspace);
+        let (found, _) = walk.into_found();
+        assert!(!found.contains(&old), "it was deleted");
+        assert_eq!(found.contains(renamed.as_bytes()), in_pattern, "it was made");
+        assert_eq!(found.len(), 299 + usize::from(in_pattern));
+    }
 }
 
 /// RANDOMKEY ends at the first key found: had it found deleted ones only, it would answer that
