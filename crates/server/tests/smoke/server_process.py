@@ -112,8 +112,8 @@ class ServerProcess:
         return self.process.pid
 
     def start(self):
-        # redis-server cannot choose a free port itself.
-        chooses = "redis-server" not in os.path.basename(self.command[0])
+        # redis-server and its relatives cannot choose a free port themselves.
+        chooses = not os.path.basename(self.command[0]).endswith("-server")
         self.port = 0 if chooses else free_port()
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder]
         prefix = ["taskset", "-c", str(self.pin)] if self.pin is not None else []
