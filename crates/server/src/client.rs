@@ -98,8 +98,8 @@ pub(crate) struct Session {
     pub multi: Option<Multi>,
     /// Keys under WATCH.
     pub watching: Vec<Watched>,
-    /// What its request has gathered so far.
-    pub prepared: Prepared,
+    /// What its request has gathered so far; most requests run at once and gather nothing.
+    pub prepared: Option<Box<Prepared>>,
     /// Number shown by CLIENT ID; never used again.
     pub id: u64,
     /// Peer and own address, as CLIENT LIST shows them.
@@ -148,10 +148,15 @@ impl Session {
             last_command: None,
             closing: None,
             blocked: None,
-            prepared: Prepared::default(),
+            prepared: None,
             held: None,
             no_evict: false,
         }
+    }
+
+    /// For noting what its request has gathered.
+    pub(crate) fn prepared(&mut self) -> &mut Prepared {
+        self.prepared.get_or_insert_default()
     }
 
     /// Bytes of memory of the session.

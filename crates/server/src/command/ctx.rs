@@ -132,7 +132,7 @@ impl<'a> Ctx<'a> {
         if late.is_empty() {
             return Ok(());
         }
-        self.session().prepared.add_late(late);
+        self.session().prepared().add_late(late);
         Err(Error::LATE_KEYS)
     }
 

@@ -128,7 +128,13 @@ impl Keys {
             Err(_) => len.saturating_sub(usize::from(self.last.unsigned_abs())),
         };
         let end = if self.first == 0 { 0 } else { last + 1 };
-        (usize::from(self.first)..end).step_by(usize::from(self.step.max(1)))
+        let (mut next, step) = (usize::from(self.first), usize::from(self.step.max(1)));
+        // Not `step_by`, which divides: this is run for each request.
+        std::iter::from_fn(move || {
+            let at = next;
+            next += step;
+            (at < end).then_some(at)
+        })
     }
 }
 

@@ -108,7 +108,7 @@ fn parse_cursor(text: &[u8]) -> Option<u64> {
 /// The walk that was made for this command, or one over memory if there is no disk.
 fn walk(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Option<Walk> {
     if ctx.server.tier.is_some() {
-        let mut walk = ctx.session().prepared.take_walk()?;
+        let mut walk = ctx.session().prepared.as_mut()?.take_walk()?;
         walk.catch_up(&ctx.server.keyspace);
         return Some(walk);
     }
@@ -154,7 +154,7 @@ fn randomkey(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) ->
 fn dbsize(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     if ctx.server.tier.is_some() {
         // It was waited for: the number is exact, but for blind writes that came since.
-        ctx.session().prepared.take_walk();
+        ctx.session().prepared.as_mut().and_then(|prepared| prepared.take_walk());
     }
     let count = ctx.server.key_count(ctx.db);
     reply.int(count.cast_signed());

@@ -159,7 +159,7 @@ impl Server {
     /// # Errors
     /// As [`Server::begin_backup`].
     pub(super) fn prepare_save(&mut self, key: ClientKey) -> Result<Option<Blocked>, Error> {
-        if self.clients.session(key).prepared.is_saved {
+        if self.clients.session(key).prepared.as_ref().is_some_and(|prepared| prepared.is_saved) {
             return Ok(None);
         }
         self.begin_backup()?;

@@ -7,6 +7,7 @@
 //!
 //! Source: the preloading and blocking of Redis's diskstore (2010).
 
+use std::cell::LazyCell;
 use std::collections::VecDeque;
 
 use flintlock_diskcache::cache::home::Known;
@@ -17,7 +18,8 @@ use flintlock_diskcache::storage::ErrorKind;
 use flintlock_diskcache::{Token, TokenId, op};
 
 use crate::client::{Client, ClientKey};
-use crate::command::{Error, Flags, Request};
+use crate::command::{Error, Flags, OwnedRequest, Request};
+use crate::keyspace::{Hasher, Key};
 use crate::server::Server;
 use crate::types::Rng;
 
@@ -100,25 +102,47 @@ impl Prepared {
     }
 }
 
-/// The requests that `request` stands for: itself, or what EXEC will run, each with its database,
-/// one of `databases`.
-fn each_request<'a>(
-    request: &'a Request<'a>,
+/// Whether `is_it` holds for one of the requests that `request` stands for: itself, or what EXEC
+/// will run, each with its database, one of `databases`.
+fn any_request<'a>(
+    request: &Request<'a>,
     client: &'a Client,
     databases: usize,
-) -> impl Iterator<Item = (usize, Request<'a>)> + Clone {
+    mut is_it: impl FnMut(usize, Request<'a>) -> bool,
+) -> bool {
     let session = &client.session;
-    let queue = session.multi.as_ref().filter(|_| request.command.name == "exec");
-    let queued = queue.map_or(&[][..], |multi| &multi.queue);
-    let one = if queue.is_some() { None } else { Some(*request) };
+    let Some(multi) = session.multi.as_ref().filter(|_| request.command.name == "exec") else {
+        return is_it(session.db, *request);
+    };
     let mut db = session.db;
-    let all = one.into_iter().chain(queued.iter().map(|owned| owned.get()));
-    all.map(move |request| {
-        let at = db;
+    multi.queue.iter().map(OwnedRequest::get).any(|request| {
         // A SELECT that will be refused leaves the requests behind it where they are.
-        db = request.selects(databases).unwrap_or(db);
-        (at, request)
+        is_it(db, request) || {
+            db = request.selects(databases).unwrap_or(db);
+            false
+        }
     })
+}
+
+/// Whether `is_it` holds for one of the keys whose values must be in memory before the request
+/// runs, or that it turned out to need while it ran; each with its database, one of `databases`.
+fn any_key<'a>(
+    request: &Request<'a>,
+    client: &'a Client,
+    databases: usize,
+    hasher: Hasher,
+    mut is_it: impl FnMut(usize, Key<'a>) -> bool,
+) -> bool {
+    // A transaction that counts keys must know which of its own writes make new ones.
+    let is_count = |_, request: Request<'_>| request.command.name == "dbsize";
+    let counts = LazyCell::new(|| any_request(request, client, databases, is_count));
+    let declared = any_request(request, client, databases, |db, request| {
+        let mut positions = request.command.keys.positions(request.len());
+        (request.needs_old_values() || *counts)
+            && positions.any(|i| is_it(db, request.key(i, hasher)))
+    });
+    let late = client.session.prepared.iter().flat_map(|prepared| &prepared.late);
+    declared || late.into_iter().any(|(db, name)| is_it(*db, hasher.key(name)))
 }
 
 impl Server {
@@ -157,13 +181,17 @@ impl Server {
     /// Makes sure that a write fits under the memory limit, or waits until it does.
     fn prepare_room(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
         let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
-        if self.config.maxmemory_bytes == 0 || client.session.prepared.has_room {
+        let has_room = client.session.prepared.as_ref().is_some_and(|prepared| prepared.has_room);
+        if self.config.maxmemory_bytes == 0 || has_room {
             return None;
         }
-        let grows = |request: &Request<'_>| request.command.flags.has(Flags::DENYOOM);
-        let databases = self.keyspace.dbs.len();
-        let all = each_request(request, client, databases).filter(|(_, request)| grows(request));
-        let need: usize = all.map(|(_, request)| request.len_bytes() + ENTRY_OVERHEAD).sum();
+        let mut need = 0;
+        any_request(request, client, self.keyspace.dbs.len(), |_, request| {
+            if request.command.flags.has(Flags::DENYOOM) {
+                need += request.len_bytes() + ENTRY_OVERHEAD;
+            }
+            false
+        });
         if need == 0 {
             return None;
         }
@@ -177,8 +205,9 @@ impl Server {
     /// Whether the request may change keys.
     fn changes_keys(&self, key: ClientKey, request: &Request<'_>) -> bool {
         let Some(client) = self.clients.get(key) else { return false };
-        let all = each_request(request, client, self.keyspace.dbs.len());
-        all.map(|(_, request)| request.command.flags).any(|flags| flags.has(Flags::WRITE))
+        any_request(request, client, self.keyspace.dbs.len(), |_, request| {
+            request.command.flags.has(Flags::WRITE)
+        })
     }
 
     /// Loads the keys of the request that are on disk only, those included that it turned out to
@@ -189,31 +218,30 @@ impl Server {
         key: ClientKey,
         request: &Request<'_>,
     ) -> Option<Blocked> {
+        let client = self.clients.get(key)?;
+        let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
+        // Nearly always everything is there, and this is all that happens.
+        let is_missing = |db: usize, key: Key<'_>| dbs[db].table.find(key).is_none();
+        let is_short = any_key(request, client, dbs.len(), hasher, is_missing);
+        if is_short { self.load_keys(key, request) } else { None }
+    }
+
+    /// Begins to load the keys of the request, unless the missing ones do not exist.
+    #[cold]
+    fn load_keys(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
         let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
         let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
-        let all = each_request(request, client, dbs.len());
-        // A transaction that counts keys must know which of its own writes make new ones.
-        let counts = all.clone().any(|(_, request)| request.command.name == "dbsize");
-        let keys = all.filter(move |(_, request)| counts || request.needs_old_values());
-        let keys = keys.flat_map(|(db, request)| {
-            let positions = request.command.keys.positions(request.len());
-            positions.map(move |i| (db, request.key(i, hasher)))
+        let mut refs = Vec::new();
+        any_key(request, client, dbs.len(), hasher, |db, key| {
+            refs.push(KeyRef { space: dbs[db].space, hash: key.hash, key: key.bytes });
+            false
         });
-        let late = client.session.prepared.late.iter();
-        let keys = keys.chain(late.map(|(db, name)| (*db, hasher.key(name))));
-        // Nearly always everything is there, and this is all that happens.
-        let missing = keys.clone().any(|(db, key)| dbs[db].table.find(key).is_none());
-        if !missing {
-            return None;
-        }
-        let refs: Vec<KeyRef<'_>> = keys
-            .map(|(db, key)| KeyRef { space: dbs[db].space, hash: key.hash, key: key.bytes })
-            .collect();
         let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
         let token = tier.cache.begin_load(&home, refs.iter().copied(), tag_of(key))?;
         // The new token pins all of its keys; the old one must not stand in line before it, since
         // after a flush it may hold keys that others wrote anew.
-        if let Some(pinned) = self.clients.session_mut(key).prepared.pinned.take() {
+        let prepared = &mut self.clients.session_mut(key).prepared;
+        if let Some(pinned) = prepared.as_mut().and_then(|prepared| prepared.pinned.take()) {
             tier.cache.unpin(pinned);
         }
         Some(Blocked::Load(token))
@@ -261,20 +289,9 @@ impl Server {
         if !request.command.flags.has(Flags::WALKS) && request.command.name != "exec" {
             return None;
         }
-        let mut rng = self.rng();
-        let client = self.clients.get(key)?;
-        if !client.session.prepared.is_planned {
-            let all = each_request(request, client, self.keyspace.dbs.len());
-            let plan = |(db, request): (usize, Request<'_>)| {
-                let walk = Walk::plan(&self.keyspace, db, &request, self.now_ms, rng.next_u64())?;
-                Some(walk.following(&self.keyspace))
-            };
-            let walking = all.filter_map(plan).collect();
-            let prepared = &mut self.clients.session_mut(key).prepared;
-            (prepared.walking, prepared.is_planned) = (walking, true);
-        }
+        self.plan_walks(key, request);
         loop {
-            let prepared = &mut self.clients.session_mut(key).prepared;
+            let prepared = self.clients.session_mut(key).prepared.as_mut()?;
             let walk = prepared.walking.front_mut()?;
             let tier = self.tier.as_mut()?;
             if walk.is_count() {
@@ -291,6 +308,25 @@ impl Server {
         }
     }
 
+    /// Notes which walks the request asks for, once.
+    fn plan_walks(&mut self, key: ClientKey, request: &Request<'_>) {
+        let mut rng = self.rng();
+        let Some(client) = self.clients.get(key) else { return };
+        if client.session.prepared.as_ref().is_some_and(|prepared| prepared.is_planned) {
+            return;
+        }
+        let mut walking = VecDeque::new();
+        any_request(request, client, self.keyspace.dbs.len(), |db, request| {
+            let walk = Walk::plan(&self.keyspace, db, &request, self.now_ms, rng.next_u64());
+            walking.extend(walk.map(|walk| walk.following(&self.keyspace)));
+            false
+        });
+        if !walking.is_empty() {
+            let prepared = self.clients.session_mut(key).prepared();
+            (prepared.walking, prepared.is_planned) = (walking, true);
+        }
+    }
+
     /// A wait of the client is over: notes what came of it. The client's request is to be looked
     /// at again, or to be answered with the error.
     ///
@@ -299,7 +335,7 @@ impl Server {
         let tier = self.tier.as_mut()?;
         let session = &mut self.clients.get_mut(key)?.session;
         let blocked = session.blocked.take_if(|blocked| blocked.id() == Some(id))?;
-        let prepared = &mut session.prepared;
+        let prepared = session.prepared();
         let result = match blocked {
             Blocked::Load(token) => tier.cache.complete_load(token).map(|pinned| {
                 prepared.pinned = Some(pinned);
@@ -349,8 +385,8 @@ fn tag_of(key: ClientKey) -> u64 {
 }
 
 fn release(tier: &mut Tier, client: &mut Client) {
-    let prepared = std::mem::take(&mut client.session.prepared);
-    if let Some(pinned) = prepared.pinned {
+    let prepared = client.session.prepared.take();
+    if let Some(pinned) = prepared.and_then(|prepared| prepared.pinned) {
         tier.cache.unpin(pinned);
     }
 }
