@@ -250,6 +250,12 @@ impl Bell {
         true
     }
 
+    /// Whether main sleeps, or is about to. `false`, read after a commit (with its fence), means
+    /// that main will see what was committed without being woken.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != AWAKE
+    }
+
     /// A worker has committed answers (with the fence of `commit`): wakes main if it sleeps.
     pub(crate) fn ring(&self) {
         let state = self.state.load(Ordering::Relaxed);

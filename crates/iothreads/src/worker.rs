@@ -2,7 +2,13 @@
 //!
 //! [`Worker`] owns everything it touches except [`Shared`], runs on its own thread, and ends when
 //! its inbox is closed and empty. It must not take a lock, read the clock or write a shared line in
-//! a pass that finds nothing; it must not keep an answer back longer than one pass.
+//! a pass that finds nothing; it must not keep an answer back longer than one pass, nor let main
+//! sleep on answers while it sleeps or looks for work itself.
+//!
+//! When to ring. Waking main costs a system call here and a sleep there, and a main that is woken
+//! for each pass of a worker hands out as little at a time as it got. So a worker that has more to
+//! do lets a sleeping main sleep on, until it runs dry, [`RING_ANSWERS`] wait or [`RING_NS`] are
+//! over: a busy lane says that main is not who everybody waits for.
 //!
 //! Order of a pass: up to 16 jobs of the own inbox, then one claim from the shared lane; between
 //! any two jobs one job of the high lane. So a flood in one inbox delays neither lane by more than
@@ -36,6 +42,10 @@ use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicUsize, Ordering, PlainArc, pau
 const INBOX_PASS_MAX: usize = 16;
 /// Answers kept back for one commit.
 const ANSWERS_MAX: usize = 16;
+/// Answers that a sleeping main is woken for at once.
+const RING_ANSWERS: usize = 32;
+/// How long main may sleep on fewer while their worker has more to do.
+const RING_NS: u64 = 50_000;
 /// Work claimed ahead: what a job may wait for those claimed together with it.
 const CLAIM_NS_MAX: u64 = 100_000;
 /// Workers that spin at the same time.
@@ -115,6 +125,11 @@ pub(crate) struct Worker<H: Handler> {
     silent_shown: u64,
     /// Answers and unfinished jobs pushed since the last commit.
     uncommitted: usize,
+    /// How many were committed since main fell asleep, and since when: it is to be woken.
+    unrung: usize,
+    unrung_since_ns: u64,
+    /// How many main is woken for at once: any, if jobs are long.
+    ring_min: usize,
     /// Running mean of the time of a job.
     job_ns: u64,
 }
@@ -130,6 +145,7 @@ impl<H: Handler> Worker<H> {
         let local = shared.handler.local(index);
         let now_ns = nanos(shared.clock.now());
         let claimed = VecDeque::with_capacity(shared.claim_max);
+        let ring_min = if shared.claim_max == 1 { 1 } else { RING_ANSWERS };
         Self {
             index,
             shared,
@@ -150,6 +166,9 @@ impl<H: Handler> Worker<H> {
             silent: 0,
             silent_shown: 0,
             uncommitted: 0,
+            unrung: 0,
+            unrung_since_ns: 0,
+            ring_min,
             job_ns: 0,
         }
     }
@@ -163,6 +182,7 @@ impl<H: Handler> Worker<H> {
             }
         }
         self.publish();
+        self.ring();
         self.shared.sleepers.leave(self.index);
         let bell = Arc::clone(&self.shared.bell);
         // Dropping the producers closes the rings; main may be waiting for that.
@@ -204,6 +224,9 @@ impl<H: Handler> Worker<H> {
         if runs > 0 {
             self.book(runs);
             self.publish();
+            if self.unrung > 0 && !self.work_is_there(eligible) {
+                self.ring();
+            }
         }
         runs > 0
     }
@@ -358,9 +381,8 @@ impl<H: Handler> Worker<H> {
 
     /// Makes all that was finished visible, and tells main.
     fn publish(&mut self) {
-        let answered = self.uncommitted > 0;
-        if answered {
-            self.uncommitted = 0;
+        let answered = std::mem::take(&mut self.uncommitted);
+        if answered > 0 {
             // First, so that main sees the date with the answers it is for.
             self.shared.answer_probe.note(self.now_ns);
             self.ends.answers.commit();
@@ -371,13 +393,38 @@ impl<H: Handler> Worker<H> {
             self.block.store_silent(self.silent);
             self.shared.bell.ring_for_silent();
         }
-        if answered {
+        if answered > 0 {
+            self.owe_ring(answered);
+        }
+        let waited_ns = self.now_ns.saturating_sub(self.unrung_since_ns);
+        if self.unrung >= self.ring_min || waited_ns >= RING_NS {
+            self.ring();
+        }
+    }
+
+    /// After a commit of `answered` answers: notes that main is to be woken for them, if it sleeps.
+    fn owe_ring(&mut self, answered: usize) {
+        if !self.shared.bell.is_asleep() {
+            // Awake since the commit, it finds them by itself, and those before them.
+            self.unrung = 0;
+            return;
+        }
+        if self.unrung == 0 {
+            self.unrung_since_ns = self.now_ns;
+        }
+        self.unrung += answered;
+    }
+
+    /// Wakes main if it sleeps on answers of this worker.
+    fn ring(&mut self) {
+        if std::mem::take(&mut self.unrung) > 0 {
             self.shared.bell.ring();
         }
     }
 
     /// Waits for work: spins for a while if that is allowed, then parks. Returns whether to go on.
     fn idle(&mut self) -> bool {
+        self.ring();
         if self.spin() {
             return true;
         }
