@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use flintlock_iothreads::policy::{Reason, Tuning};
 use flintlock_iothreads::{
-    Bell, CpuList, Options, Pool, Refusal, Scaling, StillBusy, Turn, UsableCpus,
+    Bell, CpuList, Manual, Options, Pool, Refusal, Scaling, StillBusy, Turn, UsableCpus,
 };
 use support::{Answer, Counted, DEADLINE, Deeds, Gate, Job, all, fixed, numbers, until, with};
 
@@ -42,6 +42,20 @@ fn few_answers_are_timed() {
         assert_eq!(all(&mut pool).len(), 1);
     }
     assert_eq!(pool.stats().answer_latency_ns.count(), 10);
+}
+
+/// A pool of long jobs needs no ticks, but its jobs are dated all the same.
+#[test]
+fn the_start_of_jobs_is_timed_without_ticks() {
+    const JOBS: u32 = 10;
+    let clock = Arc::new(Manual::new());
+    let mut pool = with(Options { clock: Arc::clone(&clock) as _, ..Options::blocking(1) });
+    for _ in 0..JOBS {
+        clock.advance(Duration::from_millis(1));
+        pool.submit(Job::Echo(1)).expect("a credit");
+        assert_eq!(all(&mut pool).len(), 1);
+    }
+    assert_eq!(pool.stats().start_latency_ns.count(), u64::from(JOBS));
 }
 
 #[test]

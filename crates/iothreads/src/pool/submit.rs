@@ -182,6 +182,10 @@ impl<H: Handler> Pool<H> {
         if self.deferred == 0 {
             return;
         }
+        if self.options.claim_max == 1 {
+            // Jobs are long, so this costs nothing, and nobody may ever tick.
+            self.now = self.shared.clock.now();
+        }
         self.probe();
         self.tally.published += self.deferred as u64;
         self.deferred = 0;
