@@ -24,7 +24,7 @@ pub(crate) enum Load {
 
 fn run<C: Contender>(load: Load, items: usize) -> f64 {
     match load {
-        Load::Pairs => pairs::<C>(items, 1),
+        Load::Pairs => pairs::<C>(items),
         Load::Stream(stream) => stream.run::<C>(items),
         Load::RoundTrip => round_trip_ns::<C>(items),
     }

@@ -43,7 +43,7 @@ impl Visitor for Loads {
     fn visit<C: Contender>(&mut self) {
         let runs: [fn(usize); 3] = [
             |count| {
-                pairs::<C>(count, 1);
+                pairs::<C>(count);
             },
             |count| batch_pairs::<C>(count, 16),
             |count| batch_pairs::<C>(count, 64),

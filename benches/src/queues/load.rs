@@ -230,26 +230,33 @@ pub fn round_trip_ns<C: Contender>(trips: usize) -> f64 {
     })
 }
 
-/// Pushes `run` items and pops them again on one thread, `pairs` times in all; nanoseconds a pair.
+/// Pushes an item and pops it again on one thread, `pairs` times; nanoseconds a pair.
+///
+/// Values are compared, not `Option`s, and the verdict is asked for once: an `assert_eq!` for each
+/// item keeps both sides in memory, which cost 7 of the 40 instructions of the cheapest ring.
 ///
 /// # Panics
-/// If an item is refused or does not come out in order.
-pub fn pairs<C: Contender>(pairs: usize, run: usize) -> f64 {
+/// If an item is refused or does not come out as it went in.
+pub fn pairs<C: Contender>(pairs: usize) -> f64 {
     let (mut producers, mut consumers) = C::build(1, 1);
     let (producer, consumer) = (&mut producers[0], &mut consumers[0]);
+    let mut intact = 0;
     let start = Instant::now();
-    for first in (0..pairs).step_by(run) {
-        for item in first..first + run {
-            assert!(producer.push(C::Item::wrap(item)), "there is room");
+    for item in 0..pairs {
+        if !producer.push(C::Item::wrap(item)) {
+            break;
         }
-        for item in first..first + run {
-            assert_eq!(consumer.pop(), Some(C::Item::wrap(item)), "{}: in order", C::NAME);
+        if let Some(popped) = consumer.pop() {
+            intact += usize::from(popped == C::Item::wrap(item));
         }
     }
-    start.elapsed().as_secs_f64() * 1e9 / pairs as f64
+    let elapsed = start.elapsed();
+    let are_all = intact == pairs;
+    assert!(are_all, "{}: each item comes back", C::NAME);
+    elapsed.as_secs_f64() * 1e9 / pairs as f64
 }
 
-/// As [`pairs`], with the batch operations.
+/// As [`pairs`], with runs of `run` items and the batch operations.
 ///
 /// # Panics
 /// If an item is refused or does not come out in order.
