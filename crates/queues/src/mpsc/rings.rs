@@ -282,7 +282,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         loop {
             if self.burst > 0
                 && let Some(ring) = &mut self.served
-                && let Ok(item) = ring.pop()
+                && let Some(item) = ring.take()
             {
                 self.burst -= 1;
                 return Ok(item);

@@ -335,7 +335,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
 
     /// Moves the next item out of its slot, if there is one, and gives back the room.
     #[inline(always)]
-    fn take(&mut self) -> Option<T> {
+    pub(crate) fn take(&mut self) -> Option<T> {
         // SAFETY: [consumer-alive] the ring is alive.
         let (slot, place) = unsafe { self.slots.at(self.head) };
         // SAFETY: [consumer-owner] the only consumer, and the head moves on with each item.

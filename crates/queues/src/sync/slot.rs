@@ -148,8 +148,9 @@ impl<T: Word> LapSlot<T> {
     fn filled(&self, place: Place) -> Option<*mut ()> {
         // ORDERING: L1
         let word = self.word.load(L1.acquire());
-        let stamp = Self::stamp(place);
-        (word.addr() & Self::LAP == stamp).then(|| word.map_addr(|addr| addr ^ stamp))
+        // A stamp is the lap bit turned over, so the two differ where the slot is filled.
+        let is_filled = (word.addr() ^ place.lap) & Self::LAP != 0;
+        is_filled.then(|| word.map_addr(|addr| addr & !Self::LAP))
     }
 }
 
