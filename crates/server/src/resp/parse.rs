@@ -160,18 +160,21 @@ impl Parser {
                     Some(_) => return Ok(true),
                 }
             }
-            let Some(line) = self.line(buf, ProtocolError::ArrayLineTooLong)? else {
-                return Ok(false);
-            };
-            let count = parse_len(&buf[line.0 + 1..line.1]).ok_or(ProtocolError::ArrayLength)?;
-            if count > ARGS_MAX {
-                return Err(ProtocolError::ArrayLength);
-            }
+            let Some(count) = self.array_line(buf)? else { return Ok(false) };
             if count > ARGS_MAX_UNAUTHENTICATED && !limits.authenticated {
                 return Err(ProtocolError::ArrayLengthUnauthenticated);
             }
             self.args_left = count.max(0);
         }
+    }
+
+    fn array_line(&mut self, buf: &[u8]) -> Result<Option<i64>, ProtocolError> {
+        if let Some(count) = self.short_line(buf, b'*', ARGS_MAX) {
+            return Ok(Some(count));
+        }
+        let Some(line) = self.line(buf, ProtocolError::ArrayLineTooLong)? else { return Ok(None) };
+        let count = parse_len(&buf[line.0 + 1..line.1]).filter(|count| *count <= ARGS_MAX);
+        count.ok_or(ProtocolError::ArrayLength).map(Some)
     }
 
     /// Receives the arguments of an array.
@@ -202,13 +205,7 @@ impl Parser {
     }
 
     fn bulk_line(&mut self, buf: &[u8], limits: Limits) -> Result<Option<usize>, ProtocolError> {
-        // The commonest lines, `$` and one to three digits, without a search.
-        let rest = &buf[self.pos..];
-        if let Some((digits, len)) = short_bulk_line(rest)
-            && len <= limits.bulk_max
-        {
-            self.pos += digits + 3;
-            self.searched = self.pos;
+        if let Some(len) = self.short_line(buf, b'$', limits.bulk_max) {
             return Ok(Some(len as usize));
         }
         let Some(line) = self.line(buf, ProtocolError::BulkLineTooLong)? else { return Ok(None) };
@@ -223,6 +220,17 @@ impl Parser {
             return Err(ProtocolError::BulkLengthUnauthenticated);
         }
         Ok(Some(len as usize))
+    }
+
+    /// Consumes one of the commonest lines, `marker` and one to three digits, without a search;
+    /// returns the number if it is at most `most`.
+    fn short_line(&mut self, buf: &[u8], marker: u8, most: i64) -> Option<i64> {
+        let (digits, value) = short_number(&buf[self.pos..], marker)?;
+        (value <= most).then(|| {
+            self.pos += digits + 3;
+            self.searched = self.pos;
+            value
+        })
     }
 
     /// Consumes a line that ends in CR and one more byte; returns its range without them.
@@ -288,9 +296,9 @@ fn arg(start: usize, len: usize) -> Arg {
     Arg { start: start as u32, len: len as u32 }
 }
 
-/// `$`, one to three digits, CR and any byte: digits and value.
-fn short_bulk_line(rest: &[u8]) -> Option<(usize, i64)> {
-    let [b'$', line @ ..] = rest else { return None };
+/// `marker`, one to three digits, CR and any byte: number of digits and value.
+fn short_number(rest: &[u8], marker: u8) -> Option<(usize, i64)> {
+    let line = rest.strip_prefix(&[marker])?;
     let (mut value, mut digits) = (0i64, 0);
     while digits < 3 && line.get(digits).is_some_and(u8::is_ascii_digit) {
         value = value * 10 + i64::from(line[digits] - b'0');
