@@ -137,13 +137,9 @@ fn readers_never_go_back_in_time() {
 const RECORDS: u64 = 20_000;
 const RECORD_BYTES: u64 = 200;
 
-fn with_records(scratch: &mut Scratch) -> (PathBuf, FjallStore) {
+fn with_records(scratch: &mut Scratch, merge_bytes: u64) -> (PathBuf, FjallStore) {
     let dir = scratch.fresh();
-    let options = FjallOptions {
-        table_bytes: 64 << 10,
-        merge_bytes: RECORDS * RECORD_BYTES * 3 / 5,
-        ..FjallOptions::default()
-    };
+    let options = FjallOptions { table_bytes: 64 << 10, merge_bytes, ..FjallOptions::default() };
     let store = FjallStore::open(&dir, options).expect("a new store");
     for (batch, first) in (1..).zip((0..RECORDS).step_by(800)) {
         overwrite(&store, batch, first..first + 800);
@@ -173,11 +169,34 @@ fn bytes_below(dir: &Path) -> u64 {
         .sum()
 }
 
+/// 800 keys, as if drawn at random.
+fn drawn(batch: u64) -> impl Iterator<Item = u64> {
+    let draw = |n: u64| (n.wrapping_mul(0xd134_2543_de82_ef95) >> 33) % RECORDS;
+    (batch * 800..).map(draw).take(800).collect::<BTreeSet<u64>>().into_iter()
+}
+
+#[test]
+fn overwriting_writes_a_byte_few_times() {
+    // Merges of a first level that is little beside the tree rewrote most of it for each.
+    let mut scratch = Scratch::new();
+    let (_, store) = with_records(&mut scratch, RECORDS * RECORD_BYTES / 6);
+    let before = store.stats().written_bytes;
+    let mut records = 0;
+    for batch in 100..180 {
+        records += drawn(batch).count() as u64;
+        overwrite(&store, batch, drawn(batch));
+        while store.maintain(Duration::from_millis(20)).expect("a good disk") {}
+    }
+    let (bytes, needed) = (store.stats().written_bytes - before, records * RECORD_BYTES);
+    let times = bytes as f64 / needed as f64;
+    assert!(times < 7.0, "{times:.2} bytes written for each byte of a batch");
+}
+
 #[test]
 fn overwriting_never_takes_twice_the_disk_of_the_live_records() {
     // A merge of all there is held everything twice, and what waited for it besides.
     let mut scratch = Scratch::new();
-    let (dir, store) = with_records(&mut scratch);
+    let (dir, store) = with_records(&mut scratch, RECORDS * RECORD_BYTES * 3 / 5);
     let is_over = AtomicBool::new(false);
     let (loaded, peak) = std::thread::scope(|scope| {
         let loaded = bytes_below(&dir);
@@ -189,9 +208,7 @@ fn overwriting_never_takes_twice_the_disk_of_the_live_records() {
             peak
         });
         for batch in 100..160 {
-            let drawn = |n: u64| (n.wrapping_mul(0xd134_2543_de82_ef95) >> 33) % RECORDS;
-            let keys: BTreeSet<u64> = (batch * 800..).map(drawn).take(800).collect();
-            overwrite(&store, batch, keys.into_iter());
+            overwrite(&store, batch, drawn(batch));
             while store.maintain(Duration::from_millis(20)).expect("a good disk") {}
         }
         is_over.store(true, Ordering::Relaxed);
@@ -205,7 +222,7 @@ fn overwriting_never_takes_twice_the_disk_of_the_live_records() {
 #[test]
 fn a_batch_waits_while_superseded_records_take_half_as_much_as_the_live_ones() {
     let mut scratch = Scratch::new();
-    let (_, store) = with_records(&mut scratch);
+    let (_, store) = with_records(&mut scratch, RECORDS * RECORD_BYTES * 3 / 5);
     let live = RECORDS * RECORD_BYTES;
     for batch in 100..140 {
         // Nobody merges but the commit.

@@ -48,8 +48,8 @@ pub struct FjallOptions {
     pub block_bytes: u32,
     /// Bytes of one table; a merge works on a few tables at a time.
     pub table_bytes: u64,
-    /// Bytes of new batches that make a merge with the level below due; at least 4 batches, at most
-    /// 20 however small they are.
+    /// Bytes of new batches that make a merge with the level below due, if they are a quarter of
+    /// the tree; at least 4 batches, at most 20 however small they are.
     pub merge_bytes: u64,
     /// Table files held open.
     pub open_files: usize,
