@@ -424,12 +424,14 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         // rings are always ready.
         self.sweep = (self.sweep + 1) % count;
         if self.sweep != self.current && self.has_items(self.sweep) {
-            return self.turn_to(self.sweep);
+            self.turn_to(self.sweep);
+            return true;
         }
         let mut from = self.current + 1;
         while let Some(index) = self.next_ready(from, count) {
             if self.settle(index) {
-                return self.turn_to(index);
+                self.turn_to(index);
+                return true;
             }
             from = index + 1;
         }
@@ -437,21 +439,21 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         for step in 1..=count {
             let index = (self.current + step) % count;
             if self.settle(index) {
-                return self.turn_to(index);
+                self.turn_to(index);
+                return true;
             }
         }
         false
     }
 
-    /// Takes the ring at `index` out of the table, to be served. Always true, for its callers.
-    fn turn_to(&mut self, index: usize) -> bool {
+    /// Takes the ring at `index` out of the table, to be served.
+    fn turn_to(&mut self, index: usize) {
         let entry = &mut self.groups[index / GROUP].entries[index % GROUP];
         self.current = index;
         match mem::replace(entry, Entry::Served) {
             Entry::Waiting(ring) => {
                 self.served = Some(ring);
                 self.burst = BURST;
-                true
             }
             Entry::Free | Entry::Served => unreachable!("only a ring in the table is turned to"),
         }
