@@ -34,9 +34,12 @@ use flintlock_queues::Words;
 const PROGRAM: &str = "pool_instructions";
 const EMPTY: &str = "16 empty passes";
 const HAND_OVER: &str = "16 jobs there and back";
-/// How far above what was counted the bounds of that load are set: two threads take turns in it as
-/// the scheduler likes, and runs differ by a fifth.
-const TURNS: f64 = 1.25;
+/// Two threads take turns in that load as the scheduler likes: sixteen jobs took 24 atomics on a
+/// loaded machine and 46 on an idle one, where main rises for the first answers. Its bounds are set
+/// by the most of so many counts,
+const TURNS: usize = 5;
+/// and so far above them.
+const TURNS_MARGIN: f64 = 1.25;
 /// Jobs of a batch.
 const BATCH: usize = 16;
 
@@ -128,8 +131,15 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         ["--check"] => return ExitCode::from(u8::from(!check(PROGRAM, &counts))),
         ["--bless"] => {
+            for _ in 0..TURNS {
+                let again = count(vec![HAND_OVER.to_owned()], &events).expect("callgrind counts");
+                for (name, value) in again {
+                    let most = counts.entry(name).or_default();
+                    *most = most.max(value);
+                }
+            }
             let taking_turns = counts.iter_mut().filter(|count| count.0.starts_with(HAND_OVER));
-            taking_turns.for_each(|count| *count.1 *= TURNS);
+            taking_turns.for_each(|count| *count.1 *= TURNS_MARGIN);
             let text = bounds_text(
                 "16 looks and a reading of the clock, or 16 jobs",
                 &compiler(),
