@@ -26,6 +26,10 @@ MODES = ("always", "everysec", "no")
 # The data outgrows this, so that what is checked has to come back from disk.
 MEMORY = "16mb"
 VALUE_BYTES = 300
+# Writes asked for together.
+STRETCH = 500
+# Rounds after which all writes are looked at.
+WHOLE_EACH = 20
 
 
 class Writer:
@@ -36,6 +40,7 @@ class Writer:
         self.random = random.Random(seed)
         self.sent = 0  # Writes sent, and so the number of the next one.
         self.acked = []  # (writes acknowledged, moment), rising.
+        self.checked = 0  # Writes that the last round found.
 
     def key(self, index):
         return f"w:{self.number}:{index}"
@@ -73,19 +78,25 @@ class Writer:
             return  # The server was killed; what was not answered was not acknowledged.
 
     def must_have(self, mode, killed_at):
-        """Writes that must have survived."""
+        """Writes that must have survived; in any mode those that survived the last time."""
         age = {"always": 0.0, "everysec": WINDOW_SECONDS}.get(mode)
         if age is None:
-            return 0
+            return self.checked
         old = [count for count, moment in self.acked if moment <= killed_at - age]
         return old[-1] if old else 0
 
-    def check(self, connection, mode, killed_at):
+    def stretches(self, whole):
+        """Where to look: at what is new and the last before it, and at one older stretch or all."""
+        recent = 0 if whole else max(0, self.checked - STRETCH)
+        older = [self.random.randrange(recent)] if recent else []
+        for start in [*older, *range(recent, self.sent, STRETCH)]:
+            yield range(start, min(start + STRETCH, self.sent))
+
+    def check(self, connection, mode, killed_at, whole):
         """Compares with what the server has now, and goes on from there."""
         found = 0
         missing_from = None
-        for start in range(0, self.sent, 500):
-            indexes = range(start, min(start + 500, self.sent))
+        for indexes in self.stretches(whole):
             values = connection.command("MGET", *[self.key(index) for index in indexes])
             for index, value in zip(indexes, values):
                 if value is None:
@@ -108,7 +119,7 @@ class Writer:
             return f"half of an EXEC: {left!r} and {right!r}"
         self.lost = self.sent - found
         # What was lost is written again, so that the numbers stay without a gap.
-        self.sent = found
+        self.sent = self.checked = found
         connection.command("SET", f"counter:{self.number}", found)
         self.acked = [(found, float("-inf"))]
         return None
@@ -143,8 +154,9 @@ def rounds_of(mode, count, command, folder, seed):
                 thread.join()
             server.start()
             connection = server.connect()
+            whole = round_number % WHOLE_EACH == WHOLE_EACH - 1 or round_number == count - 1
             for writer in writers:
-                wrong = writer.check(connection, mode, killed_at)
+                wrong = writer.check(connection, mode, killed_at, whole)
                 if wrong:
                     failures.append(f"writer {writer.number}: {wrong}")
             if failures:
