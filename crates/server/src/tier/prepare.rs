@@ -103,7 +103,7 @@ impl Prepared {
 }
 
 /// Whether `is_it` holds for one of the requests that `request` stands for: itself, or what EXEC
-/// will run, each with its database, one of `databases`.
+/// will run, each with its database, one of `databases`. One that never holds is shown them all.
 fn any_request<'a>(
     request: &Request<'a>,
     client: &'a Client,
@@ -126,6 +126,7 @@ fn any_request<'a>(
 
 /// Whether `is_it` holds for one of the keys whose values must be in memory before the request
 /// runs, or that it turned out to need while it ran; each with its database, one of `databases`.
+/// One that never holds is shown them all.
 fn any_key<'a>(
     request: &Request<'a>,
     client: &'a Client,

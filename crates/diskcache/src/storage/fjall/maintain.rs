@@ -10,7 +10,8 @@
 //! pushed towards the last level, where they end ("squeezing"): the first level becomes one sorted
 //! run, which overlaps nothing, and that goes down in small parts. It costs a write more of what is
 //! new, and merges a smaller share of it at a time. Under steady overwriting the disk held at most
-//! 1.6 to 2.0 times the live records for it, the merge under way included, instead of up to 2.6.
+//! 1.6 to 2.0 times the live records for it, the merge under way included, instead of up to 2.6;
+//! with the journal beside it 2.4 once, when the batches of the first load are merged.
 //!
 //! The sooner it begins, the more it writes: 250,000 records overwritten in batches of 12,500 cost
 //! 7.9 bytes written for each byte of a batch when it began at a quarter and the first level was
