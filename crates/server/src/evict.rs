@@ -144,7 +144,7 @@ impl Server {
     fn delete_candidate(&mut self, policy: Policy, space: Space, hash: u64) -> bool {
         let Some(db) = self.keyspace.db_of(space) else { return false };
         let table = &self.keyspace.dbs[db].table;
-        let Some(loc) = table.nth_of_hash(hash, 0) else { return false };
+        let Some(loc) = table.next_of_hash(hash, None) else { return false };
         let entry = table.entry(loc);
         if policy.is_volatile() && entry.expires_at_ms().is_none() {
             return false;

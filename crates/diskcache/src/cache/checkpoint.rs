@@ -38,6 +38,10 @@ use super::{Cache, Now, Options};
 use crate::key::{KEY_PREFIX_LEN, KeyRef, Seq, Space};
 use crate::storage::{Before, ErrorKind, Meta};
 
+/// Keys asked for together before they are visited: most were written a while ago, and are in no
+/// near cache any more.
+const AHEAD: usize = 16;
+
 /// State of the batches.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
@@ -350,6 +354,9 @@ impl Cache {
             if slice_over {
                 break false;
             }
+            if looked_at % AHEAD == 0 {
+                prefetch(home, self.dirty.iter().take(AHEAD));
+            }
             looked_at += 1;
             self.dirty.pop();
             if !self.spaces.is_alive(node.space) {
@@ -499,17 +506,11 @@ impl Cache {
     fn settle_slice<H: Home>(&mut self, sent: Sent, at: usize, fate: Fate, home: &mut H) -> bool {
         let end = sent.nodes.len().min(at + self.options.slice_keys);
         self.evictor.look_again();
-        for node in &sent.nodes[at..end] {
-            home.visit(node.space, node.hash, &mut |entry| {
-                let mut state: KeyState = entry.state();
-                if state.is_saving() {
-                    state.settle(fate != Fate::Failed);
-                    if fate == Fate::Shown {
-                        state.mark_dirty();
-                    }
-                    entry.set_state(state);
-                }
-            });
+        for group in sent.nodes[at..end].chunks(AHEAD) {
+            prefetch(home, group);
+            for node in group {
+                home.visit(node.space, node.hash, &mut |entry| settle(entry, fate));
+            }
         }
         if end < sent.nodes.len() {
             self.checkpoint.phase = Phase::Settling { sent, at: end, fate };
@@ -532,6 +533,29 @@ impl Cache {
         } else {
             self.checkpoint.watermark
         }
+    }
+}
+
+/// Asks for up to `AHEAD` keys.
+fn prefetch<'a>(home: &impl Home, nodes: impl IntoIterator<Item = &'a Node>) {
+    let mut keys = [(Space(0), 0); AHEAD];
+    let mut count = 0;
+    for (key, node) in keys.iter_mut().zip(nodes) {
+        *key = (node.space, node.hash);
+        count += 1;
+    }
+    home.prefetch(&keys[..count]);
+}
+
+/// Notes in an entry what became of the batch.
+fn settle(entry: &mut dyn Entry, fate: Fate) {
+    let mut state: KeyState = entry.state();
+    if state.is_saving() {
+        state.settle(fate != Fate::Failed);
+        if fate == Fate::Shown {
+            state.mark_dirty();
+        }
+        entry.set_state(state);
     }
 }
 

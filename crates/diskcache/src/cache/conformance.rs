@@ -40,6 +40,7 @@ pub fn check<H, D>(
         subject.collisions_are_all_reached();
     }
     subject.values_survive_the_way_to_the_engine_and_back();
+    subject.asking_ahead_changes_nothing();
     subject.samples_are_clean_and_bounded();
     subject.memory_is_accounted();
     subject.spaces_are_apart();
@@ -170,6 +171,29 @@ where
             assert_eq!(expires_at_ms, Some(n + 1), "the expiry travels with the value");
             assert_eq!(*bytes, *(self.payload)(n), "and comes out as it went in");
         }
+    }
+
+    fn asking_ahead_changes_nothing(&self) {
+        let mut home = (self.make)();
+        let (clean, saving) = (self.key(b"clean"), self.key(b"saving"));
+        let names: Vec<_> = (0..40).map(|n| format!("ahead {n}")).collect();
+        let keys = names.iter().map(|name| (SPACE, self.key(name.as_bytes()).hash));
+        let gone = [(SPACE, clean.hash), (SPACE, saving.hash), (Space(99), clean.hash)];
+        let keys: Vec<_> = keys.chain(gone).collect();
+        home.prefetch(&keys);
+        assert_eq!(home.entry_count(), 0);
+        self.load(&mut home, clean, 1);
+        self.put(&mut home, saving, 2, dirty());
+        let before = set_state(&mut home, saving, |state| {
+            let _ = state.hand_over(true);
+            *state
+        });
+        let bytes = home.memory_bytes();
+        home.prefetch(&keys);
+        home.prefetch(&[]);
+        assert_eq!((home.memory_bytes(), home.entry_count()), (bytes, 2));
+        assert_eq!(set_state(&mut home, saving, |state| *state), before);
+        assert!(set_state(&mut home, clean, |state| state.is_clean()));
     }
 
     fn samples_are_clean_and_bounded(&self) {

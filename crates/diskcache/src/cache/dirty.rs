@@ -48,6 +48,11 @@ impl DirtyQueue {
         self.chunks.front().and_then(VecDeque::front)
     }
 
+    /// The nodes from the oldest on.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.chunks.iter().flatten()
+    }
+
     /// Adds the youngest node.
     #[inline]
     pub(super) fn push(&mut self, node: Node) {

@@ -135,6 +135,12 @@ pub trait Home {
     /// What is known of `key`. Does not count as a use.
     fn known(&self, key: KeyRef<'_>) -> Known;
 
+    /// Asks for what [`Home::visit`] will look at for each of these keys, a few dozen at most, so
+    /// that the misses of one are waited for together with those of the others. Changes nothing.
+    fn prefetch(&self, keys: &[(Space, u64)]) {
+        let _ = keys;
+    }
+
     /// Calls `each` on every entry of `space` with this hash; none when the space is gone.
     fn visit(&mut self, space: Space, hash: u64, each: &mut dyn FnMut(&mut dyn Entry));
 

@@ -7,6 +7,7 @@
 //!
 //! Source: Litwin, "Linear hashing" (1980).
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -295,6 +296,14 @@ impl<V: Codec> Home for MapHome<V> {
             Some(Slot { value: None, .. }) => Known::Absent,
             Some(_) => Known::Value,
         }
+    }
+
+    fn prefetch(&self, keys: &[(Space, u64)]) {
+        let first = |&(_, hash): &(Space, u64)| {
+            self.segments[self.segment(hash)].iter_hash(hash).next().map_or(0, |slot| slot.hash)
+        };
+        // Reads that do not depend on each other are under way at the same time.
+        black_box(keys.iter().map(first).fold(0, |all, hash| all ^ hash));
     }
 
     fn visit(&mut self, space: Space, hash: u64, each: &mut dyn FnMut(&mut dyn Entry)) {

@@ -12,7 +12,7 @@ pub(crate) mod forgotten;
 mod segment;
 pub(crate) mod table;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use flintlock_diskcache::key::Space;
 use siphasher::sip::SipHasher13;
@@ -68,7 +68,7 @@ pub(crate) struct Keyspace {
     /// By database number.
     pub dbs: Vec<Db>,
     /// Database of each space.
-    by_space: HashMap<Space, usize>,
+    by_space: BTreeMap<Space, usize>,
     hasher: Hasher,
     /// Who is told which keys memory forgets.
     pub followers: Followers,
@@ -80,7 +80,7 @@ impl Keyspace {
         let db = |space| Db { space, table: Table::new(hasher), expire_position: 0 };
         let dbs: Vec<Db> = (1..).map(Space).map(db).take(count).collect();
         let mut keyspace =
-            Self { dbs, by_space: HashMap::new(), hasher, followers: Followers::default() };
+            Self { dbs, by_space: BTreeMap::new(), hasher, followers: Followers::default() };
         keyspace.index_spaces();
         keyspace
     }

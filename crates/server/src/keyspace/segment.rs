@@ -35,8 +35,9 @@ impl Bucket {
     const EMPTY: Self = Self([const { Slot::EMPTY }; WIDTH]);
 }
 
-/// Where an entry lies inside its segment. Valid until the next change of the segment.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+/// Where an entry lies inside its segment. Valid until the next change of the segment; ordered as
+/// a look through one bucket and the stash meets them.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 pub(super) enum Place {
     /// Bucket and slot.
     Bucket(u8, u8),
@@ -114,20 +115,23 @@ impl Segment {
         Some(Place::Stash(found as u16))
     }
 
-    /// The `n`-th entry whose whole hash is `hash`; nearly always there is one at most.
-    pub(super) fn nth_of_hash(
+    /// The first entry behind `after` whose whole hash is `hash`; nearly always there is one at
+    /// most.
+    pub(super) fn next_of_hash(
         &self,
         hash: u64,
-        n: usize,
+        after: Option<Place>,
         hash_of: impl Fn(&[u8]) -> u64,
     ) -> Option<Place> {
         let (tag, index) = (tag_of(hash), self.bucket_of(hash));
-        let bucket = &self.buckets[index].0;
-        let is_it = |slot: &Slot| slot.entry().is_some_and(|e| hash_of(e.key()) == hash);
-        let inside = bucket.iter().enumerate().filter(|(_, slot)| slot.matches(tag) && is_it(slot));
-        let inside = inside.map(|(i, _)| Place::Bucket(index as u8, i as u8));
+        let tagged = self.buckets[index].0.iter().enumerate().filter(|(_, s)| s.matches(tag));
+        let inside = tagged.map(|(i, _)| Place::Bucket(index as u8, i as u8));
         let overflow = self.stash.iter().enumerate().filter(|(_, (h, _))| *h == hash);
-        inside.chain(overflow.map(|(i, _)| Place::Stash(i as u16))).nth(n)
+        let mut places = inside.chain(overflow.map(|(i, _)| Place::Stash(i as u16)));
+        places.find(|&place| {
+            let is_it = || self.slot(place).entry().is_some_and(|e| hash_of(e.key()) == hash);
+            after.is_none_or(|after| place > after) && is_it()
+        })
     }
 
     /// The slot at `place`.
@@ -273,4 +277,36 @@ pub(super) const fn prefix_of(hash: u64, depth: u8) -> u64 {
 fn fitting_size(len: usize) -> usize {
     let fits = |buckets: u16| usize::from(buckets) * WIDTH >= len * 2;
     SIZES.iter().position(|&n| fits(n)).unwrap_or(SIZES.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::NewValue;
+    use super::*;
+
+    #[test]
+    fn each_entry_of_a_hash_is_met_once() {
+        const SAME: u64 = 0x1234_5678_9abc_def0;
+        // Names that begin with an s have one hash, which the stash takes when its bucket is full.
+        let hash_of = |key: &[u8]| if key[0] == b's' { SAME } else { SAME ^ 1 << 20 };
+        let mut segment = Segment::new(0, 0);
+        let mut names = Vec::new();
+        for n in 0..3 * WIDTH {
+            let name = format!("{}{n}", if n % 3 == 1 { 'o' } else { 's' });
+            let entry = Entry::new(name.as_bytes(), NewValue::Int(0), None);
+            segment.insert(hash_of(name.as_bytes()), entry);
+            names.extend((n % 3 != 1).then_some(name));
+        }
+        let mut met = Vec::new();
+        let mut last = None;
+        while let Some(place) = segment.next_of_hash(SAME, last, hash_of) {
+            let entry = segment.slot(place).entry().unwrap();
+            met.push(String::from_utf8(entry.key().to_vec()).unwrap());
+            last = Some(place);
+        }
+        assert!(matches!(last, Some(Place::Stash(_))), "the bucket is too small for all");
+        met.sort();
+        names.sort();
+        assert_eq!(met, names);
+    }
 }

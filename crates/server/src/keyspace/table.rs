@@ -119,11 +119,11 @@ impl Table {
         Some(Loc { segment, place })
     }
 
-    /// The `n`-th entry whose hash is `hash`, whatever its key.
-    pub(crate) fn nth_of_hash(&self, hash: u64, n: usize) -> Option<Loc> {
+    /// The first entry behind `after` whose hash is `hash`, whatever its key.
+    pub(crate) fn next_of_hash(&self, hash: u64, after: Option<Loc>) -> Option<Loc> {
         let segment = self.segment_of(hash);
-        let hasher = self.hasher;
-        let place = self.segment(segment).nth_of_hash(hash, n, |key| hasher.hash(key))?;
+        let (hasher, after) = (self.hasher, after.map(|loc| loc.place));
+        let place = self.segment(segment).next_of_hash(hash, after, |key| hasher.hash(key))?;
         Some(Loc { segment, place })
     }
 

@@ -127,6 +127,19 @@ pub(super) fn known(keyspace: &Keyspace, key: KeyRef<'_>) -> Known {
     }
 }
 
+/// Asks for the buckets of all of these keys, then for their entries.
+pub(super) fn prefetch(keyspace: &Keyspace, keys: &[(Space, u64)]) {
+    let each = |ask: fn(&Table, u64)| {
+        for &(space, hash) in keys {
+            if let Some(db) = keyspace.db_of(space) {
+                ask(&keyspace.dbs[db].table, hash);
+            }
+        }
+    };
+    each(Table::prefetch_bucket);
+    each(Table::prefetch_entry);
+}
+
 /// Databases looked at in one sampling, and entries in each.
 const SAMPLE_TRIES: usize = 16;
 
@@ -137,12 +150,16 @@ impl Home for Resident<'_> {
         known(self.keyspace, key)
     }
 
+    fn prefetch(&self, keys: &[(Space, u64)]) {
+        prefetch(self.keyspace, keys);
+    }
+
     fn visit(&mut self, space: Space, hash: u64, each: &mut dyn FnMut(&mut dyn home::Entry)) {
         let Some(table) = self.table_mut(space) else { return };
-        let mut n = 0;
-        while let Some(loc) = table.nth_of_hash(hash, n) {
+        let mut last = None;
+        while let Some(loc) = table.next_of_hash(hash, last) {
             table.touch(loc, |entry| each(&mut Visited(entry)));
-            n += 1;
+            last = Some(loc);
         }
     }
 
@@ -165,12 +182,14 @@ impl Home for Resident<'_> {
         let Some(index) = self.keyspace.db_of(space) else { return forgot };
         let followers = &self.keyspace.followers;
         let table = &mut self.keyspace.dbs[index].table;
-        let mut n = 0;
-        while let Some(loc) = table.nth_of_hash(hash, n) {
+        let mut kept = None;
+        while let Some(loc) = table.next_of_hash(hash, kept) {
             if !state_of(table.entry(loc)).is_clean() {
-                n += 1;
+                kept = Some(loc);
                 continue;
             }
+            // Places hold until an entry is removed.
+            kept = None;
             let before = table.memory_bytes();
             let entry = table.remove(loc);
             let (key, fact) = (entry.get().key(), fact_of(entry.get()));

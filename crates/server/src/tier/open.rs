@@ -32,7 +32,7 @@ use crate::stats::Stats;
 
 use super::Tier;
 use super::delta::Delta;
-use super::home::{Resident, ServerDecode, known, value_of};
+use super::home::{Resident, ServerDecode, known, prefetch, value_of};
 
 /// Opens the store that the configuration names. Its identity has the hash key that the keyspace
 /// must be made with.
@@ -157,6 +157,10 @@ impl Home for Replaying<'_> {
 
     fn known(&self, key: KeyRef<'_>) -> Known {
         known(&self.0.keyspace, key)
+    }
+
+    fn prefetch(&self, keys: &[(Space, u64)]) {
+        prefetch(&self.0.keyspace, keys);
     }
 
     fn visit(&mut self, space: Space, hash: u64, each: &mut dyn FnMut(&mut dyn home::Entry)) {
