@@ -52,6 +52,17 @@ impl Handler for Steps {
 /// Has one worker run `jobs` jobs of `step` each while main sleeps; how many were done when it was
 /// woken.
 fn done_when_rung(jobs: usize, step: Duration, silent: Range<usize>, claim_max: usize) -> usize {
+    done_when_rung_after(|_| (), jobs, step, silent, claim_max)
+}
+
+/// The same, with something that main does before it falls asleep.
+fn done_when_rung_after(
+    before_sleep: impl FnOnce(&mut Pool<Steps>),
+    jobs: usize,
+    step: Duration,
+    silent: Range<usize>,
+    claim_max: usize,
+) -> usize {
     let gate = Gate::new();
     let done = Arc::new(AtomicUsize::new(0));
     let clock = Arc::new(Manual::new());
@@ -71,6 +82,7 @@ fn done_when_rung(jobs: usize, step: Duration, silent: Range<usize>, claim_max: 
     for job in 1..jobs {
         pool.submit(job).expect("a credit");
     }
+    before_sleep(&mut pool);
     assert!(pool.before_sleep(), "the worker stands at the gate");
     gate.open();
     until("a wake-up", || !heard.lock().expect("no holder panics").is_empty());
@@ -110,4 +122,11 @@ fn main_does_not_sleep_on_an_answer_because_of_jobs_without() {
 #[test]
 fn a_worker_of_long_jobs_rings_for_each() {
     assert_eq!(done_when_rung(24, Duration::ZERO, 0..0, 1), 1);
+}
+
+/// Its closed inbox looks like more to do, until it is gone.
+#[test]
+fn a_worker_that_is_told_to_go_wakes_main_for_its_last_answers() {
+    let dismiss = |pool: &mut Pool<Steps>| pool.resize(0).expect("nothing is started");
+    assert_eq!(done_when_rung_after(dismiss, 5, Duration::ZERO, 0..0, 8), 5);
 }
