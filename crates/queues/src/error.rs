@@ -26,6 +26,7 @@ pub enum PushError<T> {
 
 impl<T> PushError<T> {
     /// The item that was not taken.
+    #[must_use]
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(item) | Self::Closed(item) => item,
@@ -33,11 +34,13 @@ impl<T> PushError<T> {
     }
 
     /// Whether this is [`PushError::Full`].
+    #[must_use]
     pub const fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
     }
 
     /// Whether this is [`PushError::Closed`].
+    #[must_use]
     pub const fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
     }
