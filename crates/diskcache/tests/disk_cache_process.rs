@@ -232,8 +232,13 @@ fn a_cache_survives_a_full_disk_without_a_restart() {
 const SOAK_VALUE: usize = 1000;
 /// What one command and the largest record of a read may add to the limit.
 const SOAK_SLACK: u64 = 256 << 10;
-/// What a process needs beside the cache: code, stacks, and what the allocator keeps.
-const PROCESS_BYTES: u64 = 16 << 20;
+/// What a process needs beside the cache: code, stacks, and what the allocator keeps. The last
+/// grows with the cache, since glibc keeps an arena for each thread and values are freed by other
+/// threads than those that made them: under a limit of 64 MiB 132 MiB, and 70 MiB with
+/// `MALLOC_ARENA_MAX=1`.
+fn process_bytes_max(limit: u64) -> u64 {
+    limit + limit / 4 + (64 << 20).min((16 << 20) + limit)
+}
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |n| n.parse().expect("a number"))
@@ -324,7 +329,7 @@ fn soak(root: &Path, time: Duration) {
     );
     assert!(done > 1000, "it did something");
     assert!(accounted <= limit + SOAK_SLACK, "the accounts keep the limit");
-    assert!(peak <= limit + limit / 4 + PROCESS_BYTES, "so does the process, about");
+    assert!(peak <= process_bytes_max(limit), "so does the process, about");
 }
 
 /// The most memory that the process had in any second until `is_over`.
