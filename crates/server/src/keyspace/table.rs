@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, EntryRef, NewValue};
+use super::entry::{Entry, EntryRef, NewValue, Slot};
 use super::segment::{Place, Segment, prefix_of};
 use super::{Hasher, Key};
 use crate::types::Object;
@@ -25,6 +25,15 @@ const DEPTH_MAX: u8 = 32;
 pub(crate) struct Loc {
     segment: u32,
     place: Place,
+}
+
+/// What one who samples makes of an entry.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Sampling {
+    /// Another is wanted.
+    More,
+    /// It was the last one wanted.
+    Enough,
 }
 
 /// Counts over all entries of a table.
@@ -279,6 +288,8 @@ impl Table {
         loop {
             let segment = self.segment(self.segment_of(position));
             for index in segment.bucket_of(position)..segment.bucket_count() {
+                // Entries lie wherever there was room: their misses are waited for together.
+                segment.bucket_slots(index).for_each(Slot::prefetch);
                 for slot in segment.bucket_slots(index) {
                     slot.entry().into_iter().for_each(&mut f);
                     seen += 1;
@@ -298,25 +309,22 @@ impl Table {
         }
     }
 
-    /// Visits up to `limit` entries around a random hash.
-    pub(crate) fn sample(&self, random: u64, limit: usize, mut f: impl FnMut(EntryRef<'_>)) {
-        let mut left = limit;
-        let mut visit = |entry: EntryRef<'_>| {
-            if left > 0 {
-                left -= 1;
-                f(entry);
-            }
-        };
-        if let Some(total) = (self.counts.values + self.counts.absent).checked_sub(1) {
-            let wanted = limit.min(total + 1);
-            let mut seen = 0;
-            let after = self.scan(random, wanted, |e| {
-                seen += 1;
-                visit(e);
+    /// Visits up to `limit` entries around a random hash, until `f` has enough.
+    pub(crate) fn sample(
+        &self,
+        random: u64,
+        limit: usize,
+        mut f: impl FnMut(EntryRef<'_>) -> Sampling,
+    ) {
+        let mut left = limit.min(self.counts.values + self.counts.absent);
+        let mut from = random;
+        while left > 0 {
+            let next = self.scan(from, 1, |entry| {
+                if left > 0 {
+                    left = if f(entry) == Sampling::More { left - 1 } else { 0 };
+                }
             });
-            if seen < wanted && after.is_none() {
-                self.scan(0, wanted - seen, visit);
-            }
+            from = next.unwrap_or(0);
         }
     }
 

@@ -14,7 +14,7 @@ use flintlock_diskcache::storage::Record;
 
 use crate::keyspace::entry::{Entry, EntryRef, NewValue, Value, ValueRef};
 use crate::keyspace::forgotten::Fact;
-use crate::keyspace::table::Table;
+use crate::keyspace::table::{Sampling, Table};
 use crate::keyspace::{Key, Keyspace};
 use crate::types::Rules;
 use crate::types::codec::{self, Decoded};
@@ -220,10 +220,11 @@ impl Home for Resident<'_> {
         let hash = random.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut left = want;
         db.table.sample(hash, want * SAMPLE_TRIES, |entry| {
-            if left > 0 && state_of(entry).is_clean() {
+            if state_of(entry).is_clean() {
                 left -= 1;
                 out.push(self.candidate(db.space, entry));
             }
+            if left > 0 { Sampling::More } else { Sampling::Enough }
         });
     }
 

@@ -88,8 +88,17 @@ proptest! {
                 }
                 Op::Sample(random) => {
                     let mut n = 0;
-                    table.sample(random, 5, |_| n += 1);
+                    table.sample(random, 5, |_| {
+                        n += 1;
+                        Sampling::More
+                    });
                     prop_assert_eq!(n, model.len().min(5));
+                    let mut n = 0;
+                    table.sample(random, 5, |_| {
+                        n += 1;
+                        if n < 3 { Sampling::More } else { Sampling::Enough }
+                    });
+                    prop_assert_eq!(n, model.len().min(3));
                 }
             }
         }
