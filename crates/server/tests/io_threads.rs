@@ -264,15 +264,18 @@ fn the_limit_of_clients_holds_whoever_accepts() {
     let limit = LIMIT.to_string();
     let server = start(&[&ALWAYS[..], &["--maxclients", &limit]].concat());
     let client = &mut server.connect();
+    // Before the guests come, who would take its place.
+    let mut talker = server.connect();
+    talker.ok("PING");
     let busy = AtomicBool::new(true);
     let (admitted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         // Halves are away all the time, so that workers are awake to accept.
         scope.spawn(|| {
-            let client = &mut server.connect();
+            let mut talker = talker;
             let mut rng = Rng::new(50);
             for name in (0..).take_while(|_| busy.load(Ordering::Relaxed)) {
-                converse(client, &mut rng, name, 1);
+                converse(&mut talker, &mut rng, name, 1);
             }
         });
         let guests: Vec<_> = (0..4)
