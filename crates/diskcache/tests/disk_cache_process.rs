@@ -234,7 +234,7 @@ const SOAK_VALUE: usize = 1000;
 const SOAK_SLACK: u64 = 256 << 10;
 /// What a process needs beside the cache: code, stacks, and what the allocator keeps. The last
 /// grows with the cache, since glibc keeps an arena for each thread and values are freed by other
-/// threads than those that made them: under a limit of 64 MiB 132 MiB, and 70 MiB with
+/// threads than those that made them: under a limit of 64 MiB 135 MiB, and 72 MiB with
 /// `MALLOC_ARENA_MAX=1`.
 fn process_bytes_max(limit: u64) -> u64 {
     limit + limit / 4 + (64 << 20).min((16 << 20) + limit)

@@ -8,6 +8,7 @@
 //!
 //! Source: Fagin et al., Extendible Hashing, 1979.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::entry::{Entry, EntryRef, NewValue, Slot};
@@ -25,15 +26,6 @@ const DEPTH_MAX: u8 = 32;
 pub(crate) struct Loc {
     segment: u32,
     place: Place,
-}
-
-/// What one who samples makes of an entry.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(crate) enum Sampling {
-    /// Another is wanted.
-    More,
-    /// It was the last one wanted.
-    Enough,
 }
 
 /// Counts over all entries of a table.
@@ -309,19 +301,19 @@ impl Table {
         }
     }
 
-    /// Visits up to `limit` entries around a random hash, until `f` has enough.
+    /// Visits up to `limit` entries around a random hash, until `f` breaks off.
     pub(crate) fn sample(
         &self,
         random: u64,
         limit: usize,
-        mut f: impl FnMut(EntryRef<'_>) -> Sampling,
+        mut f: impl FnMut(EntryRef<'_>) -> ControlFlow<()>,
     ) {
         let mut left = limit.min(self.counts.values + self.counts.absent);
         let mut from = random;
         while left > 0 {
             let next = self.scan(from, 1, |entry| {
                 if left > 0 {
-                    left = if f(entry) == Sampling::More { left - 1 } else { 0 };
+                    left = if f(entry).is_continue() { left - 1 } else { 0 };
                 }
             });
             from = next.unwrap_or(0);

@@ -4,6 +4,7 @@
 //! Main thread, but for [`ServerDecode`], which the storage workers run. Must not journal: the
 //! cache calls in here while it settles what was journalled long ago.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use flintlock_diskcache::cache::flags::KeyState;
@@ -14,7 +15,7 @@ use flintlock_diskcache::storage::Record;
 
 use crate::keyspace::entry::{Entry, EntryRef, NewValue, Value, ValueRef};
 use crate::keyspace::forgotten::Fact;
-use crate::keyspace::table::{Sampling, Table};
+use crate::keyspace::table::Table;
 use crate::keyspace::{Key, Keyspace};
 use crate::types::Rules;
 use crate::types::codec::{self, Decoded};
@@ -224,7 +225,7 @@ impl Home for Resident<'_> {
                 left -= 1;
                 out.push(self.candidate(db.space, entry));
             }
-            if left > 0 { Sampling::More } else { Sampling::Enough }
+            if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
     }
 

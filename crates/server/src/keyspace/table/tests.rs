@@ -90,13 +90,13 @@ proptest! {
                     let mut n = 0;
                     table.sample(random, 5, |_| {
                         n += 1;
-                        Sampling::More
+                        ControlFlow::Continue(())
                     });
                     prop_assert_eq!(n, model.len().min(5));
                     let mut n = 0;
                     table.sample(random, 5, |_| {
                         n += 1;
-                        if n < 3 { Sampling::More } else { Sampling::Enough }
+                        if n < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                     });
                     prop_assert_eq!(n, model.len().min(3));
                 }
