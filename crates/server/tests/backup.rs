@@ -24,22 +24,14 @@ fn ours(args: &[&str]) -> Option<Server> {
     (Kind::subject() == Kind::Flintlock).then(|| Server::start(Kind::Flintlock, args))
 }
 
-/// A field of INFO persistence.
-fn field(client: &mut Client, name: &str) -> String {
-    let info = client.ok("INFO persistence");
-    let text = String::from_utf8_lossy(info.text().expect("a text")).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("{name} is missing in {text}")).to_owned()
-}
-
 /// Waits for the end of the backup under way; what INFO says of it.
 fn finish(client: &mut Client) -> String {
     let until = Instant::now() + DEADLINE;
-    while field(client, "rdb_bgsave_in_progress") != "0" {
+    while client.info("persistence", "rdb_bgsave_in_progress") != "0" {
         assert!(Instant::now() < until, "the backup comes to an end");
         std::thread::sleep(Duration::from_millis(5));
     }
-    field(client, "rdb_last_bgsave_status")
+    client.info("persistence", "rdb_last_bgsave_status")
 }
 
 fn write(client: &mut Client, count: usize) {
@@ -89,7 +81,7 @@ fn replies_are_those_of_redis() {
         let scheduled = b"Background saving scheduled".to_vec();
         assert_eq!(leaves, [b"OK".to_vec(), scheduled.clone(), scheduled]);
         let until = Instant::now() + DEADLINE;
-        while field(&mut client, "rdb_changes_since_last_save") != "0" {
+        while client.info("persistence", "rdb_changes_since_last_save") != "0" {
             assert!(Instant::now() < until, "what was scheduled comes");
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -104,7 +96,7 @@ fn without_a_store_nothing_is_said_to_be_saved() {
         let reply = client.run(line);
         assert!(reply.raw.starts_with(b"-ERR Nothing can be saved"), "{}", words::show(&reply.raw));
     }
-    assert_eq!(field(&mut client, "rdb_saves"), "0");
+    assert_eq!(client.info("persistence", "rdb_saves"), "0");
     assert!(!server.dir().join(BACKUP).exists());
 }
 
@@ -113,14 +105,14 @@ fn a_backup_is_a_store_and_the_figures_tell_of_it() {
     let Some(server) = ours(&[]) else { return };
     let mut client = server.connect();
     let started = client.ok("LASTSAVE").integer().expect("a time");
-    assert_eq!(field(&mut client, "rdb_last_bgsave_time_sec"), "-1");
+    assert_eq!(client.info("persistence", "rdb_last_bgsave_time_sec"), "-1");
     write(&mut client, 1_000);
-    assert_eq!(field(&mut client, "rdb_changes_since_last_save"), "1000");
+    assert_eq!(client.info("persistence", "rdb_changes_since_last_save"), "1000");
     client.ok("SAVE");
-    assert_eq!(field(&mut client, "rdb_changes_since_last_save"), "0");
-    assert_eq!(field(&mut client, "rdb_saves"), "1");
-    assert_ne!(field(&mut client, "rdb_last_bgsave_time_sec"), "-1");
-    assert_eq!(field(&mut client, "rdb_current_bgsave_time_sec"), "-1");
+    assert_eq!(client.info("persistence", "rdb_changes_since_last_save"), "0");
+    assert_eq!(client.info("persistence", "rdb_saves"), "1");
+    assert_ne!(client.info("persistence", "rdb_last_bgsave_time_sec"), "-1");
+    assert_eq!(client.info("persistence", "rdb_current_bgsave_time_sec"), "-1");
     assert!(client.ok("LASTSAVE").integer().expect("a time") >= started);
     let first = restored(&server.dir().join(BACKUP));
 
@@ -189,7 +181,7 @@ fn a_full_disk_fails_the_backup_and_keeps_the_one_before() {
     client.ok("BGSAVE");
     assert_eq!(finish(&mut client), "err");
     assert_eq!(client.ok("LASTSAVE").raw, saved);
-    assert_eq!(field(&mut client, "rdb_saves"), "1");
+    assert_eq!(client.info("persistence", "rdb_saves"), "1");
     assert!(!server.dir().join(UNFINISHED).exists(), "a full disk is not left fuller");
     assert_eq!(names(&server.dir().join(BACKUP)), before);
     assert_eq!(client.ok("GET key:7").text(), Ok("7.".repeat(99).as_bytes()), "reads go on");

@@ -18,12 +18,6 @@ const WORKERS: [&str; 6] =
 const DEADLINE: Duration = Duration::from_secs(60);
 const VALUE_BYTES: usize = 100_000;
 
-fn number(client: &mut Client, section: &str, name: &str) -> u64 {
-    let text = String::from_utf8(client.ok(&format!("INFO {section}")).raw).expect("INFO is text");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("{name} in {text}")).trim().parse().expect("a number")
-}
-
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !done() {
@@ -95,16 +89,16 @@ fn the_largest_go_and_no_more_than_must() {
             fewest += 1;
         }
         asking.ok(&format!("CONFIG SET maxmemory-clients {limit}"));
-        wait_until("the limit holds", || number(asking, "clients", "connected_clients") < 11);
-        let evicted = number(asking, "stats", "evicted_clients");
+        wait_until("the limit holds", || asking.info_number("clients", "connected_clients") < 11);
+        let evicted = asking.info_number("stats", "evicted_clients");
         // The client that asks counts too.
         assert!((fewest..=fewest + 1).contains(&evicted), "{evicted} went, {fewest} had to");
-        assert_eq!(number(asking, "clients", "connected_clients"), 11 - evicted);
+        assert_eq!(asking.info_number("clients", "connected_clients"), 11 - evicted);
         let stayed: Vec<String> = sizes(asking).into_keys().collect();
         let smallest: Vec<String> =
             sizes_before.into_keys().take(10 - usize::try_from(evicted).expect("few")).collect();
         assert_eq!(stayed, smallest, "the largest went");
-        assert!(number(asking, "memory", "mem_clients_normal") <= limit + 200_000);
+        assert!(asking.info_number("memory", "mem_clients_normal") <= limit + 200_000);
     }
 }
 
@@ -128,7 +122,7 @@ fn a_client_that_may_not_go_stays() {
         asking.ok("CONFIG SET maxmemory-clients 1mb");
         wait_until("the small one goes", || !sizes(asking).contains_key("small"));
         assert!(sizes(asking).contains_key("large"));
-        assert_eq!(number(asking, "stats", "evicted_clients"), 1);
+        assert_eq!(asking.info_number("stats", "evicted_clients"), 1);
         // Nobody is left who may go, and the server serves.
         assert_eq!(asking.ok("PING").raw, b"+PONG\r\n");
         asking.ok("CONFIG SET maxmemory-clients 0");
@@ -161,17 +155,19 @@ fn clients_that_grow_are_closed_and_others_are_served() {
                 assert_eq!(bystander.ok("PING").raw, b"+PONG\r\n");
             }
             wait_until("some are closed in each round", || {
-                number(bystander, "stats", "evicted_clients") >= round
+                bystander.info_number("stats", "evicted_clients") >= round
             });
             wait_until("the rest fits", || {
-                number(bystander, "memory", "mem_clients_normal") <= 4 << 20
+                bystander.info_number("memory", "mem_clients_normal") <= 4 << 20
             });
             drop(crowd);
-            wait_until("all are gone", || number(bystander, "clients", "connected_clients") == 1);
+            wait_until("all are gone", || {
+                bystander.info_number("clients", "connected_clients") == 1
+            });
         }
-        assert!(number(bystander, "stats", "evicted_clients") <= 5 * 12, "each once");
+        assert!(bystander.info_number("stats", "evicted_clients") <= 5 * 12, "each once");
         // Zero would be a bystander that does not count: nothing leaks out of the book or into it.
-        assert!(number(bystander, "memory", "mem_clients_normal") < 1 << 20);
+        assert!(bystander.info_number("memory", "mem_clients_normal") < 1 << 20);
     }
 }
 
@@ -188,9 +184,9 @@ fn a_crowd_goes_in_several_turns() {
         burden(client, 10_000);
     }
     wait_until("everything arrives", || {
-        number(asking, "memory", "mem_clients_normal") > CROWD as u64 * 10_000
+        asking.info_number("memory", "mem_clients_normal") > CROWD as u64 * 10_000
     });
-    let cycles = number(asking, "stats", "eventloop_cycles");
+    let cycles = asking.info_number("stats", "eventloop_cycles");
     asking.ok("CONFIG SET maxmemory-clients 100kb");
     let mut gone = 0;
     wait_until("most of them go", || {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::client::Client;
 use common::server::Server;
 
-const MEMORY_BYTES: i64 = 8 << 20;
+const MEMORY_BYTES: u64 = 8 << 20;
 const VALUE_BYTES: usize = 1000;
 /// Twice the memory.
 const KEYS: usize = 2 * MEMORY_BYTES as usize / VALUE_BYTES;
@@ -20,12 +20,6 @@ fn server(policy: &str) -> Server {
     let theirs = ["--maxmemory", "10mb", "--save", "", "--maxmemory-policy", policy];
     let ours = ["--store", "memory", "--maxmemory", "8mb", "--maxmemory-policy", policy];
     Server::subject_or(&ours, &theirs)
-}
-
-fn number(client: &mut Client, section: &str, field: &str) -> i64 {
-    let text = String::from_utf8(client.ok(&format!("INFO {section}")).raw).expect("text");
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
-    line.expect("the field").trim().parse().expect("a number")
 }
 
 /// Sets a key; returns whether it was refused for lack of memory.
@@ -50,11 +44,11 @@ fn any_key_may_go_and_writes_go_on() {
         for n in 0..KEYS {
             assert!(!set(&mut client, &format!("key:{n}"), &[]), "{policy}: refused");
         }
-        let evicted = number(&mut client, "stats", "evicted_keys");
-        let left = client.ok("DBSIZE").integer().expect("a number");
-        assert!(evicted > KEYS as i64 / 4, "{policy}: {evicted}");
-        assert_eq!(evicted + left, KEYS as i64, "{policy}");
-        let used = number(&mut client, "memory", "used_memory");
+        let evicted = client.info_number("stats", "evicted_keys");
+        let left = client.ok("DBSIZE").integer().expect("a number").unsigned_abs();
+        assert!(evicted > KEYS as u64 / 4, "{policy}: {evicted}");
+        assert_eq!(evicted + left, KEYS as u64, "{policy}");
+        let used = client.info_number("memory", "used_memory");
         assert!(used < MEMORY_BYTES * 13 / 10, "{policy}: {used}");
     }
 }
@@ -96,7 +90,7 @@ fn the_few_that_may_go_are_found_before_a_write_is_refused() {
     }
     let refused = (0..KEYS).find(|n| set(&mut client, &format!("kept:{n}"), &[]));
     assert!(refused.is_some(), "there is no room for all");
-    assert_eq!(number(&mut client, "stats", "evicted_keys"), 3);
+    assert_eq!(client.info_number("stats", "evicted_keys"), 3);
     assert_eq!(counted(&mut client, "may-go:*"), 0);
 }
 
@@ -107,7 +101,7 @@ fn without_victims_writes_are_refused_and_reads_are_not() {
         let mut client = server.connect();
         let refused = (0..KEYS).find(|n| set(&mut client, &format!("key:{n}"), options));
         assert!(refused.is_some_and(|n| n > KEYS / 4), "{policy}: {refused:?}");
-        assert_eq!(number(&mut client, "stats", "evicted_keys"), 0, "{policy}");
+        assert_eq!(client.info_number("stats", "evicted_keys"), 0, "{policy}");
         client.ok("GET key:1");
         // What frees memory is allowed, and lets writes go on.
         for n in 0..500 {
@@ -141,7 +135,7 @@ fn an_evicted_key_breaks_the_watch_on_it() {
 fn a_flush_after_many_deletes_gives_all_memory_back() {
     let server = Server::subject(&["--store", "memory"]);
     let mut client = server.connect();
-    let used = number(&mut client, "memory", "used_memory");
+    let used = client.info_number("memory", "used_memory");
     let each = |client: &mut Client, name: &str, more: &[&str]| {
         let command = |n: usize| {
             let mut words = vec![name.to_owned(), format!("key:{n}")];
@@ -158,8 +152,8 @@ fn a_flush_after_many_deletes_gives_all_memory_back() {
         client.ok("SET last value");
         client.ok("FLUSHALL");
         let until = Instant::now() + Duration::from_secs(60);
-        while number(&mut client, "memory", "used_memory") > used + 64 * 1024 {
-            assert!(Instant::now() < until, "{}", number(&mut client, "memory", "used_memory"));
+        while client.info_number("memory", "used_memory") > used + 64 * 1024 {
+            assert!(Instant::now() < until, "{}", client.info_number("memory", "used_memory"));
         }
     }
 }

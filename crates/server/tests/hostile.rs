@@ -19,13 +19,6 @@ fn server() -> Server {
     Server::subject_or(&["--store", "memory"], &theirs)
 }
 
-fn connected_clients(client: &mut Client) -> usize {
-    let info = client.ok("INFO clients");
-    let text = String::from_utf8_lossy(&info.raw).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix("connected_clients:"));
-    line.expect("the field is there").trim().parse().expect("a number")
-}
-
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !done() {
@@ -59,7 +52,7 @@ fn a_client_that_does_not_read_is_bounded() {
     }
     assert_eq!(good.ok("STRLEN big").integer(), Ok(1024 * 1024));
     drop(deaf);
-    wait_until("the deaf client is gone", || connected_clients(&mut good) == 1);
+    wait_until("the deaf client is gone", || good.info_number("clients", "connected_clients") == 1);
 }
 
 #[test]
@@ -122,9 +115,13 @@ fn promises_of_size_reserve_nothing() {
         assert_memory(&server, before, 64 * MIB, "sizes that were only announced");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(connected_clients(&mut good), 101, "each of them may still keep its promise");
+    assert_eq!(
+        good.info_number("clients", "connected_clients"),
+        101,
+        "each of them may still keep its promise"
+    );
     drop(open);
-    wait_until("they are gone", || connected_clients(&mut good) == 1);
+    wait_until("they are gone", || good.info_number("clients", "connected_clients") == 1);
     assert_eq!(good.ok("DBSIZE").integer(), Ok(0));
 }
 
@@ -158,7 +155,7 @@ fn clients_that_vanish_leave_nothing() {
             good.ok("PING");
         }
     }
-    wait_until("they are gone", || connected_clients(&mut good) == 1);
+    wait_until("they are gone", || good.info_number("clients", "connected_clients") == 1);
     assert_eq!(good.ok("GET k").text(), Ok(&b"v"[..]), "nothing half sent took effect");
     assert_memory(&server, before, 32 * MIB, "clients that are gone");
 }
@@ -192,8 +189,8 @@ fn many_connections_come_and_go() {
         for client in &mut crowd {
             assert_eq!(client.read_reply().expect("a reply").raw, b"+PONG\r\n");
         }
-        assert_eq!(connected_clients(&mut good), MANY + 1);
+        assert_eq!(good.info_number("clients", "connected_clients"), MANY as u64 + 1);
         drop(crowd);
-        wait_until("the crowd is gone", || connected_clients(&mut good) == 1);
+        wait_until("the crowd is gone", || good.info_number("clients", "connected_clients") == 1);
     }
 }

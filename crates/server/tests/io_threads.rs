@@ -25,17 +25,6 @@ fn start(args: &[&str]) -> Server {
     Server::start(Kind::Flintlock, args)
 }
 
-fn field(client: &mut Client, section: &str, name: &str) -> String {
-    let info = client.ok(&format!("INFO {section}"));
-    let text = String::from_utf8(info.text().expect("a text").to_vec()).expect("INFO is text");
-    let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    found.unwrap_or_else(|| panic!("{name} in {text}")).trim().to_owned()
-}
-
-fn number(client: &mut Client, section: &str, name: &str) -> u64 {
-    field(client, section, name).parse().expect("a number")
-}
-
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !done() {
@@ -87,18 +76,16 @@ fn every_reply_is_the_one_due_with_any_number_of_threads() {
         let server = start(args);
         in_parallel(&server, 8, |name, client, rng| converse(client, rng, name, 150));
         let client = &mut server.connect();
-        let offloaded = number(client, "stats", "io_threaded_reads_processed").min(number(
-            client,
-            "stats",
-            "io_threaded_writes_processed",
-        ));
+        let offloaded = client
+            .info_number("stats", "io_threaded_reads_processed")
+            .min(client.info_number("stats", "io_threaded_writes_processed"));
         if args == ALWAYS {
             assert!(offloaded > 8 * 150, "{offloaded}: the workers did it");
-            assert_eq!(field(client, "server", "io_threads_active"), "1");
+            assert_eq!(client.info("server", "io_threads_active"), "1");
         }
         if args == one {
             assert_eq!(offloaded, 0);
-            assert_eq!(field(client, "iothreads", "io_threads_max"), "1");
+            assert_eq!(client.info("iothreads", "io_threads_max"), "1");
         }
     }
 }
@@ -133,7 +120,7 @@ fn both_directions_of_a_connection_are_wanted_all_the_time() {
         });
     });
     let client = &mut server.connect();
-    assert!(number(client, "stats", "io_threaded_writes_processed") > 0, "workers wrote");
+    assert!(client.info_number("stats", "io_threaded_writes_processed") > 0, "workers wrote");
 }
 
 /// With edge-triggered readiness an event that comes while a worker has the connection comes only
@@ -214,8 +201,8 @@ fn clients_are_killed_while_their_jobs_run() {
         bystander.join().expect("the bystander is served");
     });
     let client = &mut server.connect();
-    wait_until("all are gone", || number(client, "clients", "connected_clients") == 1);
-    assert_eq!(number(client, "iothreads", "io_threads_jobs_in_flight"), 0);
+    wait_until("all are gone", || client.info_number("clients", "connected_clients") == 1);
+    assert_eq!(client.info_number("iothreads", "io_threads_jobs_in_flight"), 0);
     #[cfg(target_os = "linux")]
     wait_until("their sockets are closed", || sockets(&server) == before + 1);
 }
@@ -242,14 +229,14 @@ fn a_storm_of_connections_leaves_nothing_behind() {
                 in_parallel(&server, 2, |name, client, rng| converse(client, rng, name, 60));
             });
         });
-        wait_until("all are gone", || number(client, "clients", "connected_clients") == 1);
+        wait_until("all are gone", || client.info_number("clients", "connected_clients") == 1);
         wait_until("their sockets are closed", || sockets(&server) == before);
-        let closed = number(client, "stats", "io_threaded_closes_processed");
+        let closed = client.info_number("stats", "io_threaded_closes_processed");
         if args == ALWAYS {
             assert!(closed > 4 * 200 / 2, "{closed}: workers closed most of them");
-            let accepted = number(client, "stats", "io_threaded_accept_processed");
+            let accepted = client.info_number("stats", "io_threaded_accept_processed");
             assert!(accepted > 0, "workers accepted some");
-            assert_eq!(number(client, "iothreads", "io_threads_jobs_in_flight"), 0);
+            assert_eq!(client.info_number("iothreads", "io_threads_jobs_in_flight"), 0);
         } else {
             assert_eq!(closed, 0);
         }
@@ -306,17 +293,20 @@ fn the_limit_of_clients_holds_whoever_accepts() {
             })
             .collect();
         while guests.iter().any(|guest| !guest.is_finished()) {
-            let connected = number(client, "clients", "connected_clients");
+            let connected = client.info_number("clients", "connected_clients");
             assert!(connected <= LIMIT, "{connected}");
         }
         busy.store(false, Ordering::Relaxed);
     });
-    wait_until("all are gone", || number(client, "clients", "connected_clients") == 1);
+    wait_until("all are gone", || client.info_number("clients", "connected_clients") == 1);
     let (admitted, refused) = (admitted.into_inner(), refused.into_inner());
     assert!(admitted > LIMIT && refused > 0, "{admitted} and {refused}");
-    assert_eq!(number(client, "stats", "rejected_connections"), refused);
-    assert_eq!(number(client, "stats", "total_connections_received"), admitted + 2);
-    assert!(number(client, "stats", "io_threaded_accept_processed") > 0, "workers accepted some");
+    assert_eq!(client.info_number("stats", "rejected_connections"), refused);
+    assert_eq!(client.info_number("stats", "total_connections_received"), admitted + 2);
+    assert!(
+        client.info_number("stats", "io_threaded_accept_processed") > 0,
+        "workers accepted some"
+    );
     (1..LIMIT).map(|_| server.connect()).collect::<Vec<_>>().iter_mut().for_each(|client| {
         client.ok("PING");
     });
@@ -427,9 +417,9 @@ fn looking_at_an_idle_server_activates_nothing() {
         client.ok("FLINT.IOTHREADS LOG");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(field(client, "server", "io_threads_active"), "0");
-    assert_eq!(number(client, "iothreads", "io_threads_changes"), 0);
-    assert_eq!(number(client, "iothreads", "io_threads_running"), 1, "no thread was started");
+    assert_eq!(client.info("server", "io_threads_active"), "0");
+    assert_eq!(client.info_number("iothreads", "io_threads_changes"), 0);
+    assert_eq!(client.info_number("iothreads", "io_threads_running"), 1, "no thread was started");
     assert_eq!(client.ok("FLINT.IOTHREADS LOG").value.items().len(), 0);
 }
 
@@ -444,7 +434,7 @@ fn clients_come_and_speak_while_a_worker_has_the_poller() {
     let ping = words::encode(&["PING"]);
     let until = Instant::now() + DEADLINE;
     let mut rounds = 0;
-    while rounds < 50 || number(watcher, "stats", "io_threaded_poll_processed") < 20 {
+    while rounds < 50 || watcher.info_number("stats", "io_threaded_poll_processed") < 20 {
         assert!(
             Instant::now() < until,
             "{rounds} rounds, and the main thread always looked itself"

@@ -35,27 +35,24 @@ fn round(clients: &mut [Client]) {
     }
 }
 
-fn naps(client: &mut Client) -> u64 {
-    let info = client.ok("INFO stats");
-    let text = String::from_utf8(info.text().expect("a text").to_vec()).expect("INFO is text");
-    let line = text.lines().find_map(|line| line.strip_prefix("eventloop_naps:"));
-    line.expect("the field").trim().parse().expect("a number")
-}
-
 #[test]
 fn a_crowd_lets_the_loop_nap_until_naps_are_switched_off() {
     let (_server, mut clients) = start(&["--io-threads", "1"]);
     let until = Instant::now() + DEADLINE;
-    while naps(&mut clients[0]) < 20 {
-        assert!(Instant::now() < until, "{} naps within {DEADLINE:?}", naps(&mut clients[0]));
+    while clients[0].info_number("stats", "eventloop_naps") < 20 {
+        assert!(
+            Instant::now() < until,
+            "{} naps within {DEADLINE:?}",
+            clients[0].info_number("stats", "eventloop_naps")
+        );
         round(&mut clients);
     }
     clients[0].ok("CONFIG SET nap-max-us 0");
-    let before = naps(&mut clients[0]);
+    let before = clients[0].info_number("stats", "eventloop_naps");
     (0..ROUNDS).for_each(|_| round(&mut clients));
-    assert_eq!(naps(&mut clients[0]), before, "switched off");
+    assert_eq!(clients[0].info_number("stats", "eventloop_naps"), before, "switched off");
     clients[0].ok("CONFIG SET nap-max-us 50");
-    while naps(&mut clients[0]) == before {
+    while clients[0].info_number("stats", "eventloop_naps") == before {
         assert!(Instant::now() < until, "no naps after they were switched on again");
         round(&mut clients);
     }
@@ -66,5 +63,5 @@ fn few_clients_that_wait_for_the_loop_are_not_kept_waiting() {
     let (_server, mut clients) = start(&["--io-threads", "1"]);
     clients.truncate(AT_ONCE);
     (0..ROUNDS * CROWD / AT_ONCE).for_each(|_| round(&mut clients));
-    assert_eq!(naps(&mut clients[0]), 0);
+    assert_eq!(clients[0].info_number("stats", "eventloop_naps"), 0);
 }

@@ -144,11 +144,8 @@ fn five_times_the_memory_is_written_and_read_back() {
     strings.check(&mut client, "just written");
     if server.kind() == Kind::Flintlock {
         // Most were read while the one in front was waited for, not one after the other.
-        let info = client.ok("INFO store");
-        let text = String::from_utf8_lossy(info.text().expect("a text")).into_owned();
-        let ahead = text.lines().find_map(|line| line.strip_prefix("store_loads_ahead:"));
-        let ahead: usize = ahead.and_then(|n| n.trim().parse().ok()).expect("a number");
-        assert!(ahead > strings.count / 2, "{ahead} of {} were read ahead", strings.count);
+        let ahead = client.info_number("store", "store_loads_ahead");
+        assert!(ahead > strings.count as u64 / 2, "{ahead} of {} were read ahead", strings.count);
     }
     let count = i64::try_from(strings.count).expect("small");
     assert_eq!(client.ok("DBSIZE").integer(), Ok(count));

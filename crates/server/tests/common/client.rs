@@ -137,6 +137,20 @@ impl Client {
         reply
     }
 
+    /// A field of a section of INFO; the test fails without it.
+    pub(crate) fn info(&mut self, section: &str, name: &str) -> String {
+        let reply = self.ok(&format!("INFO {section}"));
+        let text = String::from_utf8_lossy(reply.text().expect("INFO is a text"));
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found.unwrap_or_else(|| panic!("{name} in {text}")).trim().to_owned()
+    }
+
+    /// As [`info`](Self::info), of a field that is a whole number.
+    pub(crate) fn info_number(&mut self, section: &str, name: &str) -> u64 {
+        let value = self.info(section, name);
+        value.parse().unwrap_or_else(|_| panic!("{name} is {value}"))
+    }
+
     /// The next whole reply.
     ///
     /// # Errors
