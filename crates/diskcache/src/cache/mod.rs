@@ -483,7 +483,6 @@ impl Cache {
     pub(crate) fn turn_loads<H: Home>(&mut self, home: &mut H) {
         // At the limit, what the caller's own wait takes is the last straw: without this, every
         // other read had to wait for a turn of somebody else.
-        self.set_load_account();
         self.evict_for_load(home, self.options.evictions_max);
         self.load_turn(home);
     }

@@ -121,7 +121,6 @@ impl Cache {
 
     /// Hands queued loads out.
     pub(super) fn load_turn<H: Home>(&mut self, home: &mut H) {
-        self.set_load_account();
         if self.loads.queued() == 0 {
             return;
         }
@@ -236,7 +235,6 @@ impl Cache {
             self.evictor.look_again();
             self.evict_for_load(home, LOAD_EVICTIONS);
         }
-        self.set_load_account();
     }
 
     fn insert<H: Home>(&mut self, key: KeyRef<'_>, loaded: Option<Loaded<H::Value>>, home: &mut H) {

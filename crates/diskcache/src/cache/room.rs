@@ -164,6 +164,7 @@ impl Cache {
         self.ledger.set(Account::Home, self.resident.bytes);
         self.ledger.set(Account::DirtyQueue, self.dirty.memory_bytes());
         self.ledger.set(Account::Journal, self.lane.memory_bytes());
+        self.set_load_account();
         self.ledger.note_peak();
     }
 
