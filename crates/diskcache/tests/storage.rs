@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flintlock_diskcache::key::{KeyRef, Seq, Space};
+use flintlock_diskcache::key::{KeyBuf, KeyRef, Seq, Space};
 use flintlock_diskcache::storage::conformance::{Subject, check, check_readers};
 use flintlock_diskcache::storage::fault::FaultStore;
 use flintlock_diskcache::storage::fjall::{FjallOptions, FjallStore};
@@ -150,15 +150,21 @@ fn with_records(scratch: &mut Scratch, merge_bytes: u64) -> (PathBuf, FjallStore
 
 /// Commits records of `RECORD_BYTES`, all in all, under keys that are spread like hashes.
 fn overwrite(store: &FjallStore, batch: u64, keys: impl Iterator<Item = u64>) {
-    let record =
-        Record { seq: Seq(batch), expires_at_ms: None, payload: vec![7; 150].as_slice().into() };
-    let write = |n: u64| {
-        let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let key = KeyRef { space: Space(1), hash, key: b"0123456789" }.to_buf();
-        Write { key, record: Some(record.clone()), before: Before::Unknown }
-    };
+    let record = record(batch);
     let meta = Meta { watermark: Seq(batch), highest: Seq(batch), ..Meta::default() };
-    store.commit(Batch { writes: keys.map(write).collect(), meta }).expect("a good disk");
+    let writes = keys.map(|n| write_of(n, &record)).collect();
+    store.commit(Batch { writes, meta }).expect("a good disk");
+}
+
+fn record(batch: u64) -> Record {
+    Record { seq: Seq(batch), expires_at_ms: None, payload: vec![7; 150].as_slice().into() }
+}
+
+/// A write of key `n`, spread like a hash.
+fn write_of(n: u64, record: &Record) -> Write {
+    let hash = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let key = KeyRef { space: Space(1), hash, key: b"0123456789" }.to_buf();
+    Write { key, record: Some(record.clone()), before: Before::Unknown }
 }
 
 fn bytes_below(dir: &Path) -> u64 {
@@ -230,4 +236,27 @@ fn a_batch_waits_while_superseded_records_take_half_as_much_as_the_live_ones() {
         let bytes = store.stats().disk_bytes;
         assert!(bytes < live * 7 / 4, "{bytes} bytes for {live} at batch {batch}");
     }
+}
+
+#[test]
+fn the_cache_of_the_engine_follows_its_limit_both_ways() {
+    let mut scratch = Scratch::new();
+    let (_, store) = with_records(&mut scratch, RECORDS * RECORD_BYTES / 6);
+    let keys: Vec<KeyBuf> = (0..RECORDS).map(|n| write_of(n, &record(1)).key).collect();
+    let held = |limit: Option<u64>| {
+        if let Some(limit) = limit {
+            store.set_cache_bytes(limit);
+            store.maintain(Duration::ZERO).expect("a good disk");
+        }
+        let mut found = Vec::new();
+        store.get_many(&keys, &mut found).expect("a good disk");
+        assert!(found.iter().all(Option::is_some), "all are there still");
+        store.stats().memory_bytes
+    };
+    let large = held(None);
+    let small = held(Some(64 << 10));
+    assert!(large > RECORDS * RECORD_BYTES, "{large} bytes: all was cached");
+    assert!(small < 1 << 20, "{small} bytes of {large}");
+    // What was read once takes a part of it only.
+    assert!(held(Some(16 << 20)) > 2 << 20);
 }

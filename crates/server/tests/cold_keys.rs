@@ -6,6 +6,8 @@
 #[expect(dead_code, reason = "each test binary uses its own part of the harness")]
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::client::Client;
 use common::server::Server;
 use common::words;
@@ -75,7 +77,7 @@ fn a_key_that_expires_meanwhile_is_no_change() {
     ]);
     client.ok("MGET list weight_2");
     client.ok("SET weight_1 3 PX 1");
-    std::thread::sleep(std::time::Duration::from_millis(5));
+    std::thread::sleep(Duration::from_millis(5));
     let sorted = client.ok("SORT list BY weight_* GET shown_*");
     assert_eq!(sorted.leaves(), [b"one", b"two"]);
 }
@@ -101,7 +103,7 @@ fn keys_written_after_a_flush_are_found_by_who_waited_before_it() {
         let requests: Vec<_> = lines.iter().map(|line| line.split(' ').collect()).collect();
         let bytes: Vec<u8> = requests.iter().flat_map(|r: &Vec<&str>| words::encode(r)).collect();
         waiting.send(&bytes);
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
         other.ok("FLUSHALL");
         other.ok("SET k 5");
         fill(&mut other, 300);
@@ -112,5 +114,48 @@ fn keys_written_after_a_flush_are_found_by_who_waited_before_it() {
         let k = other.ok("GET k").text().map(<[u8]>::to_vec);
         let pair = (sum.as_slice(), k.as_deref());
         assert!(matches!(pair, (b"101" | b"1", Ok(b"5")) | (b"6", Ok(b"6"))), "{pair:?}");
+    }
+}
+
+/// A limit that is set while the server runs holds for the engine's cache too. It kept what it had
+/// got, and below that much there was room for one read at a time.
+#[test]
+fn a_lower_limit_lowers_what_the_engine_caches() {
+    const KEYS: usize = 8_000;
+    let mut server = Server::subject(&[]);
+    let mut client = server.connect();
+    let sets: Vec<_> =
+        (0..KEYS).map(|i| ["SET".into(), format!("k{i}"), "x".repeat(500)].to_vec()).collect();
+    for reply in client.pipeline(&sets) {
+        assert_eq!(reply.expect("a reply").raw, b"+OK\r\n");
+    }
+    assert!(server.terminate().success());
+    server.restart();
+    let mut client = server.connect();
+    let gets: Vec<_> = (0..KEYS).map(|i| ["GET".into(), format!("k{i}")].to_vec()).collect();
+    let cached_after_reading = |client: &mut Client| {
+        for reply in client.pipeline(&gets) {
+            assert_eq!(reply.expect("a reply").text().map(<[u8]>::len), Ok(500));
+        }
+        client.info_number("memory", "mem_engine")
+    };
+    let before = cached_after_reading(&mut client);
+    assert!(before > 2 << 20, "{before} bytes");
+    client.ok("CONFIG SET maxmemory 2mb");
+    let until = Instant::now() + Duration::from_secs(20);
+    while cached_after_reading(&mut client) > 1 << 19 {
+        assert!(
+            Instant::now() < until,
+            "the engine holds {}",
+            client.info_number("memory", "mem_engine")
+        );
+    }
+    client.ok("CONFIG SET store-cache-size 64kb");
+    while cached_after_reading(&mut client) > 1 << 17 {
+        assert!(
+            Instant::now() < until,
+            "the engine holds {}",
+            client.info_number("memory", "mem_engine")
+        );
     }
 }

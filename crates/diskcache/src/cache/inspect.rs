@@ -115,6 +115,7 @@ impl Cache {
     /// Changes limits, policy and delays while running; databases and seed stay.
     pub fn set_options(&mut self, options: Options) {
         let (databases, seed) = (self.options.databases, self.options.seed);
+        self.maintenance.wanted |= options.engine_cache_bytes != self.options.engine_cache_bytes;
         self.options = Options { databases, seed, ..options };
         self.ledger.set_limit(self.options.limit_bytes);
         self.lane.mode = self.options.durability;

@@ -100,7 +100,11 @@ pub(super) enum Work {
     /// Asks the engine what it committed last, after a commit of unclear outcome.
     Examine,
     Journal(JournalJob),
-    Maintain(Duration),
+    Maintain {
+        budget: Duration,
+        /// What the engine may cache.
+        cache_bytes: Option<u64>,
+    },
     Scan {
         token: TokenId,
         from: KeyBuf,
@@ -174,7 +178,7 @@ impl Job {
     pub fn lane(&self) -> Lane {
         match self.0 {
             Work::Load(_) | Work::Scan { .. } => Lane::Any,
-            Work::Maintain(_) | Work::BackupEngine(..) | Work::BackupJournal(..) => {
+            Work::Maintain { .. } | Work::BackupEngine(..) | Work::BackupJournal(..) => {
                 Lane::Background
             }
             Work::Journal(_) => Lane::Journal,
@@ -189,7 +193,7 @@ impl Job {
             Work::Load(_) => JobKind::Load,
             Work::Commit(_) | Work::Examine => JobKind::Commit,
             Work::Journal(_) => JobKind::Journal,
-            Work::Maintain(_) => JobKind::Maintain,
+            Work::Maintain { .. } => JobKind::Maintain,
             Work::Scan { .. } => JobKind::Scan,
             Work::BackupEngine(..) | Work::BackupJournal(..) => JobKind::Backup,
         }
@@ -343,7 +347,10 @@ impl<D: Decode> Worker<D> {
             ),
             Work::Examine => Outcome::Examine(guard(|| self.storage.meta())),
             Work::Journal(job) => Outcome::Journal(journal(job)),
-            Work::Maintain(budget) => Outcome::Maintain(guard(|| self.storage.maintain(budget))),
+            Work::Maintain { budget, cache_bytes } => Outcome::Maintain(guard(|| {
+                cache_bytes.into_iter().for_each(|bytes| self.storage.set_cache_bytes(bytes));
+                self.storage.maintain(budget)
+            })),
             Work::Scan { token, from, limit, limit_bytes } => {
                 let result = guard(|| {
                     let mut records = Vec::new();

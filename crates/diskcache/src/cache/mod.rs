@@ -502,7 +502,8 @@ impl Cache {
         if self.maintenance.wanted && !self.maintenance.running && !self.closed {
             self.maintenance = Maintenance { wanted: false, running: true };
             let budget = Duration::from_millis(self.options.maintain_ms);
-            self.outbox.push_back(Job(Work::Maintain(budget)));
+            let cache_bytes = self.options.engine_cache_bytes;
+            self.outbox.push_back(Job(Work::Maintain { budget, cache_bytes }));
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Options {
     pub limit_bytes: u64,
     /// What the engine comes to hold of that, set aside from the start.
     pub engine_bytes: u64,
+    /// What the engine may cache; `None` for what it was opened with.
+    pub engine_cache_bytes: Option<u64>,
     /// When an operation is durable.
     pub durability: Durability,
     /// Who is forgotten first.
@@ -64,6 +66,7 @@ impl Default for Options {
         Self {
             limit_bytes: 64 << 20,
             engine_bytes: 0,
+            engine_cache_bytes: None,
             durability: Durability::EveryMs(1000),
             policy: Policy::AllKeysLru,
             samples: 5,

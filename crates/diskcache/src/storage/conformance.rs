@@ -274,8 +274,8 @@ fn scan_all(store: &dyn Storage, space: Space, limit: usize, limit_bytes: usize)
     }
 }
 
-/// Hands a record from one thread to readers while others commit: what a reader sees of a key
-/// never goes back, and is never torn.
+/// Hands a record from one thread to readers while others commit and the caches change their size:
+/// what a reader sees of a key never goes back, and is never torn.
 ///
 /// # Panics
 /// At the first record that is older than one seen before, or not as it was written.
@@ -310,6 +310,7 @@ pub fn check_readers(store: &Arc<dyn Storage>, rounds: u64) {
             let meta = Meta { watermark: seq, highest: seq, ..Meta::default() };
             let batch = Batch { writes: keys.iter().map(write).collect(), meta };
             store.commit(batch).expect("a good store takes a batch");
+            store.set_cache_bytes((4 + round / 8 % 2) << 10);
             store.maintain(Duration::ZERO).expect("a good store");
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);

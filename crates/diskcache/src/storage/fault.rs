@@ -201,6 +201,10 @@ impl Storage for FaultStore {
         self.call(Call::Backup, |inner| inner.backup(dir, progress))
     }
 
+    fn set_cache_bytes(&self, bytes: u64) {
+        self.inner.set_cache_bytes(bytes);
+    }
+
     fn interrupt(&self) {
         self.inner.interrupt();
     }

@@ -162,6 +162,12 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// The copy is incomplete and must be removed; the store is as before.
     fn backup(&self, dir: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError>;
 
+    /// Limits what the engine caches to about `bytes`, by the end of the next
+    /// [`Storage::maintain`]. Does not block. An engine without caches has nothing to do.
+    fn set_cache_bytes(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
     /// Makes a running and every later [`Storage::maintain`] return at once, before the store is
     /// closed; nothing else is affected.
     fn interrupt(&self) {}
@@ -200,6 +206,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn backup(&self, dir: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {
         (**self).backup(dir, progress)
+    }
+
+    fn set_cache_bytes(&self, bytes: u64) {
+        (**self).set_cache_bytes(bytes);
     }
 
     fn interrupt(&self) {

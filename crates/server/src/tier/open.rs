@@ -103,6 +103,7 @@ fn engine_cache_bytes(config: &Config) -> u64 {
 pub(crate) fn options(config: &Config, seed: u64) -> Options {
     Options {
         limit_bytes: config.maxmemory_bytes,
+        engine_cache_bytes: Some(engine_cache_bytes(config)),
         durability: match config.appendfsync {
             Fsync::Always => Durability::Always,
             Fsync::EverySec => Durability::EveryMs(u64::from(config.journal_sync_ms)),

@@ -75,7 +75,7 @@ impl FjallStore {
 
     pub(super) fn maintain_for(&self, budget: Duration) -> Result<bool, StoreError> {
         let start = Instant::now();
-        if self.suspect() {
+        if self.suspect() || self.shared.is_cache_outsized() {
             self.reopen(&mut self.committer())?;
         }
         while self.step()? {

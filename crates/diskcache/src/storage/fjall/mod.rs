@@ -173,17 +173,19 @@ impl FjallStore {
         self.suspect.store(true, Ordering::Relaxed);
     }
 
-    /// Runs `read` on the tree; once more if the tree was opened anew meanwhile, which takes files
-    /// away from readers of the old one.
+    /// Runs `read` on the tree; anew if the tree was opened anew meanwhile, which takes files away
+    /// from readers of the old one.
     fn reading<T>(
         &self,
         mut read: impl FnMut(&Tree) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let tree = self.tree();
-        read(&tree).or_else(|e| {
-            let now = self.tree();
-            if Arc::ptr_eq(&tree, &now) { Err(e) } else { read(&now) }
-        })
+        loop {
+            let tree = self.tree();
+            let result = read(&tree);
+            if result.is_ok() || Arc::ptr_eq(&tree, &self.tree()) {
+                return result;
+            }
+        }
     }
 
     fn purged(&self) -> MutexGuard<'_, BTreeSet<Space>> {
@@ -427,6 +429,10 @@ impl Storage for FjallStore {
 
     fn backup(&self, dir: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {
         self.backup_to(dir, progress)
+    }
+
+    fn set_cache_bytes(&self, bytes: u64) {
+        self.shared.set_cache_bytes(bytes);
     }
 
     fn interrupt(&self) {

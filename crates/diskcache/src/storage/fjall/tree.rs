@@ -21,7 +21,7 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use lsm_tree::compaction::filter::Context;
@@ -52,7 +52,11 @@ pub(super) const LATEST: u64 = i64::MAX as u64;
 /// What outlives one opening of the tree.
 pub(super) struct Shared {
     pub(super) options: FjallOptions,
-    blocks: Arc<Cache>,
+    /// Its size is fixed by what it was made with, so another size is another cache, and the tree
+    /// must be opened anew to use that.
+    blocks: Mutex<Arc<Cache>>,
+    /// The size that the cache should have.
+    cache_bytes: AtomicU64,
     files: Arc<DescriptorTable>,
     pub(super) rules: Arc<Rules>,
 }
@@ -60,7 +64,8 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(options: FjallOptions) -> Self {
         Self {
-            blocks: Arc::new(Cache::with_capacity_bytes(options.cache_bytes)),
+            blocks: Mutex::new(Arc::new(Cache::with_capacity_bytes(options.cache_bytes))),
+            cache_bytes: AtomicU64::new(options.cache_bytes),
             files: Arc::new(DescriptorTable::new(options.open_files)),
             rules: Arc::new(Rules::default()),
             options,
@@ -69,7 +74,30 @@ impl Shared {
 
     /// Bytes in the block cache.
     pub(super) fn cached_bytes(&self) -> u64 {
-        self.blocks.size()
+        self.blocks().size()
+    }
+
+    /// Sets the size of the block cache of the next opening.
+    pub(super) fn set_cache_bytes(&self, bytes: u64) {
+        self.cache_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether another size was asked for than the block cache has.
+    pub(super) fn is_cache_outsized(&self) -> bool {
+        self.blocks().capacity() != self.cache_bytes.load(Ordering::Relaxed)
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, Arc<Cache>> {
+        self.blocks.lock().expect("nothing panics while it holds the lock")
+    }
+
+    /// The block cache for an opening.
+    fn sized_blocks(&self) -> Arc<Cache> {
+        if self.is_cache_outsized() {
+            let cache = Cache::with_capacity_bytes(self.cache_bytes.load(Ordering::Relaxed));
+            *self.blocks() = Arc::new(cache);
+        }
+        Arc::clone(&self.blocks())
     }
 }
 
@@ -193,7 +221,7 @@ impl Tree {
             let seqno = SequenceNumberCounter::default();
             let visible = SequenceNumberCounter::default();
             let tree = Config::new(path, seqno.clone(), visible.clone())
-                .use_cache(Arc::clone(&shared.blocks))
+                .use_cache(shared.sized_blocks())
                 .use_descriptor_table(Some(Arc::clone(&shared.files)))
                 // Said outright: the default depends on which features others switch on.
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
