@@ -25,13 +25,40 @@ pub(crate) struct Ctx<'a> {
     pub client: ClientKey,
     /// The client's database.
     pub db: usize,
+    /// The first key of the request, if it was looked for already and no table changed since.
+    found: Option<Found>,
+}
+
+/// Where a key was found: good until its table changes.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Found {
+    db: usize,
+    /// Where the name lies in the request, which stays there while it runs.
+    name: (usize, usize),
+    loc: Loc,
+}
+
+impl Found {
+    /// `key` is at `loc` of the table of `db`.
+    pub(crate) fn new(db: usize, key: Key<'_>, loc: Loc) -> Self {
+        Self { db, name: place_of(key), loc }
+    }
+}
+
+fn place_of(key: Key<'_>) -> (usize, usize) {
+    (key.bytes.as_ptr().addr(), key.bytes.len())
 }
 
 impl<'a> Ctx<'a> {
     /// The surroundings of a command of `client`.
     pub(crate) fn new(server: &'a mut Server, client: ClientKey) -> Self {
+        Self::knowing(server, client, None)
+    }
+
+    /// The same, with a key that was found a moment ago.
+    pub(crate) fn knowing(server: &'a mut Server, client: ClientKey, found: Option<Found>) -> Self {
         let db = server.clients.session(client).db;
-        Self { server, client, db }
+        Self { server, client, db, found }
     }
 
     /// Whether this is replay: what the journal holds was accepted, whatever the limits are now.
@@ -65,6 +92,7 @@ impl<'a> Ctx<'a> {
     }
 
     fn table_mut(&mut self) -> &mut Table {
+        self.found = None;
         &mut self.server.keyspace.dbs[self.db].table
     }
 
@@ -90,7 +118,7 @@ impl<'a> Ctx<'a> {
     /// As [`Ctx::find_untouched`], for a command that may overwrite the key unseen: none may also
     /// mean that the key is on disk only.
     pub(super) fn find_resident(&mut self, key: Key<'_>) -> Option<Loc> {
-        let loc = self.table().find(key)?;
+        let loc = self.locate(key)?;
         let entry = self.table().entry(loc);
         if entry.is_absent() {
             return None;
@@ -101,6 +129,16 @@ impl<'a> Ctx<'a> {
             return None;
         }
         Some(loc)
+    }
+
+    fn locate(&mut self, key: Key<'_>) -> Option<Loc> {
+        match self.found.take() {
+            Some(Found { db, name, loc }) if (db, name) == (self.db, place_of(key)) => {
+                debug_assert_eq!(self.table().find(key), Some(loc), "no table has changed");
+                Some(loc)
+            }
+            _ => self.table().find(key),
+        }
     }
 
     /// [`Ctx::find`] for a command that reads: counts hits and misses.

@@ -9,6 +9,7 @@ use crate::client::{ClientKey, Closing};
 use crate::config::Fsync;
 use crate::resp::encode::{Output, Reply};
 use crate::server::Server;
+use crate::tier::prepare::Ready;
 
 use super::{Ctx, Error, Flags, Request, transaction};
 
@@ -50,24 +51,24 @@ pub(crate) fn run(
         queue(server, client, request, &mut reply);
         return Done::Answered;
     }
-    match server.prepare(client, request) {
-        Ok(None) => {}
-        Ok(blocked) => {
-            server.clients.session_mut(client).blocked = blocked;
+    let found = match server.prepare(client, request) {
+        Ok(Ready::Now(found)) => found,
+        Ok(Ready::After(blocked)) => {
+            server.clients.session_mut(client).blocked = Some(blocked);
             return Done::Waits;
         }
         Err(error) => {
             refuse(server, client, &error, &mut reply);
             return Done::Answered;
         }
-    }
+    };
     let (logged, mark) = (server.logged(), reply.output().mark());
     let expired = server.stats.expired_keys;
-    if !execute(&mut Ctx::new(server, client), request, &mut reply) {
+    if !execute(&mut Ctx::knowing(server, client, found), request, &mut reply) {
         // A look deletes a key whose time is over, which is no change of the command's.
         let changes = (server.logged() - logged) - (server.stats.expired_keys - expired);
         assert_eq!(changes, 0, "a command asks for more keys before it changes any");
-        server.clients.session_mut(client).blocked = server.prepare_keys(client, request);
+        server.clients.session_mut(client).blocked = server.prepare_keys(client, request).blocked();
         return Done::Waits;
     }
     if server.tier.is_some() {

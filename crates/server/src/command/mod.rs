@@ -28,7 +28,7 @@ mod table;
 mod transaction;
 mod zset;
 
-pub(crate) use ctx::Ctx;
+pub(crate) use ctx::{Ctx, Found};
 pub(crate) use error::Error;
 pub(crate) use generic::type_name;
 pub(crate) use request::{OwnedRequest, Request};

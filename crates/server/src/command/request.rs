@@ -54,12 +54,16 @@ impl<'a> Request<'a> {
 
     /// Argument `index` as a key; the first one's hash is known already.
     pub(crate) fn key(&self, index: usize, hasher: Hasher) -> Key<'a> {
-        let bytes = self.arg(index);
         if index == usize::from(self.command.keys.first) {
-            Key { bytes, hash: self.hash }
+            self.first_key()
         } else {
-            hasher.key(bytes)
+            hasher.key(self.arg(index))
         }
+    }
+
+    /// The first key of a command that has one.
+    pub(crate) fn first_key(&self) -> Key<'a> {
+        Key { bytes: self.arg(usize::from(self.command.keys.first)), hash: self.hash }
     }
 
     /// Whether the values of its keys must be in memory before it runs.

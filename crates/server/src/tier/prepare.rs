@@ -18,7 +18,7 @@ use flintlock_diskcache::storage::ErrorKind;
 use flintlock_diskcache::{Token, TokenId, op};
 
 use crate::client::{Client, ClientKey};
-use crate::command::{Error, Flags, OwnedRequest, Request};
+use crate::command::{Error, Flags, Found, Keys, OwnedRequest, Request};
 use crate::keyspace::{Hasher, Key};
 use crate::server::Server;
 use crate::types::Rng;
@@ -70,6 +70,32 @@ impl Blocked {
             Self::Save(_) => {}
             Self::End(_) | Self::Paused => {}
         }
+    }
+}
+
+/// Whether a request may run.
+#[derive(Debug)]
+pub(crate) enum Ready {
+    /// It may. Where its key was found, if it is a plain request with one: its own look need not
+    /// search for it.
+    Now(Option<Found>),
+    /// Not before this is over.
+    After(Blocked),
+}
+
+impl Ready {
+    /// What the client waits for.
+    pub(crate) fn blocked(self) -> Option<Blocked> {
+        match self {
+            Self::Now(_) => None,
+            Self::After(blocked) => Some(blocked),
+        }
+    }
+}
+
+impl From<Option<Blocked>> for Ready {
+    fn from(blocked: Option<Blocked>) -> Self {
+        blocked.map_or(Self::Now(None), Self::After)
     }
 }
 
@@ -147,7 +173,7 @@ fn any_key<'a>(
 }
 
 impl Server {
-    /// Gathers what `request` needs; returns what the client must wait for, if anything.
+    /// Gathers what `request` needs; says what the client must wait for, if anything.
     ///
     /// # Errors
     /// The reply, when it cannot be had.
@@ -155,35 +181,38 @@ impl Server {
         &mut self,
         key: ClientKey,
         request: &Request<'_>,
-    ) -> Result<Option<Blocked>, Error> {
+    ) -> Result<Ready, Error> {
         if request.command.flags.has(Flags::ENDS) {
-            return self.prepare_end(request);
+            return self.prepare_end(request).map(Ready::from);
         }
         if self.tier.is_none() {
-            return Ok(None);
+            return Ok(Ready::Now(None));
         }
         if self.end.is_pending() && self.changes_keys(key, request) {
-            return Ok(Some(Blocked::Paused));
+            return Ok(Ready::After(Blocked::Paused));
         }
         if request.command.flags.has(Flags::SAVES) {
-            return self.prepare_save(key);
+            return self.prepare_save(key).map(Ready::from);
         }
         // Room first: making it forgets keys, which may be keys of this very request. Nothing
         // after the look at the keys may forget any before the request has run.
         if let Some(blocked) = self.prepare_room(key, request) {
-            return Ok(Some(blocked));
+            return Ok(Ready::After(blocked));
         }
-        if let Some(blocked) = self.prepare_keys(key, request) {
-            return Ok(Some(blocked));
+        let keys = self.prepare_keys(key, request);
+        if matches!(keys, Ready::After(_)) {
+            return Ok(keys);
         }
-        Ok(self.prepare_walks(key, request))
+        Ok(self.prepare_walks(key, request).map_or(keys, Ready::After))
     }
 
     /// Makes sure that a write fits under the memory limit, or waits until it does.
     fn prepare_room(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
+        if self.config.maxmemory_bytes == 0 {
+            return None;
+        }
         let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
-        let has_room = client.session.prepared.as_ref().is_some_and(|prepared| prepared.has_room);
-        if self.config.maxmemory_bytes == 0 || has_room {
+        if client.session.prepared.as_ref().is_some_and(|prepared| prepared.has_room) {
             return None;
         }
         let mut need = 0;
@@ -214,17 +243,20 @@ impl Server {
     /// Loads the keys of the request that are on disk only, those included that it turned out to
     /// need while it ran. With keys pinned already that is none, unless it was those, or a database
     /// was flushed meanwhile.
-    pub(crate) fn prepare_keys(
-        &mut self,
-        key: ClientKey,
-        request: &Request<'_>,
-    ) -> Option<Blocked> {
-        let client = self.clients.get(key)?;
-        let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
-        // Nearly always everything is there, and this is all that happens.
+    pub(crate) fn prepare_keys(&mut self, key: ClientKey, request: &Request<'_>) -> Ready {
+        let Some(client) = self.clients.get(key) else { return Ready::Now(None) };
+        let (dbs, session) = (&self.keyspace.dbs, &client.session);
+        // Nearly always it is one key, and it is there: then this is all that happens.
+        let is_plain = session.multi.is_none() && session.prepared.is_none();
+        if is_plain && request.command.keys == Keys::ONE && request.needs_old_values() {
+            let name = request.first_key();
+            if let Some(loc) = dbs[session.db].table.find(name) {
+                return Ready::Now(Some(Found::new(session.db, name, loc)));
+            }
+        }
         let is_missing = |db: usize, key: Key<'_>| dbs[db].table.find(key).is_none();
-        let is_short = any_key(request, client, dbs.len(), hasher, is_missing);
-        if is_short { self.load_keys(key, request) } else { None }
+        let is_short = any_key(request, client, dbs.len(), self.keyspace.hasher(), is_missing);
+        Ready::from(if is_short { self.load_keys(key, request) } else { None })
     }
 
     /// Begins to load the keys of the request, unless the missing ones do not exist.
@@ -362,7 +394,9 @@ impl Server {
         let (Some(tier), Some(client)) = (self.tier.as_mut(), self.clients.get_mut(key)) else {
             return;
         };
-        release(tier, client);
+        if client.session.prepared.is_some() {
+            release(tier, client);
+        }
     }
 
     /// A client is gone that may have waited for something.
