@@ -9,7 +9,10 @@
 //! be atomic anywhere: that would be a lock, or a line that others use; and the few writes are
 //! those of calls, to the stack.
 //!
-//! The other load is sixteen jobs there and back: main submits them, sleeps until they are done and
+//! An event loop asks its pools in every turn, whether they have anything or not: that is the second
+//! load, a turn of the loop with eight workers that have nothing to do.
+//!
+//! The third is sixteen jobs there and back: main submits them, sleeps until they are done and
 //! takes the answers. Both threads count, the calls into the system do not. How fast that is
 //! depends on where the host puts the two cores, so the clock could hide a hand-over that takes
 //! twice the steps or moves lines by twice the atomics.
@@ -33,6 +36,7 @@ use flintlock_queues::Words;
 /// Whose bounds are kept.
 const PROGRAM: &str = "pool_instructions";
 const EMPTY: &str = "16 empty passes";
+const QUIET_TURN: &str = "a turn without jobs";
 const HAND_OVER: &str = "16 jobs there and back";
 /// Two threads take turns in that load as the scheduler likes: sixteen jobs took 24 atomics on a
 /// loaded machine and 46 on an idle one, where main rises for the first answers. Its bounds are set
@@ -92,6 +96,21 @@ fn spin(steps: u64) {
     }
 }
 
+/// Asks a pool so many times whether it has anything, as a loop does that serves something else.
+fn turn(steps: u64) {
+    const WORKERS: usize = 8;
+    let options = Options { clock: Arc::new(Steps::default()), ..Options::blocking(WORKERS) };
+    let mut pool = Pool::new(Idle, Bell::new(|| ()), options).expect("threads can be started");
+    while pool.stats().workers.iter().any(|worker| worker.parks == 0) {
+        thread::sleep(Duration::from_millis(100));
+    }
+    for _ in 0..steps {
+        assert_eq!(pool.drain(BATCH, drop), 0, "nothing was asked for");
+        assert!(pool.before_sleep(), "nothing forbids it");
+        pool.after_sleep();
+    }
+}
+
 /// Hands so many batches over, and sleeps until each is back.
 fn hand_over(steps: u64) {
     let clock = Arc::new(Steps::default());
@@ -112,12 +131,12 @@ fn hand_over(steps: u64) {
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let [load @ (EMPTY | HAND_OVER), steps] = arguments.as_slice() {
+    if let [load @ (EMPTY | QUIET_TURN | HAND_OVER), steps] = arguments.as_slice() {
         let steps = steps.parse().expect("a number of steps");
-        if *load == EMPTY {
-            spin(steps)
-        } else {
-            hand_over(steps)
+        match *load {
+            EMPTY => spin(steps),
+            QUIET_TURN => turn(steps),
+            _ => hand_over(steps),
         }
         return ExitCode::SUCCESS;
     }
@@ -126,8 +145,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let events = [Event::Instructions, Event::Writes, Event::Atomics];
-    let mut counts =
-        count(vec![EMPTY.to_owned(), HAND_OVER.to_owned()], &events).expect("callgrind counts");
+    let loads = [EMPTY, QUIET_TURN, HAND_OVER].map(str::to_owned).to_vec();
+    let mut counts = count(loads, &events).expect("callgrind counts");
     match arguments.as_slice() {
         ["--check"] => return ExitCode::from(u8::from(!check(PROGRAM, &counts))),
         ["--bless"] => {
@@ -141,7 +160,7 @@ fn main() -> ExitCode {
             let taking_turns = counts.iter_mut().filter(|count| count.0.starts_with(HAND_OVER));
             taking_turns.for_each(|count| *count.1 *= TURNS_MARGIN);
             let text = bounds_text(
-                "16 looks and a reading of the clock, or 16 jobs",
+                "16 looks and a reading of the clock, a turn, or 16 jobs",
                 &compiler(),
                 &counts,
             );

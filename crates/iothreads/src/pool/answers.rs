@@ -22,6 +22,10 @@ impl<H: Handler> Pool<H> {
     /// Hands up to `max` answers to `each`, fairly from all workers; returns how many. Afterwards
     /// their credits are free again.
     pub fn drain(&mut self, max: usize, mut each: impl FnMut(H::Answer)) -> usize {
+        if self.owed() == 0 {
+            // Looking into the rings of all workers is the dearest part of a turn without answers.
+            return 0;
+        }
         let answered = &mut self.tally.answered;
         let mut count = self.answers.pop_batch(max, |answer| {
             *answered += 1;
@@ -119,6 +123,10 @@ impl<H: Handler> Pool<H> {
     #[must_use]
     pub fn before_sleep(&mut self) -> bool {
         self.commit();
+        if self.owed() == 0 {
+            // Nobody would ring.
+            return true;
+        }
         self.shared.bell.announce();
         if self.has_answers() {
             self.shared.bell.rise();
