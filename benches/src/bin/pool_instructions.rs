@@ -10,9 +10,10 @@
 //! those of calls, to the stack.
 //!
 //! An event loop asks its pools in every turn, whether they have anything or not: that is the second
-//! load, a turn of the loop with eight workers that have nothing to do.
+//! load, a turn of the loop with eight workers that have nothing to do. In the third one of them has
+//! a job that does not end.
 //!
-//! The third is sixteen jobs there and back: main submits them, sleeps until they are done and
+//! The fourth is sixteen jobs there and back: main submits them, sleeps until they are done and
 //! takes the answers. Both threads count, the calls into the system do not. How fast that is
 //! depends on where the host puts the two cores, so the clock could hide a hand-over that takes
 //! twice the steps or moves lines by twice the atomics.
@@ -21,8 +22,8 @@
 //! 15 % of the workers' time.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -37,6 +38,7 @@ use flintlock_queues::Words;
 const PROGRAM: &str = "pool_instructions";
 const EMPTY: &str = "16 empty passes";
 const QUIET_TURN: &str = "a turn without jobs";
+const BUSY_TURN: &str = "a turn with a job in flight";
 const HAND_OVER: &str = "16 jobs there and back";
 /// Two threads take turns in that load as the scheduler likes: sixteen jobs took 24 atomics on a
 /// loaded machine and 46 on an idle one, where main rises for the first answers. Its bounds are set
@@ -59,6 +61,11 @@ impl Clock for Steps {
     }
 }
 
+/// A job that does not end until it is let go.
+const LONG: u64 = u64::MAX;
+/// What such a job waits for.
+static LET_GO: Mutex<()> = Mutex::new(());
+
 /// Gives jobs back as they are.
 struct Idle;
 
@@ -74,6 +81,9 @@ impl Handler for Idle {
     fn owner(&self, _job: &Box<u64>) {}
 
     fn run(&self, job: Box<u64>, _: &mut Context<'_, ()>) -> Outcome<Box<u64>, Box<u64>> {
+        if *job == LONG {
+            drop(LET_GO.lock());
+        }
         Outcome::Done(job)
     }
 
@@ -97,18 +107,24 @@ fn spin(steps: u64) {
 }
 
 /// Asks a pool so many times whether it has anything, as a loop does that serves something else.
-fn turn(steps: u64) {
+fn turn(steps: u64, in_flight: bool) {
     const WORKERS: usize = 8;
     let options = Options { clock: Arc::new(Steps::default()), ..Options::blocking(WORKERS) };
     let mut pool = Pool::new(Idle, Bell::new(|| ()), options).expect("threads can be started");
     while pool.stats().workers.iter().any(|worker| worker.parks == 0) {
         thread::sleep(Duration::from_millis(100));
     }
+    let held = LET_GO.lock().expect("nobody panics with it");
+    if in_flight {
+        pool.submit(Box::new(LONG)).expect("credits for one");
+        pool.commit();
+    }
     for _ in 0..steps {
-        assert_eq!(pool.drain(BATCH, drop), 0, "nothing was asked for");
+        assert_eq!(pool.drain(BATCH, drop), 0, "nothing is done");
         assert!(pool.before_sleep(), "nothing forbids it");
         pool.after_sleep();
     }
+    drop(held);
 }
 
 /// Hands so many batches over, and sleeps until each is back.
@@ -131,11 +147,12 @@ fn hand_over(steps: u64) {
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let [load @ (EMPTY | QUIET_TURN | HAND_OVER), steps] = arguments.as_slice() {
+    if let [load @ (EMPTY | QUIET_TURN | BUSY_TURN | HAND_OVER), steps] = arguments.as_slice() {
         let steps = steps.parse().expect("a number of steps");
         match *load {
             EMPTY => spin(steps),
-            QUIET_TURN => turn(steps),
+            QUIET_TURN => turn(steps, false),
+            BUSY_TURN => turn(steps, true),
             _ => hand_over(steps),
         }
         return ExitCode::SUCCESS;
@@ -145,7 +162,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let events = [Event::Instructions, Event::Writes, Event::Atomics];
-    let loads = [EMPTY, QUIET_TURN, HAND_OVER].map(str::to_owned).to_vec();
+    let loads = [EMPTY, QUIET_TURN, BUSY_TURN, HAND_OVER].map(str::to_owned).to_vec();
     let mut counts = count(loads, &events).expect("callgrind counts");
     match arguments.as_slice() {
         ["--check"] => return ExitCode::from(u8::from(!check(PROGRAM, &counts))),

@@ -62,10 +62,15 @@ impl<H: Handler> Pool<H> {
 
     /// Puts jobs that used up their budget behind the others.
     fn take_back(&mut self) {
-        while let Ok(job) = self.again.pop() {
-            self.unfinished.push_back(job);
+        // A look at each ring; an attempt to take costs several times as much.
+        if !self.again.is_empty() {
+            while let Ok(job) = self.again.pop() {
+                self.unfinished.push_back(job);
+            }
         }
-        self.resubmit();
+        if !self.unfinished.is_empty() {
+            self.resubmit();
+        }
     }
 
     /// Finishes jobs of the lanes on this thread: the workers they were for have ended.

@@ -422,7 +422,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.settle(self.current);
         // One ring in turn regardless of its bit, so that plain pushes are found while other
         // rings are always ready.
-        self.sweep = (self.sweep + 1) % count;
+        self.sweep = if self.sweep + 1 < count { self.sweep + 1 } else { 0 };
         if self.sweep != self.current && self.has_items(self.sweep) {
             self.turn_to(self.sweep);
             return true;
@@ -436,8 +436,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             from = index + 1;
         }
         // No bit is set: look at every ring, the current one last.
-        for step in 1..=count {
-            let index = (self.current + step) % count;
+        for index in (self.current + 1..count).chain(0..=self.current) {
             if self.settle(index) {
                 self.turn_to(index);
                 return true;
@@ -473,12 +472,16 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         matches!(entry, Entry::Waiting(ring) if !ring.is_empty())
     }
 
-    /// The first index with a ready bit, going round once from `from`; the bits are read afresh.
+    /// The first index with a ready bit, going round once from `from`, at most `count`; the bits are
+    /// read afresh.
     fn next_ready(&self, from: usize, count: usize) -> Option<usize> {
-        let (group, position) = ((from % count) / GROUP, (from % count) % GROUP);
+        // Without a division: this is what a look that finds nothing consists of.
+        let from = if from < count { from } else { from - count };
+        let (group, position) = (from / GROUP, from % GROUP);
         let groups = self.groups.len();
         for step in 0..=groups {
-            let number = (group + step) % groups;
+            let number = group + step;
+            let number = if number < groups { number } else { number - groups };
             let bits = self.groups[number].ready.load(Ordering::Relaxed);
             // The first group counts from the position on, and again in full at the very end.
             let bits = if step == 0 { bits & (usize::MAX << position) } else { bits };
