@@ -9,9 +9,9 @@
 //! be atomic anywhere: that would be a lock, or a line that others use; and the few writes are
 //! those of calls, to the stack.
 //!
-//! An event loop asks its pools in every turn, whether they have anything or not: that is the second
-//! load, a turn of the loop with eight workers that have nothing to do. In the third one of them has
-//! a job that does not end.
+//! An event loop asks its pools in every turn, whether they have anything or not: that is the
+//! second load, a turn of the loop with eight workers that have nothing to do. In the third one of
+//! them has a job that does not end.
 //!
 //! The fourth is sixteen jobs there and back: main submits them, sleeps until they are done and
 //! takes the answers. Both threads count, the calls into the system do not. How fast that is

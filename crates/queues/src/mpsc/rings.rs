@@ -472,8 +472,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         matches!(entry, Entry::Waiting(ring) if !ring.is_empty())
     }
 
-    /// The first index with a ready bit, going round once from `from`, at most `count`; the bits are
-    /// read afresh.
+    /// The first index with a ready bit, going round once from `from`, at most `count`; the bits
+    /// are read afresh.
     fn next_ready(&self, from: usize, count: usize) -> Option<usize> {
         // Without a division: this is what a look that finds nothing consists of.
         let from = if from < count { from } else { from - count };
