@@ -78,7 +78,7 @@ impl Server {
 
     fn evict_one(&mut self) -> bool {
         let policy = policy_of(self.config.maxmemory_policy);
-        let volatile = self.keyspace.dbs.iter().any(|db| db.table.counts().volatile > 0);
+        let volatile = self.keyspace.dbs.used().any(|db| db.table.counts().volatile > 0);
         if policy == Policy::NoEviction || policy.is_volatile() && !volatile {
             return false;
         }

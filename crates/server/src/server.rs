@@ -260,7 +260,7 @@ impl Server {
 
     /// Deletes every key of some databases, in constant time: the old tables are freed in slices.
     pub(crate) fn flush(&mut self, dbs: Range<usize>) {
-        for db in dbs {
+        for db in dbs.clone() {
             let counts = self.keyspace.dbs[db].table.counts();
             self.stats.changes += counts.values as u64;
             if !self.watch.is_empty() {
@@ -268,11 +268,9 @@ impl Server {
             }
             let table = self.keyspace.take_db(db);
             self.garbage.push_table(table);
-            if let Some(tier) = &mut self.tier {
-                tier.cache.flush(db);
-            }
         }
-        if let Some(tier) = &self.tier {
+        if let Some(tier) = &mut self.tier {
+            tier.cache.flush_all(dbs);
             self.keyspace.set_spaces(|db| tier.cache.space(db));
         }
     }

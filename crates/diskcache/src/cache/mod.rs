@@ -74,6 +74,7 @@ mod waiters;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use backup::BackupRun;
@@ -333,11 +334,20 @@ impl Cache {
     /// # Panics
     /// When the store was flushed 2^32 times.
     pub fn flush(&mut self, db: usize) -> Option<Space> {
-        let old = self.spaces.flush(db, self.checkpoint.next_batch())?;
-        self.loads.outdate(old);
+        let old = self.spaces.of_db(db)?;
+        self.flush_all(db..db + 1);
+        Some(old)
+    }
+
+    /// The same for each database of `dbs` that there is, as one operation.
+    ///
+    /// # Panics
+    /// As [`Cache::flush`].
+    pub fn flush_all(&mut self, dbs: Range<usize>) {
+        let loads = &mut self.loads;
+        self.spaces.flush_all(dbs, self.checkpoint.next_batch(), |old| loads.outdate(old));
         self.evictor.look_again();
         self.log_spaces();
-        Some(old)
     }
 
     /// Exchanges two databases; `None` when there is no such database.

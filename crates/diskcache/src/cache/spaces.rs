@@ -17,6 +17,7 @@
 //! Source: KeyDB issue 627, a SWAPDB that was lost at a restart, as the case to pass.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::journal::SpaceMap;
 use crate::key::{Seq, Space};
@@ -108,7 +109,7 @@ impl Spaces {
             .of_db
             .iter()
             .map(|space| {
-                let known = old.iter().find(|(s, _)| s == space).map(|(_, count)| *count);
+                let known = old.binary_search_by_key(space, |(s, _)| *s).ok().map(|at| old[at].1);
                 let disk = self.on_disk.get(space).copied().unwrap_or(0);
                 let live = i64::try_from(disk).unwrap_or(i64::MAX);
                 (*space, known.unwrap_or(Count { disk, live, unknown: 0 }))
@@ -164,15 +165,22 @@ impl Spaces {
         self.of_db.get(db).copied()
     }
 
-    /// Gives `db` a fresh space; returns the old one, dead now. `next_batch` is the number of the
-    /// first batch that is not begun yet.
-    pub(super) fn flush(&mut self, db: usize, next_batch: u64) -> Option<Space> {
-        let old = self.of_db(db)?;
-        self.of_db[db] = self.fresh();
-        self.dead.push(Dead { space: old, from_batch: next_batch });
-        self.is_changed = true;
+    /// Gives each database of `dbs` that there is a fresh space, and shows the old ones, dead now, to
+    /// `each`. `next_batch` is the number of the first batch that is not begun yet.
+    pub(super) fn flush_all(
+        &mut self,
+        dbs: Range<usize>,
+        next_batch: u64,
+        mut each: impl FnMut(Space),
+    ) {
+        for db in dbs.start..dbs.end.min(self.of_db.len()) {
+            let space = self.of_db[db];
+            each(space);
+            self.of_db[db] = self.fresh();
+            self.dead.push(Dead { space, from_batch: next_batch });
+            self.is_changed = true;
+        }
         self.recount();
-        Some(old)
     }
 
     /// Exchanges the spaces of two databases.

@@ -76,7 +76,7 @@ impl EventLoop {
         let commands = self.server.stats.commands;
         let busy = commands != self.cron.commands_seen;
         self.cron.commands_seen = commands;
-        let volatile = self.server.keyspace.dbs.iter().any(|db| db.table.counts().volatile > 0);
+        let volatile = self.server.keyspace.dbs.used().any(|db| db.table.counts().volatile > 0);
         self.cron.due = Instant::now()
             + if more {
                 BETWEEN_SLICES
@@ -94,12 +94,12 @@ impl EventLoop {
         let (mut met, mut deleted, mut empty) = (0, 0, 0);
         while empty < databases && start.elapsed() < SLICE {
             let index = self.cron.expire_db % databases;
-            let db = &mut self.server.keyspace.dbs[index];
-            if db.table.counts().volatile == 0 {
+            if self.server.keyspace.dbs[index].table.counts().volatile == 0 {
                 self.cron.expire_db = index + 1;
                 empty += 1;
                 continue;
             }
+            let db = &mut self.server.keyspace.dbs[index];
             let now_ms = self.server.now_ms;
             let (volatile, end) = expire::walk(db, now_ms, |key| expired.push(key.into()));
             met += volatile;

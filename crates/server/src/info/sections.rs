@@ -144,7 +144,7 @@ pub(super) fn persistence(s: &Server, out: &mut String) {
 pub(super) fn stats(s: &Server, out: &mut String) {
     let st = &s.stats;
     let store = s.tier.as_ref().map(|tier| tier.cache.stats());
-    let cached_keys: usize = s.keyspace.dbs.iter().map(|db| db.table.counts().values).sum();
+    let cached_keys: usize = s.keyspace.dbs.used().map(|db| db.table.counts().values).sum();
     fields! { out,
         "total_connections_received" => st.connections,
         "total_commands_processed" => st.commands,

@@ -1,11 +1,13 @@
 //! The keyspace: every key of every database in memory.
 //!
 //! Main thread. Holds what the rooms below share; the rooms are: `entry` (bytes of one key),
-//! `segment` (a small table in hash order), `table` (the directory over segments), `expire` (the
+//! `segment` (a small table in hash order), `table` (the directory over segments), `databases` (the
+//! tables by number, and what they hold together), `expire` (the
 //! budgeted walk over keys that ran out of time). Rules of commands (lazy expiry, watching,
 //! journalling) live in `command::ctx`, the disk tier's view in `tier`.
 
 pub(crate) mod access;
+mod databases;
 pub(crate) mod entry;
 pub(crate) mod expire;
 pub(crate) mod forgotten;
@@ -17,8 +19,11 @@ use std::collections::BTreeMap;
 use flintlock_diskcache::key::Space;
 use siphasher::sip::SipHasher13;
 
+use databases::Databases;
 use forgotten::Followers;
 use table::Table;
+
+pub(crate) use databases::Db;
 
 /// A key with its hash, so that nobody hashes it twice.
 #[derive(Copy, Clone, Debug)]
@@ -51,22 +56,11 @@ impl Hasher {
     }
 }
 
-/// One database.
-#[derive(Debug)]
-pub(crate) struct Db {
-    /// The number that the database has on disk until it is flushed.
-    pub space: Space,
-    /// The keys.
-    pub table: Table,
-    /// Where the expiry walk goes on.
-    pub expire_position: u64,
-}
-
 /// All databases.
 #[derive(Debug)]
 pub(crate) struct Keyspace {
     /// By database number.
-    pub dbs: Vec<Db>,
+    pub dbs: Databases,
     /// Database of each space.
     by_space: BTreeMap<Space, usize>,
     hasher: Hasher,
@@ -77,8 +71,7 @@ pub(crate) struct Keyspace {
 impl Keyspace {
     /// `count` empty databases, in spaces of their own.
     pub(crate) fn new(count: usize, hasher: Hasher) -> Self {
-        let db = |space| Db { space, table: Table::new(hasher), expire_position: 0 };
-        let dbs: Vec<Db> = (1..).map(Space).map(db).take(count).collect();
+        let dbs = Databases::new(count, hasher);
         let mut keyspace =
             Self { dbs, by_space: BTreeMap::new(), hasher, followers: Followers::default() };
         keyspace.index_spaces();
@@ -92,21 +85,15 @@ impl Keyspace {
             return index;
         }
         let unused = self.dbs.iter().position(|db| db.space == Space::META);
-        let index = unused.unwrap_or_else(|| {
-            let table = Table::new(self.hasher);
-            self.dbs.push(Db { space: Space::META, table, expire_position: 0 });
-            self.dbs.len() - 1
-        });
-        self.dbs[index].space = space;
+        let index = unused.unwrap_or_else(|| self.dbs.push(Space::META));
+        self.dbs.set_space(index, space);
         self.index_spaces();
         index
     }
 
     /// For replay: no place is used yet.
     pub(crate) fn clear_places(&mut self) {
-        for db in &mut self.dbs {
-            db.space = Space::META;
-        }
+        self.dbs.spaces_mut().for_each(|space| *space = Space::META);
         self.by_space.clear();
     }
 
@@ -114,20 +101,14 @@ impl Keyspace {
     pub(crate) fn clear_place(&mut self, space: Space) {
         if let Some(index) = self.db_of(space) {
             drop(self.take_db(index));
-            self.dbs[index].space = Space::META;
+            self.dbs.set_space(index, Space::META);
             self.index_spaces();
         }
     }
 
     /// For the end of replay: puts `count` databases in order, each with the keys of its space.
     pub(crate) fn order_places(&mut self, count: usize, space_of: impl Fn(usize) -> Option<Space>) {
-        for index in 0..count {
-            let space = space_of(index).unwrap_or(Space::META);
-            let place = self.place_of(space);
-            self.dbs.swap(index, place);
-            self.index_spaces();
-        }
-        self.dbs.truncate(count);
+        self.dbs.order((0..count).map(|index| space_of(index).unwrap_or(Space::META)));
         self.index_spaces();
     }
 
@@ -137,8 +118,8 @@ impl Keyspace {
 
     /// Gives databases the spaces that the store has for them.
     pub(crate) fn set_spaces(&mut self, space_of: impl Fn(usize) -> Option<Space>) {
-        for (index, db) in self.dbs.iter_mut().enumerate() {
-            db.space = space_of(index).unwrap_or(db.space);
+        for (index, space) in self.dbs.spaces_mut().enumerate() {
+            *space = space_of(index).unwrap_or(*space);
         }
         self.index_spaces();
     }
@@ -155,23 +136,21 @@ impl Keyspace {
 
     /// Entries, absent ones included.
     pub(crate) fn entry_count(&self) -> usize {
-        self.dbs.iter().map(|db| db.table.counts()).map(|c| c.values + c.absent).sum()
+        self.dbs.used().map(|db| db.table.counts()).map(|c| c.values + c.absent).sum()
     }
 
     /// Entries that say that their key does not exist.
     pub(crate) fn absent_count(&self) -> usize {
-        self.dbs.iter().map(|db| db.table.counts().absent).sum()
+        self.dbs.used().map(|db| db.table.counts().absent).sum()
     }
 
     /// Bytes of all keys and tables.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.dbs.iter().map(|db| db.table.memory_bytes()).sum()
+        self.dbs.memory_bytes()
     }
 
     /// Takes every key of a database out; the caller drops the table where it may take its time.
     pub(crate) fn take_db(&mut self, index: usize) -> Table {
-        let db = &mut self.dbs[index];
-        db.expire_position = 0;
-        std::mem::replace(&mut db.table, Table::new(self.hasher))
+        self.dbs.take(index)
     }
 }

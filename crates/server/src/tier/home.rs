@@ -211,7 +211,7 @@ impl Home for Resident<'_> {
         // A database is as likely as it is large; the hash inside it is drawn apart from that.
         let mut pick = (random >> 32) as usize % total;
         let count = |table: &Table| table.counts().values + table.counts().absent;
-        let db = dbs.iter().find(|db| {
+        let db = dbs.used().find(|db| {
             let here = count(&db.table);
             let found = pick < here;
             pick = pick.saturating_sub(here);
