@@ -165,8 +165,8 @@ impl Spaces {
         self.of_db.get(db).copied()
     }
 
-    /// Gives each database of `dbs` that there is a fresh space, and shows the old ones, dead now, to
-    /// `each`. `next_batch` is the number of the first batch that is not begun yet.
+    /// Gives each database of `dbs` that there is a fresh space, and shows the old ones, dead now,
+    /// to `each`. `next_batch` is the number of the first batch that is not begun yet.
     pub(super) fn flush_all(
         &mut self,
         dbs: Range<usize>,
