@@ -213,11 +213,13 @@ pub struct Consumer<T, L: Layout<T> = Compact> {
     ring: Arc<Ring<T, L::Slot>>,
 }
 
-/// Places that were claimed, and what `peek` saw in them.
-struct Claim<P, const N: usize> {
+/// Places that were claimed, and what `peek` saw in each.
+///
+/// A borrow of the caller's room: a claim that owned it was copied whole on its way out of `claim`,
+/// 32 words for each claim of 8, which halved the rate.
+struct Claim<'a, P> {
     head: usize,
-    count: usize,
-    peeks: [MaybeUninit<P>; N],
+    peeks: &'a [MaybeUninit<P>],
 }
 
 impl<T, L: Layout<T>> Consumer<T, L> {
@@ -228,7 +230,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// be: the producer is gone and everything it published was claimed.
     #[inline]
     pub fn pop(&mut self) -> Result<T, PopError> {
-        let claim = self.claim::<1>(1)?;
+        let mut room = [MaybeUninit::uninit(); 1];
+        let claim = self.claim(&mut room)?;
         // SAFETY: [claim-owner] one place was claimed, the first.
         Ok(unsafe { self.finish(&claim, 0) })
     }
@@ -243,12 +246,13 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// runs; if it panics, the remaining ones are dropped.
     #[inline]
     pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
-        let Ok(claim) = self.claim::<CLAIM_MAX>(max) else { return 0 };
+        let mut room = [MaybeUninit::uninit(); CLAIM_MAX];
+        let Ok(claim) = self.claim(&mut room[..max.min(CLAIM_MAX)]) else { return 0 };
         let mut rest = Rest { consumer: self, claim: &claim, next: 0 };
         while let Some(item) = rest.next() {
             each(item);
         }
-        claim.count
+        claim.peeks.len()
     }
 
     /// Fills the front of `items`, by one claim; returns how many, at most [`CLAIM_MAX`].
@@ -257,12 +261,14 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     where
         T: Copy,
     {
-        let Ok(claim) = self.claim::<CLAIM_MAX>(items.len()) else { return 0 };
-        for (position, place) in items[..claim.count].iter_mut().enumerate() {
+        let mut room = [MaybeUninit::uninit(); CLAIM_MAX];
+        let Ok(claim) = self.claim(&mut room[..items.len().min(CLAIM_MAX)]) else { return 0 };
+        let count = claim.peeks.len();
+        for (position, place) in items[..count].iter_mut().enumerate() {
             // SAFETY: [claim-owner] each position below the count once.
             *place = unsafe { self.finish(&claim, position) };
         }
-        claim.count
+        count
     }
 
     /// Number of items that fit, a power of two.
@@ -311,29 +317,27 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.ring.ends.head.load(M1.acquire())
     }
 
-    /// Claims up to `max` places, at most `N`, and at least one unless refused.
+    /// Claims as many places as `room` has, or fewer; at least one unless refused.
     ///
     /// Repeats only when another consumer has moved the head meanwhile: somebody makes progress.
     #[inline(always)]
-    fn claim<const N: usize>(
+    fn claim<'a>(
         &self,
-        max: usize,
-    ) -> Result<Claim<<L::Slot as Slot<T>>::Peek, N>, PopError> {
-        let max = max.min(N);
-        let mut claim = Claim { head: 0, count: 0, peeks: [const { MaybeUninit::uninit() }; N] };
+        room: &'a mut [MaybeUninit<<L::Slot as Slot<T>>::Peek>],
+    ) -> Result<Claim<'a, <L::Slot as Slot<T>>::Peek>, PopError> {
         let mut pauses = 1;
         let mut was_closed = false;
         loop {
-            claim.head = self.head();
-            claim.count = self.peek(claim.head, &mut claim.peeks[..max]);
+            let head = self.head();
+            let count = self.peek(head, room);
             window(Window::Peeked);
-            if claim.count == 0 {
+            if count == 0 {
                 // Nothing in the slot of `head`; that means an empty ring only if the head is
                 // still there, since the producer may have been round meanwhile.
-                if max == 0 {
+                if room.is_empty() {
                     return Err(PopError::Empty);
                 }
-                if self.head() != claim.head {
+                if self.head() != head {
                     continue;
                 }
                 if was_closed {
@@ -346,9 +350,9 @@ impl<T, L: Layout<T>> Consumer<T, L> {
                 was_closed = true;
                 continue;
             }
-            if self.swap_head(claim.head, claim.count) {
+            if self.swap_head(head, count) {
                 window(Window::Claimed);
-                return Ok(claim);
+                return Ok(Claim { head, peeks: &room[..count] });
             }
             pause(pauses);
             pauses = (pauses * 2).min(8);
@@ -358,13 +362,25 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// Looks at consecutive slots from `head` on until one is not filled; how many are.
     #[inline(always)]
     fn peek(&self, head: usize, peeks: &mut [MaybeUninit<<L::Slot as Slot<T>>::Peek>]) -> usize {
-        let mut count = 0;
-        for seen in peeks {
+        if let [seen] = peeks {
+            // A single slot needs no segment; `pop` is compiled to this.
             // SAFETY: [claim-alive] the ring is alive.
-            let (slot, place) = unsafe { self.slots.at(head.wrapping_add(count)) };
-            let Some(peek) = slot.peek(place) else { break };
-            seen.write(peek);
-            count += 1;
+            let (slot, place) = unsafe { self.slots.at(head) };
+            let peek = slot.peek(place);
+            return usize::from(peek.map(|peek| seen.write(peek)).is_some());
+        }
+        let mut count = 0;
+        while count < peeks.len() {
+            let rest = &mut peeks[count..];
+            // SAFETY: [claim-alive] the ring is alive.
+            let (segment, mut place) =
+                unsafe { self.slots.segment(head.wrapping_add(count), rest.len()) };
+            for (slot, seen) in segment.iter().zip(rest) {
+                let Some(peek) = slot.peek(place) else { return count };
+                seen.write(peek);
+                place = place.next();
+                count += 1;
+            }
         }
         count
     }
@@ -382,16 +398,12 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// Moves out the item at `position` of a claim.
     ///
     /// # Safety
-    /// `position` is below the count of the claim, and is finished once.
+    /// `position` is one of the claim's, and is finished once.
     #[inline(always)]
-    unsafe fn finish<const N: usize>(
-        &self,
-        claim: &Claim<<L::Slot as Slot<T>>::Peek, N>,
-        position: usize,
-    ) -> T {
+    unsafe fn finish(&self, claim: &Claim<'_, <L::Slot as Slot<T>>::Peek>, position: usize) -> T {
         // SAFETY: [claim-alive] the ring is alive.
         let (slot, place) = unsafe { self.slots.at(claim.head.wrapping_add(position)) };
-        // SAFETY: [claim-owner] positions below the count were written by `peek`.
+        // SAFETY: [claim-owner] the claim's positions were written by `peek`.
         let peek = unsafe { claim.peeks[position].assume_init() };
         // SAFETY: [claim-owner] the claim succeeded after the peek and the caller finishes once.
         unsafe { slot.finish(place, peek) }
@@ -401,14 +413,14 @@ impl<T, L: Layout<T>> Consumer<T, L> {
 /// What of a claim was not handed over yet; dropped with it.
 struct Rest<'a, T, L: Layout<T>> {
     consumer: &'a Consumer<T, L>,
-    claim: &'a Claim<<L::Slot as Slot<T>>::Peek, CLAIM_MAX>,
+    claim: &'a Claim<'a, <L::Slot as Slot<T>>::Peek>,
     next: usize,
 }
 
 impl<T, L: Layout<T>> Rest<'_, T, L> {
     #[inline(always)]
     fn next(&mut self) -> Option<T> {
-        if self.next == self.claim.count {
+        if self.next == self.claim.peeks.len() {
             return None;
         }
         let position = self.next;
