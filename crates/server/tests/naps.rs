@@ -51,7 +51,7 @@ fn a_crowd_lets_the_loop_nap_until_naps_are_switched_off() {
     let before = clients[0].info_number("stats", "eventloop_naps");
     (0..ROUNDS).for_each(|_| round(&mut clients));
     assert_eq!(clients[0].info_number("stats", "eventloop_naps"), before, "switched off");
-    clients[0].ok("CONFIG SET nap-max-us 50");
+    clients[0].ok("CONFIG SET nap-max-us 100");
     while clients[0].info_number("stats", "eventloop_naps") == before {
         assert!(Instant::now() < until, "no naps after they were switched on again");
         round(&mut clients);

@@ -228,7 +228,7 @@ impl Default for Config {
             lfu_log_factor: 10,
             lfu_decay_time_min: 1,
             active_expire_effort: 1,
-            nap_max_us: 50,
+            nap_max_us: 100,
             store: StoreKind::Fjall,
             appendfsync: Fsync::EverySec,
             journal_sync_ms: 1000,

@@ -16,13 +16,13 @@ use std::time::Duration;
 /// Time over which clients and reads are counted.
 const WINDOW_MS: u64 = 50;
 /// Part of a client's round that a nap may take.
-const SHARE: u64 = 16;
+const SHARE: u64 = 8;
 /// A shorter nap is not worth its timer.
-const NAP_MIN_US: u64 = 10;
+const NAP_MIN_US: u64 = 20;
 /// Clients that a look must have found.
 const FOUND_MIN: usize = 2;
 /// Part of the clients that a look must not have found.
-const FOUND_PART: usize = 4;
+const FOUND_PART: usize = 2;
 
 /// See the module doc.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl Naps {
 mod tests {
     use super::*;
 
-    const MAX_US: u32 = 50;
+    const MAX_US: u32 = 100;
 
     /// A window from `begin_ms` on, in which so many clients come round every `round_us`.
     fn window(naps: &mut Naps, begin_ms: u64, clients: u64, round_us: u64) {
@@ -99,9 +99,9 @@ mod tests {
     #[test]
     fn a_crowd_lets_the_loop_nap_for_a_part_of_its_round() {
         let naps = after(50, 640);
-        assert_eq!(naps.nap(3, MAX_US), Some(Duration::from_micros(40)));
+        assert_eq!(naps.nap(3, MAX_US), Some(Duration::from_micros(80)));
         assert_eq!(naps.nap(3, 20), Some(Duration::from_micros(20)));
-        assert_eq!(after(200, 2600).nap(3, MAX_US), Some(Duration::from_micros(50)));
+        assert_eq!(after(200, 2600).nap(3, MAX_US), Some(Duration::from_micros(100)));
         assert_eq!(naps.nap(3, 0), None, "switched off");
     }
 
@@ -110,7 +110,7 @@ mod tests {
         let mut naps = after(50, 640);
         for begin_ms in [1050, 1100, 1150] {
             window(&mut naps, begin_ms, 50, 640);
-            assert_eq!((naps.crowd, naps.nap_us), (50, 40));
+            assert_eq!((naps.crowd, naps.nap_us), (50, 80));
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
     fn only_a_look_that_found_some_but_not_many_is_followed_by_a_nap() {
         let naps = after(50, 640);
         let naps_after = |found| naps.nap(found, MAX_US).is_some();
-        assert_eq!([0, 1, 2, 12, 13, 50].map(naps_after), [false, false, true, true, false, false]);
+        assert_eq!([0, 1, 2, 25, 26, 50].map(naps_after), [false, false, true, true, false, false]);
     }
 
     #[test]
