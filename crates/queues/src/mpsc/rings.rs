@@ -89,7 +89,7 @@ pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> Consumer<T, L>
         live: 0,
         served: None,
         current: 0,
-        burst: 0,
+        burst_end: 0,
         sweep: 0,
         capacity: capacity.checked_next_power_of_two().expect("capacity overflow"),
         first,
@@ -251,8 +251,9 @@ pub struct Consumer<T, L: Layout<T> = Compact> {
     served: Option<spsc::Consumer<T, L>>,
     /// The index of the ring served now, or last.
     current: usize,
-    /// Items the served ring may still give in a row; 0 if there is none.
-    burst: usize,
+    /// The head at which the served ring's burst is over. A count of what is left would be one
+    /// more word in memory that each pop must wait for.
+    burst_end: usize,
     /// The ring looked at next regardless of its bit.
     sweep: usize,
     capacity: usize,
@@ -280,11 +281,10 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     #[inline]
     pub fn pop(&mut self) -> Result<T, PopError> {
         loop {
-            if self.burst > 0
-                && let Some(ring) = &mut self.served
+            if let Some(ring) = &mut self.served
+                && ring.head() != self.burst_end
                 && let Some(item) = ring.take()
             {
-                self.burst -= 1;
                 return Ok(item);
             }
             if !self.advance() {
@@ -388,14 +388,14 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     ) -> usize {
         let mut taken = 0;
         while taken < max {
-            let wanted = self.burst.min(max - taken);
-            let got = match &mut self.served {
-                Some(ring) if wanted > 0 => take(ring, wanted),
-                _ => 0,
-            };
-            taken += got;
-            self.burst -= got;
-            let goes_on = got == wanted && self.burst > 0;
+            let mut goes_on = false;
+            if let Some(ring) = &mut self.served {
+                let burst = self.burst_end.wrapping_sub(ring.head());
+                let wanted = burst.min(max - taken);
+                let got = take(ring, wanted);
+                taken += got;
+                goes_on = got == wanted && got < burst;
+            }
             if !goes_on && (taken == max || !self.advance()) {
                 break;
             }
@@ -415,7 +415,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             && !ring.is_empty()
         {
             // Nobody else has a turn.
-            self.burst = BURST;
+            self.burst_end = ring.head().wrapping_add(BURST);
             return true;
         }
         self.put_back();
@@ -451,8 +451,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.current = index;
         match mem::replace(entry, Entry::Served) {
             Entry::Waiting(ring) => {
+                self.burst_end = ring.head().wrapping_add(BURST);
                 self.served = Some(ring);
-                self.burst = BURST;
             }
             Entry::Free | Entry::Served => unreachable!("only a ring in the table is turned to"),
         }
@@ -463,7 +463,6 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         if let Some(ring) = self.served.take() {
             let group = &mut self.groups[self.current / GROUP];
             group.entries[self.current % GROUP] = Entry::Waiting(ring);
-            self.burst = 0;
         }
     }
 

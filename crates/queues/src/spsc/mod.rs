@@ -333,6 +333,12 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.ring.ends.producer_gone.load(S2.acquire())
     }
 
+    /// The first index not taken yet.
+    #[inline(always)]
+    pub(crate) fn head(&self) -> usize {
+        self.head
+    }
+
     /// Moves the next item out of its slot, if there is one, and gives back the room.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Option<T> {
