@@ -99,7 +99,7 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
         let (slot, place) = unsafe { self.slots.at(self.tail) };
         self.tail = place.next().index;
         // SAFETY: [writer-room] the tail was below the limit and its slot not marked as taken.
-        unsafe { fill(slot, place, item) };
+        unsafe { slot.fill(place, item) };
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
             }
             let Some(item) = items.next() else { return false };
             // SAFETY: [writer-room] within the room, and not marked as taken.
-            unsafe { fill(slot, end.place, item) };
+            unsafe { slot.fill(end.place, item) };
             end.place = end.place.next();
         }
         true
@@ -188,7 +188,7 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
                 break;
             }
             // SAFETY: [writer-room] within the room, and not marked as taken.
-            unsafe { fill(slot, place, *item) };
+            unsafe { slot.fill(place, *item) };
             place = place.next();
         }
         let first = mem::replace(&mut self.tail, place.index);
@@ -254,7 +254,7 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
         let (slot, place) = unsafe { self.slots.at(self.tail) };
         if self.held.is_some() {
             // SAFETY: [writer-room] the caller's duty, passed on.
-            unsafe { fill(slot, place, item) };
+            unsafe { slot.fill(place, item) };
         } else {
             // SAFETY: [writer-owner] [writer-room] vacant, and nobody else writes.
             let held = unsafe { slot.write(place, item) };
@@ -307,19 +307,6 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
         }
         Err(Refusal::Full)
     }
-}
-
-/// Writes and publishes a slot.
-///
-/// # Safety
-/// The slot is vacant for `place` and this thread has the writer of its ring.
-#[inline(always)]
-unsafe fn fill<T, S: Slot<T>>(slot: &S, place: Place, item: T) {
-    // SAFETY: [writer-owner] the caller's duty, passed on.
-    let held = unsafe { slot.write(place, item) };
-    window(Window::Unstamped);
-    // SAFETY: [writer-owner] just written for this place.
-    unsafe { slot.publish(place, held) };
 }
 
 /// Stores how far a segment was filled, also when the iterator panics.

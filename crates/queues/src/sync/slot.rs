@@ -32,7 +32,7 @@ use core::slice;
 
 use crossbeam_utils::CachePadded;
 
-use super::{AtomicPtr, AtomicUsize, Edge, UnsafeCell};
+use super::{AtomicPtr, AtomicUsize, Edge, UnsafeCell, Window, window};
 use crate::tagged::Word;
 
 /// Publication of a word slot.
@@ -101,6 +101,19 @@ pub trait Slot<T>: Sized {
     /// # Safety
     /// `held` is what `write` gave for this very slot and place, and is published once.
     unsafe fn publish(&self, place: Place, held: Self::Held);
+
+    /// [`Slot::write`] and [`Slot::publish`].
+    ///
+    /// # Safety
+    /// As [`Slot::write`].
+    #[inline(always)]
+    unsafe fn fill(&self, place: Place, item: T) {
+        // SAFETY: [slot-forward] the duty of `write` is passed on unchanged.
+        let held = unsafe { self.write(place, item) };
+        window(Window::Unstamped);
+        // SAFETY: [slot-forward] just written for this place, and published once.
+        unsafe { self.publish(place, held) };
+    }
 
     /// Moves the item out, if one is published for `place`. For rings with a single consumer.
     ///

@@ -67,13 +67,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
         let mut taken = 0;
         while taken < max {
-            let batch = Batch(self);
-            while taken < max && batch.0.head != batch.0.watch {
-                let Some(item) = batch.0.take() else { break };
-                taken += 1;
-                each(item);
-            }
-            drop(batch);
+            taken += self.take_row(max - taken, &mut each);
             if taken < max {
                 let Ok(item) = self.pop_slow() else { break };
                 taken += 1;
@@ -153,6 +147,25 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         item
     }
 
+    /// Hands over what is filled in a row from the head on, at most `max` and not past the watch;
+    /// how many. The room is given back at the end.
+    #[inline(always)]
+    fn take_row(&mut self, max: usize, each: &mut impl FnMut(T)) -> usize {
+        let batch = Batch(self);
+        let first = batch.0.head;
+        let count = max.min(batch.0.watch.wrapping_sub(first));
+        // SAFETY: [shared-alive] the ring is alive.
+        let (segment, mut place) = unsafe { batch.0.slots.segment(first, count) };
+        for slot in segment {
+            // SAFETY: [shared-owner] the only consumer, and the head moves on with each item.
+            let Some(item) = (unsafe { slot.take(place) }) else { break };
+            place = place.next();
+            batch.0.head = place.index;
+            each(item);
+        }
+        batch.0.head.wrapping_sub(first)
+    }
+
     #[inline(always)]
     fn give_back_room(&self) {
         // ORDERING: R1
@@ -193,9 +206,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
                 let (slot, place) = unsafe { self.slots.at(orphan.ticket.next) };
                 // SAFETY: [orphan-ticket] reserved by the producer that left it, and vacant since
                 // it is less than the capacity ahead of the head.
-                let held = unsafe { slot.write(place, item) };
-                // SAFETY: [orphan-ticket] just written for this place.
-                unsafe { slot.publish(place, held) };
+                unsafe { slot.fill(place, item) };
                 orphan.ticket.next = place.next().index;
             }
             // What has no slot goes ahead of the ring when its turn has come: a ring that is never

@@ -221,15 +221,21 @@ impl<T, L: Layout<T>> Producer<T, L> {
         let mut index = self.ring.tail.fetch_add(items.len(), Ordering::Relaxed);
         self.tail_seen = index.wrapping_add(items.len());
         window(Window::Reserved);
-        for (done, item) in items.iter().enumerate() {
-            if !self.is_vacant(index) {
-                self.ticket = Ticket { next: index, end: self.tail_seen };
-                self.pending.extend(&items[done..]);
-                return;
+        let (mut now, later) = items.split_at(self.vacant(index, items.len()));
+        while !now.is_empty() {
+            // SAFETY: [producer-alive] the ring is alive.
+            let (segment, mut place) = unsafe { self.slots.segment(index, now.len()) };
+            for (slot, item) in segment.iter().zip(now) {
+                // SAFETY: [reserve-owner] [reserve-vacant] just reserved, and vacant.
+                unsafe { slot.fill(place, *item) };
+                place = place.next();
             }
-            // SAFETY: [reserve-owner] [reserve-vacant] just reserved, and vacant.
-            unsafe { self.fill(index, *item) };
-            index = index.wrapping_add(1);
+            index = place.index;
+            now = &now[segment.len()..];
+        }
+        if !later.is_empty() {
+            self.ticket = Ticket { next: index, end: self.tail_seen };
+            self.pending.extend(later);
         }
     }
 
@@ -302,12 +308,18 @@ impl<T, L: Layout<T>> Producer<T, L> {
 
     #[inline(always)]
     fn is_vacant(&mut self, index: usize) -> bool {
-        let capacity = self.capacity();
-        if index.wrapping_sub(self.head_seen) < capacity {
-            return true;
+        self.vacant(index, 1) == 1
+    }
+
+    /// How many of `wanted` reserved slots are vacant, from the one of `index` on.
+    #[inline(always)]
+    fn vacant(&mut self, index: usize, wanted: usize) -> usize {
+        let known =
+            |head: usize, capacity: usize| capacity.saturating_sub(index.wrapping_sub(head));
+        if known(self.head_seen, self.capacity()) < wanted {
+            self.look_at_head();
         }
-        self.look_at_head();
-        index.wrapping_sub(self.head_seen) < capacity
+        known(self.head_seen, self.capacity()).min(wanted)
     }
 
     fn look_at_head(&mut self) {
@@ -324,10 +336,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
         // SAFETY: [producer-alive] the ring is alive.
         let (slot, place) = unsafe { self.slots.at(index) };
         // SAFETY: [reserve-owner] [reserve-vacant] the caller's duty, passed on.
-        let held = unsafe { slot.write(place, item) };
-        window(Window::Unstamped);
-        // SAFETY: [reserve-owner] just written for this place.
-        unsafe { slot.publish(place, held) };
+        unsafe { slot.fill(place, item) };
     }
 }
 
