@@ -19,6 +19,8 @@ const WINDOW_MS: u64 = 50;
 const SHARE: u64 = 8;
 /// A shorter nap is not worth its timer.
 const NAP_MIN_US: u64 = 20;
+/// Fewer clients are no crowd, however slowly they come round.
+const CROWD_MIN: usize = 8;
 /// Clients that a look must have found.
 const FOUND_MIN: usize = 2;
 /// Part of the clients that a look must not have found.
@@ -66,7 +68,8 @@ impl Naps {
     #[inline]
     pub(super) fn nap(&self, found: usize, max_us: u32) -> Option<Duration> {
         let nap_us = self.nap_us.min(u64::from(max_us));
-        let is_crowd = (FOUND_MIN..=self.crowd / FOUND_PART).contains(&found);
+        let is_crowd =
+            self.crowd >= CROWD_MIN && (FOUND_MIN..=self.crowd / FOUND_PART).contains(&found);
         (is_crowd && nap_us >= NAP_MIN_US).then(|| Duration::from_micros(nap_us))
     }
 }
@@ -118,6 +121,9 @@ mod tests {
     fn few_clients_that_wait_for_us_are_not_kept_waiting() {
         assert_eq!(after(4, 55).nap(2, MAX_US), None);
         assert_eq!(after(10, 130).nap(2, MAX_US), None);
+        // Not where the machine is busy either, and their round is long.
+        assert_eq!(after(7, 5000).nap(2, MAX_US), None);
+        assert!(after(8, 5000).nap(2, MAX_US).is_some());
     }
 
     #[test]
