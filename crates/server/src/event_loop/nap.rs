@@ -5,11 +5,12 @@
 //! nobody. Network cards do the same and call it interrupt moderation. What it gave is in the
 //! table of departures in ARCHITECTURE.md.
 //!
-//! A nap must not be felt, so three things bound it. It lasts at most a [`SHARE`]th of the time in
+//! A nap must not be felt, so four things bound it. It lasts at most a [`SHARE`]th of the time in
 //! which a client comes round (clients of the last window, over their rate of reads), which a
-//! dozen clients that only wait for us do not reach. It follows only on a look that found several
-//! clients, else there is no crowd. And it follows on no look that found a large part of them:
-//! then they wait for the loop, not the loop for them.
+//! dozen clients that only wait for us do not reach. On a busy machine the round of a few is long
+//! too, so that less than [`CROWD_MIN`] clients are never napped for. It follows only on a look
+//! that found several clients, else there is no crowd. And it follows on no look that found a large
+//! part of them: then they wait for the loop, not the loop for them.
 
 use std::time::Duration;
 
