@@ -39,7 +39,7 @@ use crate::sync::{Arc, AtomicUsize, Ordering, Window, window};
 use crate::{Compact, Layout, PopError, PushError, spsc};
 
 /// Most items taken from one ring in a row while other rings hold some.
-pub const BURST: usize = 32;
+pub const BURST: usize = 64;
 
 /// Rings whose ready bits share a word.
 const GROUP: usize = usize::BITS as usize;
@@ -403,13 +403,10 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         taken
     }
 
-    /// Turns to the next ring that holds something, with a full burst; false if none does.
+    /// Turns to the next ring that holds something, with a full burst; false if none does. It may
+    /// be the same again, which stays where it is.
     #[cold]
     fn advance(&mut self) -> bool {
-        let count = self.table_len();
-        if count == 0 {
-            return false;
-        }
         if self.live == 1
             && let Some(ring) = &self.served
             && !ring.is_empty()
@@ -418,57 +415,63 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             self.burst_end = ring.head().wrapping_add(BURST);
             return true;
         }
-        self.put_back();
-        self.settle(self.current);
+        let next = self.next_with_items();
+        if let Some(index) = next {
+            self.turn_to(index);
+        }
+        next.is_some()
+    }
+
+    fn next_with_items(&mut self) -> Option<usize> {
+        let count = self.table_len();
+        if count == 0 {
+            return None;
+        }
         // One ring in turn regardless of its bit, so that plain pushes are found while other
         // rings are always ready.
         self.sweep = if self.sweep + 1 < count { self.sweep + 1 } else { 0 };
-        if self.sweep != self.current && self.has_items(self.sweep) {
-            self.turn_to(self.sweep);
-            return true;
+        if self.sweep != self.current && self.ring(self.sweep).is_some_and(|r| !r.is_empty()) {
+            return Some(self.sweep);
         }
         let mut from = self.current + 1;
         while let Some(index) = self.next_ready(from, count) {
             if self.settle(index) {
-                self.turn_to(index);
-                return true;
+                return Some(index);
             }
             from = index + 1;
         }
-        // No bit is set: look at every ring, the current one last.
-        for index in (self.current + 1..count).chain(0..=self.current) {
-            if self.settle(index) {
-                self.turn_to(index);
-                return true;
-            }
+        // No bit is set: look at every ring. Nearly always there is nothing, and the walk that
+        // minds the order costs several times as much.
+        if self.rings().all(|ring| ring.is_empty() && !ring.is_closed()) {
+            return None;
         }
-        false
+        (self.current + 1..count).chain(0..=self.current).find(|index| self.settle(*index))
     }
 
-    /// Takes the ring at `index` out of the table, to be served.
+    /// Takes the ring at `index` out of the table, to be served; the one before goes back.
     fn turn_to(&mut self, index: usize) {
-        let entry = &mut self.groups[index / GROUP].entries[index % GROUP];
-        self.current = index;
-        match mem::replace(entry, Entry::Served) {
-            Entry::Waiting(ring) => {
-                self.burst_end = ring.head().wrapping_add(BURST);
-                self.served = Some(ring);
+        if index != self.current || self.served.is_none() {
+            let current = mem::replace(&mut self.current, index);
+            let next = mem::replace(self.entry(index), Entry::Served);
+            let Entry::Waiting(next) = next else { unreachable!("a ring in the table") };
+            if let Some(last) = self.served.replace(next) {
+                *self.entry(current) = Entry::Waiting(last);
             }
-            Entry::Free | Entry::Served => unreachable!("only a ring in the table is turned to"),
         }
+        self.burst_end = self.served.as_ref().map_or(0, |ring| ring.head().wrapping_add(BURST));
     }
 
-    /// Puts the served ring back into the table.
-    fn put_back(&mut self) {
-        if let Some(ring) = self.served.take() {
-            let group = &mut self.groups[self.current / GROUP];
-            group.entries[self.current % GROUP] = Entry::Waiting(ring);
-        }
+    fn entry(&mut self, index: usize) -> &mut Entry<T, L> {
+        &mut self.groups[index / GROUP].entries[index % GROUP]
     }
 
-    fn has_items(&self, index: usize) -> bool {
-        let entry = &self.groups[index / GROUP].entries[index % GROUP];
-        matches!(entry, Entry::Waiting(ring) if !ring.is_empty())
+    /// The ring at `index`, wherever it is.
+    fn ring(&self, index: usize) -> Option<&spsc::Consumer<T, L>> {
+        match &self.groups[index / GROUP].entries[index % GROUP] {
+            Entry::Free => None,
+            Entry::Waiting(ring) => Some(ring),
+            Entry::Served => self.served.as_ref(),
+        }
     }
 
     /// The first index with a ready bit, going round once from `from`, at most `count`; the bits
@@ -494,12 +497,12 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// Brings table and bit in line with the ring at `index`, and tells whether it has items: an
     /// empty ring loses its bit, and its entry too if its producer is gone.
     fn settle(&mut self, index: usize) -> bool {
-        let group = &mut self.groups[index / GROUP];
+        let group = &self.groups[index / GROUP];
         let bit = 1 << (index % GROUP);
-        let Some(entry) = group.entries.get_mut(index % GROUP) else { return false };
-        let Entry::Waiting(ring) = entry else {
+        let is_ready = || group.ready.load(Ordering::Relaxed) & bit != 0;
+        let Some(ring) = self.ring(index) else {
             // A producer that left may ring its bell after its ring was removed.
-            if group.ready.load(Ordering::Relaxed) & bit != 0 {
+            if is_ready() {
                 group.ready.fetch_and(!bit, Ordering::Relaxed);
             }
             return false;
@@ -507,7 +510,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         if !ring.is_empty() {
             return true;
         }
-        if group.ready.load(Ordering::Relaxed) & bit != 0 {
+        if is_ready() {
             group.ready.fetch_and(!bit, Ordering::Relaxed);
             // A commit between look and clearing saw the bit set.
             if !ring.is_empty() {
@@ -516,10 +519,16 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             }
         }
         if ring.is_closed() && ring.is_empty() {
-            *entry = Entry::Free;
-            self.live -= 1;
+            self.remove(index);
         }
         false
+    }
+
+    fn remove(&mut self, index: usize) {
+        if let Entry::Served = mem::replace(self.entry(index), Entry::Free) {
+            self.served = None;
+        }
+        self.live -= 1;
     }
 }
 
