@@ -40,7 +40,7 @@ use crate::storage::{Before, ErrorKind, Meta};
 
 /// Keys asked for together before they are visited: most were written a while ago, and are in no
 /// near cache any more.
-const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 16;
 
 /// State of the batches.
 #[derive(Debug)]
@@ -500,6 +500,7 @@ impl Cache {
     fn start_settling(&mut self, sent: Sent, fate: Fate) {
         let nodes = (sent.nodes.capacity() * size_of::<Node>()) as u64;
         self.ledger.set(Account::Batch, nodes);
+        self.evictor.saved.begin_batch();
         self.checkpoint.phase = Phase::Settling { sent, at: 0, fate };
     }
 
@@ -511,6 +512,9 @@ impl Cache {
             for node in group {
                 home.visit(node.space, node.hash, &mut |entry| settle(entry, fate));
             }
+        }
+        if fate == Fate::Saved {
+            self.evictor.saved.add(&sent.nodes[at..end]);
         }
         if end < sent.nodes.len() {
             self.checkpoint.phase = Phase::Settling { sent, at: end, fate };
@@ -537,7 +541,7 @@ impl Cache {
 }
 
 /// Asks for up to `AHEAD` keys.
-fn prefetch<'a>(home: &impl Home, nodes: impl IntoIterator<Item = &'a Node>) {
+pub(super) fn prefetch<'a>(home: &impl Home, nodes: impl IntoIterator<Item = &'a Node>) {
     let mut keys = [(Space(0), 0); AHEAD];
     let mut count = 0;
     for (key, node) in keys.iter_mut().zip(nodes) {

@@ -210,6 +210,15 @@ where
                 self.put(&mut home, k, n, dirty());
             }
         }
+        for n in 0..3000 {
+            let name = format!("sampled {n}");
+            let hash = self.key(name.as_bytes()).hash;
+            let candidate = home.candidate(SPACE, hash);
+            assert_eq!(candidate.is_some(), n % 2 == 0, "only clean entries are candidates");
+            assert!(candidate.is_none_or(|c| (c.space, c.hash) == (SPACE, hash)));
+        }
+        assert_eq!(home.candidate(SPACE, self.key(b"unknown").hash), None);
+        assert_eq!(home.candidate(Space(99), self.key(b"sampled 0").hash), None);
         let mut distinct = std::collections::BTreeSet::new();
         for round in 0..200 {
             out.clear();

@@ -176,5 +176,9 @@ pub fn lfu_decay(counter: u8, minutes: u32, decay_minutes: u32) -> u8 {
     counter.saturating_sub(u8::try_from(periods).unwrap_or(u8::MAX))
 }
 
+mod saved;
+
+pub(super) use saved::Saved;
+
 #[cfg(test)]
 mod tests;

@@ -155,6 +155,10 @@ pub trait Home {
     /// Looks at a bounded number of entries; pushes fewer, or none, when most are dirty.
     fn sample(&mut self, random: u64, want: usize, out: &mut Vec<Candidate>);
 
+    /// The clean entry of `space` with this hash, as [`Home::sample`] would show it; of several,
+    /// one.
+    fn candidate(&mut self, space: Space, hash: u64) -> Option<Candidate>;
+
     /// Bytes of all entries, keys and values and the structure itself; O(1).
     fn memory_bytes(&self) -> u64;
 

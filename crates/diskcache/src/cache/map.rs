@@ -253,6 +253,21 @@ fn is<V>(slot: &Slot<V>, key: KeyRef<'_>) -> bool {
     slot.hash == key.hash && slot.space == key.space && *slot.key == *key.key
 }
 
+fn is_clean<V>(slot: &Slot<V>, space: Space, hash: u64) -> bool {
+    slot.hash == hash && slot.space == space && slot.state.is_clean()
+}
+
+fn candidate<V>(slot: &Slot<V>, now_ms: u32) -> Candidate {
+    let idle = now_ms.wrapping_sub(slot.used_ms);
+    Candidate {
+        space: slot.space,
+        hash: slot.hash,
+        idle_ms: u64::from(idle),
+        frequency: evict::lfu_decay(slot.frequency, idle / 60_000, 1),
+        expires_at_ms: expiry(slot),
+    }
+}
+
 fn expiry<V>(slot: &Slot<V>) -> Option<u64> {
     (slot.expires_at_ms != 0).then_some(slot.expires_at_ms)
 }
@@ -323,9 +338,7 @@ impl<V: Codec> Home for MapHome<V> {
     fn forget(&mut self, space: Space, hash: u64) -> Forgot {
         let at = self.segment(hash);
         let mut forgot = Forgot::default();
-        let clean =
-            |slot: &Slot<V>| slot.hash == hash && slot.space == space && slot.state.is_clean();
-        while let Ok(entry) = self.segments[at].find_entry(hash, clean) {
+        while let Ok(entry) = self.segments[at].find_entry(hash, |slot| is_clean(slot, space, hash)) {
             let (slot, _) = entry.remove();
             forgot.entries += 1;
             forgot.bytes += Self::freed(&slot);
@@ -352,20 +365,19 @@ impl<V: Codec> Home for MapHome<V> {
                     return;
                 }
                 if slot.state.is_clean() {
-                    let idle = now_ms.wrapping_sub(slot.used_ms);
-                    out.push(Candidate {
-                        space: slot.space,
-                        hash: slot.hash,
-                        idle_ms: u64::from(idle),
-                        frequency: evict::lfu_decay(slot.frequency, idle / 60_000, 1),
-                        expires_at_ms: expiry(slot),
-                    });
+                    out.push(candidate(slot, now_ms));
                 }
             }
             if !out.is_empty() {
                 return;
             }
         }
+    }
+
+    fn candidate(&mut self, space: Space, hash: u64) -> Option<Candidate> {
+        let table = &self.segments[self.segment(hash)];
+        let slot = table.find(hash, |slot| is_clean(slot, space, hash))?;
+        Some(candidate(slot, super::options::wrapped_ms(self.now)))
     }
 
     fn memory_bytes(&self) -> u64 {

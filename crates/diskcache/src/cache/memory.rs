@@ -12,7 +12,7 @@
 pub enum Account {
     /// Values, keys and absent entries, as the home counts them.
     Home,
-    /// Nodes of dirty keys.
+    /// Nodes of dirty keys and, while few are clean, of those saved last.
     DirtyQueue,
     /// Operations not yet written, and buffers kept for them.
     Journal,

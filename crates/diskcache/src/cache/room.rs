@@ -19,7 +19,7 @@
 
 use std::collections::VecDeque;
 
-use super::evict::{self, Pool, Tier};
+use super::evict::{self, Pool, Saved, Tier};
 use super::home::{Candidate, Home, Resident};
 use super::memory::Account;
 use super::op;
@@ -51,6 +51,7 @@ pub(super) struct Evictor {
     rng: Rng,
     pool: Pool,
     sampled: Vec<Candidate>,
+    pub(super) saved: Saved,
     /// Nothing clean was found last time; cleared when a batch settles, or the journal is synced.
     stuck: bool,
     /// When nothing clean was found. It is not looked for again in the same millisecond, unless
@@ -67,6 +68,7 @@ impl Evictor {
             rng: Rng::new(seed),
             pool: Pool::new(),
             sampled: Vec::new(),
+            saved: Saved::default(),
             stuck: false,
             stuck_ms: None,
             history: VecDeque::with_capacity(HISTORY),
@@ -162,7 +164,8 @@ impl Cache {
     fn refresh_ledger<H: Home>(&mut self, home: &H) {
         self.resident = Resident::of(home);
         self.ledger.set(Account::Home, self.resident.bytes);
-        self.ledger.set(Account::DirtyQueue, self.dirty.memory_bytes());
+        let nodes = self.dirty.memory_bytes() + self.evictor.saved.memory_bytes();
+        self.ledger.set(Account::DirtyQueue, nodes);
         self.ledger.set(Account::Journal, self.lane.memory_bytes());
         self.set_load_account();
         self.ledger.note_peak();
@@ -247,10 +250,16 @@ impl Cache {
         evicted > 0 && !self.fits(need_bytes)
     }
 
+    /// Offers the pool what a look at the keys saved last finds, or a sample of all.
     fn sample<H: Home>(&mut self, home: &mut H) {
         let mut sampled = std::mem::take(&mut self.evictor.sampled);
         sampled.clear();
-        home.sample(self.evictor.rng.next_u64(), self.options.samples, &mut sampled);
+        sampled.extend(self.evictor.saved.look(home));
+        if sampled.is_empty() {
+            let wanted = self.options.samples;
+            home.sample(self.evictor.rng.next_u64(), wanted, &mut sampled);
+            self.evictor.saved.note_sample(sampled.len(), wanted);
+        }
         for candidate in &sampled {
             if self.is_pinned(candidate.space, candidate.hash) {
                 continue;
@@ -290,13 +299,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::cache::dirty::Node;
     use crate::cache::flags::KeyState;
     use crate::cache::home::{Entry, Forgot, Known, Loaded};
     use crate::cache::map::MapHome;
     use crate::cache::{Now, Options};
     use crate::journal::sim::SimDir;
     use crate::journal::{Depth, EngineAt, StoreId, Writer, WriterOptions, scan};
-    use crate::key::KeyRef;
+    use crate::key::{KeyRef, Seq};
     use crate::storage::{Before, Meta};
 
     /// Counts how often it is sampled.
@@ -330,6 +340,10 @@ mod tests {
             self.map.sample(random, want, out);
         }
 
+        fn candidate(&mut self, space: Space, hash: u64) -> Option<Candidate> {
+            self.map.candidate(space, hash)
+        }
+
         fn memory_bytes(&self) -> u64 {
             self.map.memory_bytes()
         }
@@ -348,6 +362,99 @@ mod tests {
         let meta = Meta { spaces, next_space: 2, ..Meta::default() };
         let options = Options { limit_bytes: 100_000, databases: 1, ..Options::default() };
         Cache::new(options, &meta, opened.unwrap().0, Now::default())
+    }
+
+    /// `count` entries of a thousand bytes, of which every tenth is clean; those clean ones.
+    fn mostly_dirty(home: &mut Counting, count: u64) -> Vec<Node> {
+        let mut clean = Vec::new();
+        let mut rng = Rng::new(1);
+        for n in 0..count {
+            let hash = rng.next_u64();
+            let key = KeyRef { space: Space(1), hash, key: b"key" };
+            let (_, state) =
+                home.map.set(key, Some(vec![0; 1000]), None, KeyState::new(Before::Absent));
+            if n % 10 == 0 {
+                clean.push(Node { hash, first_seq: Seq(n), space: Space(1), since_ms: 0 });
+            } else {
+                assert!(state.mark_dirty());
+            }
+        }
+        clean
+    }
+
+    #[test]
+    fn where_few_are_clean_the_last_batch_is_gone_through() {
+        let (mut cache, mut home) = (cache(), Counting::default());
+        let clean = mostly_dirty(&mut home, 4_000);
+        let find = |cache: &mut Cache, home: &mut Counting| {
+            let before = (home.samples, home.entry_count());
+            for _ in 0..10 {
+                let _ = cache.room(home, 1000);
+            }
+            (home.samples - before.0, before.1 - home.entry_count())
+        };
+        let (samples, evicted) = find(&mut cache, &mut home);
+        assert!(evicted == 160 && samples >= 150, "{samples} samples for {evicted}");
+        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.add(&clean);
+        let (samples, evicted) = find(&mut cache, &mut home);
+        assert!(evicted == 160 && samples <= 30, "{samples} samples for {evicted}");
+        let (_, evicted) = find(&mut cache, &mut home);
+        assert!(evicted >= 60, "{evicted}: what the batch does not name is sampled");
+        cache.evictor.saved.begin_batch();
+        assert_ne!(cache.evictor.saved.memory_bytes(), 0, "and may be needed again");
+        cache.evictor.saved.begin_batch();
+        assert_eq!(cache.evictor.saved.memory_bytes(), 0, "given back when they were not scarce");
+    }
+
+    #[test]
+    fn clean_keys_that_no_batch_names_are_found_beside_it() {
+        let (mut cache, mut home) = (cache(), Counting::default());
+        let clean = mostly_dirty(&mut home, 4_000);
+        let (old, saved) = clean.split_at(100);
+        home.map.set_now(Now { mono_ms: 5_000, unix_ms: 5_000 });
+        for node in saved {
+            let key = KeyRef { space: Space(1), hash: node.hash, key: b"key" };
+            assert!(home.map.value(key).is_some());
+        }
+        cache.evictor.saved.note_sample(0, 5);
+        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.add(saved);
+        for _ in 0..15 {
+            let _ = cache.room(&mut home, 1000);
+        }
+        let evicted = 4_000 - home.entry_count();
+        let is_gone = |node: &&Node| home.map.candidate(Space(1), node.hash).is_none();
+        let old_gone = old.iter().filter(is_gone).count();
+        // A quarter of what is clean, so of what some thirty samples find; they go first.
+        assert!(evicted == 240 && old_gone >= 8, "{old_gone} of {evicted}");
+    }
+
+    #[test]
+    fn where_many_are_clean_no_batch_is_kept() {
+        let (mut cache, mut home) = (cache(), Counting::default());
+        let nodes = mostly_dirty(&mut home, 4_000);
+        let mut rng = Rng::new(1);
+        for _ in 0..4_000 {
+            let clean = KeyState::new(Before::Present);
+            home.visit(Space(1), rng.next_u64(), &mut |entry| entry.set_state(clean));
+        }
+        assert_eq!(cache.room(&mut home, 1000), Room::Wait);
+        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.add(&nodes);
+        assert_eq!(cache.evictor.saved.memory_bytes(), 0);
+        let before = home.samples;
+        assert_eq!(cache.room(&mut home, 1000), Room::Wait);
+        assert!(home.samples - before >= 16, "each is chosen from a sample");
+        cache.evictor.saved.note_sample(0, 5);
+        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.add(&nodes);
+        let before = home.samples;
+        for _ in 0..4 {
+            assert_eq!(cache.room(&mut home, 1000), Room::Wait);
+        }
+        let samples = home.samples - before;
+        assert!(samples >= 56, "{samples} for 64: the first sample tells, and a kept batch waits");
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Resident<'_> {
         Some(&mut self.keyspace.dbs[index].table)
     }
 
-    fn candidate(&self, space: Space, entry: EntryRef<'_>) -> Candidate {
+    fn candidate_of(&self, space: Space, entry: EntryRef<'_>) -> Candidate {
         let access = entry.access();
         Candidate {
             space,
@@ -223,10 +223,20 @@ impl Home for Resident<'_> {
         db.table.sample(hash, want * SAMPLE_TRIES, |entry| {
             if state_of(entry).is_clean() {
                 left -= 1;
-                out.push(self.candidate(db.space, entry));
+                out.push(self.candidate_of(db.space, entry));
             }
             if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
+    }
+
+    fn candidate(&mut self, space: Space, hash: u64) -> Option<Candidate> {
+        let table = &self.keyspace.dbs[self.keyspace.db_of(space)?].table;
+        let places = std::iter::successors(table.next_of_hash(hash, None), |last| {
+            table.next_of_hash(hash, Some(*last))
+        });
+        let mut entries = places.map(|loc| table.entry(loc));
+        let entry = entries.find(|entry| state_of(*entry).is_clean())?;
+        Some(self.candidate_of(space, entry))
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -181,6 +181,10 @@ impl Home for Replaying<'_> {
         self.resident().sample(random, want, out);
     }
 
+    fn candidate(&mut self, space: Space, hash: u64) -> Option<Candidate> {
+        self.resident().candidate(space, hash)
+    }
+
     fn memory_bytes(&self) -> u64 {
         self.0.keyspace.memory_bytes() as u64
     }
