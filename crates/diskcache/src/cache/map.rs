@@ -338,7 +338,8 @@ impl<V: Codec> Home for MapHome<V> {
     fn forget(&mut self, space: Space, hash: u64) -> Forgot {
         let at = self.segment(hash);
         let mut forgot = Forgot::default();
-        while let Ok(entry) = self.segments[at].find_entry(hash, |slot| is_clean(slot, space, hash)) {
+        while let Ok(entry) = self.segments[at].find_entry(hash, |slot| is_clean(slot, space, hash))
+        {
             let (slot, _) = entry.remove();
             forgot.entries += 1;
             forgot.bytes += Self::freed(&slot);

@@ -210,19 +210,23 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
     /// # Panics
     /// If `read` does; nothing changes then.
     pub fn get_with<R>(&self, key: &K, read: impl FnOnce(&V) -> R) -> Result<Option<R>, Error> {
-        let result = key.encoded(|key| {
+        // Filled in where it is made: handed up through what each call returns, it would be copied
+        // at each, which a hit feels.
+        let mut result = None;
+        let mut read = Some(read);
+        key.encoded(|key| {
             let hash = self.hasher.hash(key);
-            let mut read = Some(read);
-            let (guard, result) = self.known(self.lock()?, hash, key, |value, _| {
-                let (value, read) = (value?, read.take()?);
-                Some(catch_unwind(AssertUnwindSafe(|| read(value))))
+            let (guard, ()) = self.known(self.lock()?, hash, key, |value, _| {
+                if let (Some(value), Some(read)) = (value, read.take()) {
+                    result = Some(catch_unwind(AssertUnwindSafe(|| read(value))));
+                }
             })?;
             self.leave(guard);
-            Ok(result)
-        });
-        match result? {
-            Some(Err(panic)) => resume_unwind(panic),
+            Ok(())
+        })?;
+        match result {
             Some(Ok(result)) => Ok(Some(result)),
+            Some(Err(panic)) => resume_unwind(panic),
             None => Ok(None),
         }
     }
