@@ -33,8 +33,9 @@ pub trait Codec: Sized + Send + 'static {
     /// Appends the stored form.
     fn encode(&self, out: &mut Vec<u8>);
 
-    /// Shows `run` the stored form. Worth an implementation of its own for keys whose bytes are
-    /// at hand: each get of a [`DiskCache`](crate::DiskCache) begins with it.
+    /// Shows `run` the stored form. Worth an implementation of its own where the bytes are at hand:
+    /// each get of a [`DiskCache`](crate::DiskCache) begins with it for the key, and each save for
+    /// the value.
     #[inline]
     fn encoded<R>(&self, run: impl FnOnce(&[u8]) -> R) -> R {
         with_scratch(|scratch| {

@@ -168,7 +168,11 @@ impl<V: Codec> MapHome<V> {
         let added = value.as_ref().map_or(0, Codec::heap_bytes) as u64;
         let used_ms = super::options::wrapped_ms(self.now);
         let expires_at_ms = expires_at_ms.unwrap_or(0);
-        if self.find(key).is_none() {
+        let at = self.segment(key.hash);
+        let known = self.segments[at].find_bucket_index(key.hash, |slot| is(slot, key));
+        let slot = if let Some(bucket) = known {
+            self.segments[at].get_bucket_mut(bucket)
+        } else {
             let slot = Slot {
                 key: key.key.into(),
                 hash: key.hash,
@@ -182,9 +186,10 @@ impl<V: Codec> MapHome<V> {
             self.heap_bytes += key.key.len() as u64;
             self.absent += 1;
             self.add(slot);
-        }
-        let at = self.segment(key.hash);
-        let slot = self.segments[at].find_mut(key.hash, |slot| is(slot, key));
+            // Its segment may have been split.
+            let at = self.segment(key.hash);
+            self.segments[at].find_mut(key.hash, |slot| is(slot, key))
+        };
         let slot = slot.expect("there or just added");
         slot.expires_at_ms = expires_at_ms;
         slot.used_ms = used_ms;
@@ -294,11 +299,8 @@ impl<V: Codec> Entry for Slot<V> {
     }
 
     fn encode(&self) -> Payload {
-        let mut out = Vec::new();
-        if let Some(value) = &self.value {
-            value.encode(&mut out);
-        }
-        Payload::Ready(Arc::from(out))
+        let value = self.value.as_ref().expect("asked only of entries that exist");
+        value.encoded(|bytes| Payload::Ready(Arc::from(bytes)))
     }
 }
 
