@@ -238,6 +238,33 @@ fn a_batch_waits_while_superseded_records_take_half_as_much_as_the_live_ones() {
     }
 }
 
+/// The number of the engine's newest version below `dir`.
+fn newest_version(dir: &Path) -> Option<u64> {
+    let paths = std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let version = |path: &Path| path.file_name()?.to_str()?.strip_prefix('v')?.parse().ok();
+    paths.filter_map(|path| version(&path).max(newest_version(&path))).max()
+}
+
+#[test]
+fn thousands_of_dead_spaces_that_hold_nothing_are_purged_for_nothing() {
+    // Each cost a version of the tree: with 16,384 databases the end of a server took 39 s.
+    let mut scratch = Scratch::new();
+    let (dir, store) = with_records(&mut scratch, RECORDS * RECORD_BYTES / 6);
+    let before = newest_version(&dir).expect("a tree has a version");
+    // The first one holds the records.
+    let dead = (1..3_000).map(Space).collect();
+    let (watermark, highest) = (Seq(500), Seq(500));
+    let meta = Meta { watermark, highest, dead, next_space: 3_000, ..Meta::default() };
+    store.commit(Batch { writes: Vec::new(), meta }).expect("a good disk");
+    while store.maintain(Duration::from_millis(20)).expect("a good disk") {}
+    let versions = newest_version(&dir).expect("a tree has a version") - before;
+    assert!(versions < 50, "{versions} versions for one space with records");
+    let keys: Vec<KeyBuf> = (0..RECORDS).map(|n| write_of(n, &record(1)).key).collect();
+    let mut found = Vec::new();
+    store.get_many(&keys, &mut found).expect("a good disk");
+    assert!(found.iter().all(Option::is_none), "nothing is left of a dead space");
+}
+
 #[test]
 fn the_cache_of_the_engine_follows_its_limit_both_ways() {
     let mut scratch = Scratch::new();

@@ -49,6 +49,8 @@ const SQUEEZED_TABLES: u64 = 32;
 const SQUEEZED_TABLE_MIN: u64 = 1 << 20;
 /// Records of a dead space that are deleted in one step.
 const PURGE_MAX: usize = 10_000;
+/// Dead spaces looked at in one step.
+const PURGE_LOOKS_MAX: usize = 64;
 /// Bytes of memory of an open table beside its pinned blocks: its structures and file handle.
 const TABLE_BYTES: u64 = 2 << 10;
 
@@ -183,22 +185,33 @@ impl FjallStore {
 
     /// Empties dead spaces: drops the tables that hold nothing else, once, then deletes what is
     /// left in tables shared with others. Merges leave the records of dead spaces out meanwhile.
+    ///
+    /// A space that holds nothing is passed over: dropping tables writes a version, so a FLUSHALL
+    /// of thousands of databases, of which few were used, would take milliseconds for each.
     fn purge(&self, maintainer: &mut Maintainer, tree: &Tree) -> Result<bool, StoreError> {
         let dead = self.shared.rules.dead();
         maintainer.dropped.retain(|space| dead.contains(space));
+        let mut looks = 0;
         for &space in dead.iter() {
             if self.purged().contains(&space) {
                 continue;
             }
-            if maintainer.dropped.insert(space) {
-                tree.drop_space(space)?;
+            if looks == PURGE_LOOKS_MAX {
+                return Ok(true);
             }
-            let left = tree.range(&space.0.to_be_bytes(), space_end(space)).take(PURGE_MAX);
-            let keys: Vec<_> = left.map(|item| Ok(item?.0)).collect::<Result<_, StoreError>>()?;
-            if keys.is_empty() {
+            looks += 1;
+            let mut left = tree.range(&space.0.to_be_bytes(), space_end(space)).peekable();
+            if left.peek().is_none() {
                 self.purged().insert(space);
                 continue;
             }
+            if maintainer.dropped.insert(space) {
+                drop(left);
+                tree.drop_space(space)?;
+                return Ok(true);
+            }
+            let left = left.take(PURGE_MAX).map(|item| Ok(item?.0));
+            let keys: Vec<_> = left.collect::<Result<_, StoreError>>()?;
             tree.ingest(keys.iter().map(|key| Ok((&**key, None))))?;
             return Ok(true);
         }
