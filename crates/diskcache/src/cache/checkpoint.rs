@@ -26,7 +26,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::dirty::Node;
+use super::dirty::{AHEAD, Node, prefetch};
 use super::flags::{HandOver, KeyState};
 use super::home::{Entry, Home, Payload, Resident};
 use super::job::{CommitJob, Failure, Job, Outgoing, OutgoingRecord, Work};
@@ -37,10 +37,6 @@ use super::stats::Reason;
 use super::{Cache, Now, Options};
 use crate::key::{KEY_PREFIX_LEN, KeyRef, Seq, Space};
 use crate::storage::{Before, ErrorKind, Meta};
-
-/// Keys asked for together before they are visited: most were written a while ago, and are in no
-/// near cache any more.
-pub(super) const AHEAD: usize = 16;
 
 /// State of the batches.
 #[derive(Debug)]
@@ -538,17 +534,6 @@ impl Cache {
             self.checkpoint.watermark
         }
     }
-}
-
-/// Asks for up to `AHEAD` keys.
-pub(super) fn prefetch<'a>(home: &impl Home, nodes: impl IntoIterator<Item = &'a Node>) {
-    let mut keys = [(Space(0), 0); AHEAD];
-    let mut count = 0;
-    for (key, node) in keys.iter_mut().zip(nodes) {
-        *key = (node.space, node.hash);
-        count += 1;
-    }
-    home.prefetch(&keys[..count]);
 }
 
 /// Notes in an entry what became of the batch.

@@ -9,10 +9,15 @@
 
 use std::collections::VecDeque;
 
+use super::home::Home;
 use crate::key::{Seq, Space};
 
 /// Nodes in one chunk: 4 KiB, little beside any sensible memory limit.
 const CHUNK: usize = 170;
+
+/// Keys asked for together before they are visited: most were written a while ago, and are in no
+/// near cache any more.
+pub(super) const AHEAD: usize = 16;
 
 /// One dirty key.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -25,6 +30,17 @@ pub(super) struct Node {
     pub(super) space: Space,
     /// When it became dirty, in milliseconds since the cache was made, wrapping.
     pub(super) since_ms: u32,
+}
+
+/// Asks for up to `AHEAD` keys.
+pub(super) fn prefetch<'a>(home: &impl Home, nodes: impl IntoIterator<Item = &'a Node>) {
+    let mut keys = [(Space(0), 0); AHEAD];
+    let mut count = 0;
+    for (key, node) in keys.iter_mut().zip(nodes) {
+        *key = (node.space, node.hash);
+        count += 1;
+    }
+    home.prefetch(&keys[..count]);
 }
 
 /// FIFO of [`Node`]s.

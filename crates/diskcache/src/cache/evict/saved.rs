@@ -9,8 +9,7 @@
 
 use std::collections::VecDeque;
 
-use crate::cache::checkpoint::{AHEAD, prefetch};
-use crate::cache::dirty::Node;
+use crate::cache::dirty::{AHEAD, Node, prefetch};
 use crate::cache::home::{Candidate, Home};
 
 /// Looks between two samples.
