@@ -479,6 +479,7 @@ impl Cache {
         // space still taken for empty.
         self.spaces.settle(self.checkpoint.number, &sent.expected, counts);
         self.maintenance.wanted = true;
+        self.evictor.saved.begin_batch(sent.nodes.len());
         self.start_settling(sent, Fate::Saved);
     }
 
@@ -496,7 +497,6 @@ impl Cache {
     fn start_settling(&mut self, sent: Sent, fate: Fate) {
         let nodes = (sent.nodes.capacity() * size_of::<Node>()) as u64;
         self.ledger.set(Account::Batch, nodes);
-        self.evictor.saved.begin_batch();
         self.checkpoint.phase = Phase::Settling { sent, at: 0, fate };
     }
 

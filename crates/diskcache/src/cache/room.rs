@@ -254,7 +254,9 @@ impl Cache {
     fn sample<H: Home>(&mut self, home: &mut H) {
         let mut sampled = std::mem::take(&mut self.evictor.sampled);
         sampled.clear();
-        sampled.extend(self.evictor.saved.look(home));
+        let saved = self.evictor.saved.look(home);
+        // Whoever waits for a few keys of a batch pins them: that is no sign of nothing clean.
+        sampled.extend(saved.filter(|c| !self.is_pinned(c.space, c.hash)));
         if sampled.is_empty() {
             let wanted = self.options.samples;
             home.sample(self.evictor.rng.next_u64(), wanted, &mut sampled);
@@ -359,7 +361,8 @@ mod tests {
         let accepted = report.accept(false).unwrap();
         let opened = Writer::open(Arc::new(dir), store, WriterOptions::default(), &accepted);
         let spaces = vec![Space(1)];
-        let meta = Meta { spaces, next_space: 2, ..Meta::default() };
+        let counts = [(Space(1), 1)].into();
+        let meta = Meta { spaces, next_space: 2, counts, ..Meta::default() };
         let options = Options { limit_bytes: 100_000, databases: 1, ..Options::default() };
         Cache::new(options, &meta, opened.unwrap().0, Now::default())
     }
@@ -395,15 +398,15 @@ mod tests {
         };
         let (samples, evicted) = find(&mut cache, &mut home);
         assert!(evicted == 160 && samples >= 150, "{samples} samples for {evicted}");
-        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.begin_batch(clean.len());
         cache.evictor.saved.add(&clean);
         let (samples, evicted) = find(&mut cache, &mut home);
         assert!(evicted == 160 && samples <= 30, "{samples} samples for {evicted}");
         let (_, evicted) = find(&mut cache, &mut home);
         assert!(evicted >= 60, "{evicted}: what the batch does not name is sampled");
-        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.begin_batch(0);
         assert_ne!(cache.evictor.saved.memory_bytes(), 0, "and may be needed again");
-        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.begin_batch(0);
         assert_eq!(cache.evictor.saved.memory_bytes(), 0, "given back when they were not scarce");
     }
 
@@ -418,7 +421,7 @@ mod tests {
             assert!(home.map.value(key).is_some());
         }
         cache.evictor.saved.note_sample(0, 5);
-        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.begin_batch(saved.len());
         cache.evictor.saved.add(saved);
         for _ in 0..15 {
             let _ = cache.room(&mut home, 1000);
@@ -431,6 +434,21 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_the_batch_that_somebody_waits_for_do_not_hide_the_others() {
+        let (mut cache, mut home) = (cache(), Counting::default());
+        let clean = mostly_dirty(&mut home, 4_000);
+        let waited_for = clean.iter().take(2 * DRY_ROUNDS).map(|node| node.hash);
+        let keys = waited_for.chain([7]).map(|hash| KeyRef { space: Space(1), hash, key: b"key" });
+        let waiting = cache.begin_load(&home, keys, 1).expect("one of them is not in memory");
+        cache.evictor.saved.note_sample(0, 5);
+        cache.evictor.saved.begin_batch(clean.len());
+        cache.evictor.saved.add(&clean);
+        let _ = cache.room(&mut home, 1000);
+        assert_eq!(4_000 - home.entry_count(), 16, "as many as in any turn");
+        cache.abandon(waiting);
+    }
+
+    #[test]
     fn where_many_are_clean_no_batch_is_kept() {
         let (mut cache, mut home) = (cache(), Counting::default());
         let nodes = mostly_dirty(&mut home, 4_000);
@@ -440,14 +458,14 @@ mod tests {
             home.visit(Space(1), rng.next_u64(), &mut |entry| entry.set_state(clean));
         }
         assert_eq!(cache.room(&mut home, 1000), Room::Wait);
-        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.begin_batch(nodes.len());
         cache.evictor.saved.add(&nodes);
         assert_eq!(cache.evictor.saved.memory_bytes(), 0);
         let before = home.samples;
         assert_eq!(cache.room(&mut home, 1000), Room::Wait);
         assert!(home.samples - before >= 16, "each is chosen from a sample");
         cache.evictor.saved.note_sample(0, 5);
-        cache.evictor.saved.begin_batch();
+        cache.evictor.saved.begin_batch(nodes.len());
         cache.evictor.saved.add(&nodes);
         let before = home.samples;
         for _ in 0..4 {

@@ -105,11 +105,11 @@ impl Resident<'_> {
         Some(&mut self.keyspace.dbs[index].table)
     }
 
-    fn candidate_of(&self, space: Space, entry: EntryRef<'_>) -> Candidate {
+    fn candidate_of(&self, space: Space, hash: u64, entry: EntryRef<'_>) -> Candidate {
         let access = entry.access();
         Candidate {
             space,
-            hash: self.keyspace.hasher().hash(entry.key()),
+            hash,
             idle_ms: self.access.idle_ms(access),
             frequency: self.access.frequency(access),
             expires_at_ms: entry.expires_at_ms(),
@@ -223,7 +223,8 @@ impl Home for Resident<'_> {
         db.table.sample(hash, want * SAMPLE_TRIES, |entry| {
             if state_of(entry).is_clean() {
                 left -= 1;
-                out.push(self.candidate_of(db.space, entry));
+                let hash = self.keyspace.hasher().hash(entry.key());
+                out.push(self.candidate_of(db.space, hash, entry));
             }
             if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
@@ -236,7 +237,7 @@ impl Home for Resident<'_> {
         });
         let mut entries = places.map(|loc| table.entry(loc));
         let entry = entries.find(|entry| state_of(*entry).is_clean())?;
-        Some(self.candidate_of(space, entry))
+        Some(self.candidate_of(space, hash, entry))
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -33,13 +33,14 @@ pub(in crate::cache) struct Saved {
 }
 
 impl Saved {
-    /// A batch begins to settle. Its keys are kept if clean entries were scarce lately; what is
-    /// left of the one before is not.
-    pub(in crate::cache) fn begin_batch(&mut self) {
+    /// A batch of so many keys was saved and begins to settle. Its keys are kept if clean entries
+    /// were scarce lately; what is left of the one before is not.
+    pub(in crate::cache) fn begin_batch(&mut self, count: usize) {
         self.keeps = std::mem::take(&mut self.was_scarce);
         self.ahead = 0;
         if self.keeps {
             self.nodes.clear();
+            self.nodes.reserve(count);
         } else {
             self.nodes = VecDeque::new();
         }
