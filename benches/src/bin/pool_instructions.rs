@@ -109,6 +109,17 @@ fn spin(steps: u64) {
     }
 }
 
+/// Gives a worker a job that does not end, and waits until it has begun: or the looks of the worker
+/// that rises for it count in one run and not in the next.
+#[inline(never)]
+fn keep_busy(pool: &mut Pool<Idle>) {
+    pool.submit(Box::new(LONG)).expect("credits for one");
+    pool.commit();
+    while !TAKEN.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Asks a pool so many times whether it has anything, as a loop does that serves something else.
 fn turn(steps: u64, in_flight: bool) {
     const WORKERS: usize = 8;
@@ -119,12 +130,7 @@ fn turn(steps: u64, in_flight: bool) {
     }
     let held = LET_GO.lock().expect("nobody panics with it");
     if in_flight {
-        pool.submit(Box::new(LONG)).expect("credits for one");
-        pool.commit();
-        // Or the looks of the worker that rises for it count in one run and not in the next.
-        while !TAKEN.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(100));
-        }
+        keep_busy(&mut pool);
     }
     for _ in 0..steps {
         assert_eq!(pool.drain(BATCH, drop), 0, "nothing is done");
