@@ -109,6 +109,11 @@ impl DirtyQueue {
 
     /// Puts nodes back in front, in their old order.
     pub(super) fn put_back(&mut self, nodes: Vec<Node>) {
+        let ends = nodes.last().zip(self.front());
+        debug_assert!(
+            ends.is_none_or(|(back, front)| back.first_seq <= front.first_seq),
+            "sequence numbers rise"
+        );
         self.len += nodes.len();
         if !nodes.is_empty() {
             let chunk = VecDeque::from(nodes);

@@ -16,7 +16,7 @@ pub enum Account {
     DirtyQueue,
     /// Operations not yet written, and buffers kept for them.
     Journal,
-    /// The batch being built or committed.
+    /// The batches being built and committed.
     Batch,
     /// Keys being read, and what was read and not taken in yet.
     Loads,

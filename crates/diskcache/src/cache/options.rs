@@ -37,7 +37,7 @@ pub struct Options {
     pub dirty_permille_max: u64,
     /// Keys in one batch.
     pub batch_keys_max: usize,
-    /// Bytes in one batch; never above a tenth of the limit.
+    /// Bytes in one batch; never above a tenth of the limit. There may be two at once.
     pub batch_bytes_max: u64,
     /// Keys being read at once.
     pub loads_max: usize,

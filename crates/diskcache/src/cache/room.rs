@@ -147,7 +147,8 @@ impl Cache {
     /// Bytes in use, with what batches, loads and the engine may come to take.
     fn reserved(&self) -> u64 {
         let ledger = &self.ledger;
-        let batch = self.options.batch_bytes().saturating_sub(ledger.get(Account::Batch));
+        // One is built while one is committed.
+        let batch = (2 * self.options.batch_bytes()).saturating_sub(ledger.get(Account::Batch));
         let loads = self.options.load_bytes().saturating_sub(ledger.get(Account::Loads));
         let engine = self.options.engine_bytes.saturating_sub(ledger.get(Account::Engine));
         ledger.used() + batch + loads + engine

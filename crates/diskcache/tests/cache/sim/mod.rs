@@ -248,6 +248,13 @@ impl World {
         }
     }
 
+    /// Runs what is queued of one kind, and keeps the outcomes back.
+    pub(crate) fn run_kind(&mut self, kind: JobKind) {
+        while let Some(at) = self.queued.iter().position(|job| job.kind() == kind) {
+            self.act(Action::Run(at as u64));
+        }
+    }
+
     /// Takes the turns that the cache asks for at once, with no job and no time in between.
     pub(crate) fn turn_while_more(&mut self) {
         self.act(Action::Turn);
@@ -267,6 +274,11 @@ impl World {
     /// Jobs of a kind that are queued.
     pub(crate) fn queued(&self, kind: JobKind) -> usize {
         self.queued.iter().filter(|job| job.kind() == kind).count()
+    }
+
+    /// Jobs of a kind whose outcome is kept back.
+    pub(crate) fn finished(&self, kind: JobKind) -> usize {
+        self.finished.iter().filter(|done| done.kind() == kind).count()
     }
 
     /// Takes turns and runs journal jobs until a commit is queued.
@@ -336,9 +348,12 @@ impl World {
         if let Some(at) = turn.wake_ms {
             assert!(at < self.now.mono_ms + 1_000_000, "a sane wake-up: {at}");
         }
+        let before = self.queued.len();
         while let Some(job) = self.cache.next_job() {
             self.queued.push_back(job);
         }
+        let is_due = turn.wake_ms.is_some_and(|at| at <= self.now.mono_ms);
+        assert!(!is_due || turn.more || self.queued.len() > before, "a loop that would spin");
     }
 
     /// Runs one queued job; the first of its lane where order matters.
