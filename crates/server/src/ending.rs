@@ -233,7 +233,8 @@ impl Server {
             }
             Verdict::Wait => false,
             Verdict::Exit => {
-                let left = tier.cache.gauges().saves_queued;
+                let gauges = tier.cache.gauges();
+                let left = gauges.saves_queued + gauges.saves_in_flight;
                 if left > 0 {
                     self.log.notice(format_args!(
                         "{left} changed keys are in the journal only; the next start will replay \

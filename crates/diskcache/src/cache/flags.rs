@@ -13,7 +13,7 @@
 //! |---|---|
 //! | none | clean: memory and engine agree; may be forgotten |
 //! | SAVE | dirty: one node in the dirty queue, the value is looked up at hand-over |
-//! | SAVING | in the batch that is being built or committed |
+//! | SAVING | in a batch that is being built or committed |
 //! | SAVE, SAVING | dirtied again meanwhile; not handed over again before SAVING is gone |
 //!
 //! Beside the bits stands what the engine holds (`before`), so that a delete of a key that the

@@ -40,7 +40,13 @@ pub enum Payload {
     Ready(Arc<[u8]>),
     /// To be encoded on the worker: for values so big that encoding would stall the loop. Holds
     /// an immutable snapshot; the entry may change at once.
-    Later(Box<dyn FnOnce() -> Arc<[u8]> + Send>),
+    Later {
+        /// About how many bytes that will be: they count against the limit while the batch is on
+        /// its way.
+        len_bytes: usize,
+        /// Makes them.
+        encode: Box<dyn FnOnce() -> Arc<[u8]> + Send>,
+    },
 }
 
 impl Payload {
@@ -49,16 +55,16 @@ impl Payload {
     pub fn into_bytes(self) -> Arc<[u8]> {
         match self {
             Self::Ready(bytes) => bytes,
-            Self::Later(encode) => encode(),
+            Self::Later { encode, .. } => encode(),
         }
     }
 
-    /// Bytes held, as far as known; 0 for a snapshot, which the home still counts.
+    /// Bytes that it is or will be; about, for a snapshot.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         match self {
             Self::Ready(bytes) => bytes.len(),
-            Self::Later(_) => 0,
+            Self::Later { len_bytes, .. } => *len_bytes,
         }
     }
 }
@@ -67,7 +73,7 @@ impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready(bytes) => write!(f, "Ready({} bytes)", bytes.len()),
-            Self::Later(_) => f.write_str("Later"),
+            Self::Later { len_bytes, .. } => write!(f, "Later(about {len_bytes} bytes)"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The byte ledger: every byte that counts against the limit, by account. Pure; main thread.
 //!
 //! The limit covers what the cache makes grow: values and keys, absent entries, the dirty queue,
-//! journal buffers, the batch in flight, loads in flight, waiting clients' records and the
+//! journal buffers, the batches in flight, loads in flight, waiting clients' records and the
 //! engine's own caches. A limit on values alone is how a tier runs out of memory while its
 //! figures look fine.
 //!

@@ -91,7 +91,8 @@ impl Default for Options {
 
 impl Options {
     pub(super) fn batch_bytes(&self) -> u64 {
-        cap(self.batch_bytes_max, self.limit_bytes, 10)
+        // Under the smallest limit too a batch takes a key, or nothing would ever be saved.
+        cap(self.batch_bytes_max, self.limit_bytes, 10).max(1)
     }
 
     pub(super) fn load_bytes(&self) -> u64 {

@@ -7,13 +7,14 @@
 //! made by saving, so a write is delayed, never refused with an out-of-memory error. Only when
 //! saving fails too, the waiting writes are refused, with that failure.
 //!
-//! The bytes that a batch, the reads in flight and the engine's own caches may take are set aside
-//! in advance, so building the very batch that relieves the pressure does not break the limit.
+//! The bytes that two batches, the reads in flight and the engine's own caches may take are set
+//! aside in advance, so building the very batch that relieves the pressure does not break the
+//! limit.
 //!
 //! **The bound.** Accounted bytes exceed the limit by no more than (a) what the commands of one
 //! turn add, one command's own working set when each asked for room, (b) the keys that the client
-//! first in line has pinned, and (c) the difference between the largest and the mean record for
-//! the reads in flight.
+//! first in line has pinned, (c) the difference between the largest and the mean record for the
+//! reads in flight, and (d) by how much a record is larger than a batch.
 //!
 //! Source: Redis's diskstore cache (dscache.c, 2010 to 2011); KeyDB issue 814.
 

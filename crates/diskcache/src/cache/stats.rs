@@ -226,7 +226,7 @@ pub struct Gauges {
     pub loads_in_flight: u64,
     /// Dirty keys.
     pub saves_queued: u64,
-    /// Keys in the batch under way.
+    /// Keys in the batches under way.
     pub saves_in_flight: u64,
     /// Operations begun and not finished.
     pub waiting: u64,

@@ -166,3 +166,36 @@ fn the_map_of_a_batch_that_fails_goes_with_another() {
     assert_eq!(w.cache.stats().batches, batches + 1, "though no key is to be saved");
     w.verify();
 }
+
+#[test]
+fn a_drain_ends_though_what_it_waited_for_needed_no_write_and_younger_keys_are_queued() {
+    let mut w = committing(10);
+    w.act(Action::Send(0, Command::Set(0, 30, vec![1])));
+    w.act(Action::Send(0, Command::Del(0, 30)));
+    w.act(Action::Drain);
+    w.act(Action::Send(0, Command::Set(0, 31, vec![2])));
+    for _ in 0..10 {
+        w.turn_while_more();
+        w.run_all();
+        w.deliver_all();
+    }
+    assert!(w.cache.watermark().0 >= 4, "{:?}: up to the delete", w.cache.watermark());
+    assert_eq!(w.cache.gauges().saves_queued, 1, "the younger key has its own time");
+    w.verify();
+}
+
+#[test]
+fn the_smallest_limit_saves_what_is_dirty() {
+    for limit_bytes in [1, 9, 10] {
+        let mut w = committing(10);
+        w.act(Action::Send(0, Command::Set(0, 20, vec![1])));
+        w.cache.set_options(Options { limit_bytes, ..w.cache.options().clone() });
+        for _ in 0..200 {
+            w.act(Action::Turn);
+            w.run_all();
+            w.deliver_all();
+        }
+        assert_eq!(w.in_engine(0, 20), Some(vec![1]), "under a limit of {limit_bytes}");
+        w.verify();
+    }
+}

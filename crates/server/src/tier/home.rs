@@ -73,11 +73,13 @@ impl home::Entry for Visited<'_> {
         match self.0.get().value() {
             ValueRef::Big(string) => {
                 let string = Arc::clone(string);
-                later(move || codec::encode_to_vec(codec::Value::String(&string)))
+                later(string.len(), move || codec::encode_to_vec(codec::Value::String(&string)))
             }
             ValueRef::Object(object) if object.memory_bytes() > ENCODE_HERE_MAX => {
                 let object = Arc::clone(object);
-                later(move || codec::encode_to_vec(codec::Value::Object(&object)))
+                later(object.memory_bytes(), move || {
+                    codec::encode_to_vec(codec::Value::Object(&object))
+                })
             }
             value => {
                 let value = stored(value).expect("asked only of entries that exist");
@@ -87,8 +89,8 @@ impl home::Entry for Visited<'_> {
     }
 }
 
-fn later(encode: impl FnOnce() -> Vec<u8> + Send + 'static) -> Payload {
-    Payload::Later(Box::new(move || encode().into()))
+fn later(len_bytes: usize, encode: impl FnOnce() -> Vec<u8> + Send + 'static) -> Payload {
+    Payload::Later { len_bytes, encode: Box::new(move || encode().into()) }
 }
 
 /// Ages and frequencies of entries, which the clock of the server's keyspace decides.

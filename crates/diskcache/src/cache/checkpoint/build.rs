@@ -36,7 +36,7 @@ pub(super) struct Build {
     /// Where the journal stood at the beginning. What was dirtied later waits for the next batch:
     /// it may be a key of this one.
     limit: Seq,
-    /// The next key is in the batch before.
+    /// The next key waits until the batch before is settled.
     is_held: bool,
     /// As of the end of gathering: a flush after it must not take effect before its own time.
     meta: Option<Meta>,
@@ -48,7 +48,7 @@ enum Slice {
     Gathered,
     /// There is more.
     Over,
-    /// The next key is in the batch before.
+    /// The next key waits until the batch before is settled.
     Held,
 }
 
@@ -211,9 +211,11 @@ impl Cache {
         let watermark = self.dirty.front().map_or(last, |node| Seq(node.first_seq.0 - 1));
         let watermark = watermark.max(self.checkpoint.engine_at);
         self.checkpoint.spaces_since_ms = None;
+        // Whoever waits for all up to there waits for the watermark, if younger keys are queued.
+        let is_awaited = self.checkpoint.upto > self.checkpoint.watermark && self.dirty.len() > 0;
         let is_short = !matches!(self.checkpoint.out, Out::Idle)
             || self.unsaved_journal_bytes() < self.options.journal_bytes_max / 4;
-        if build.nodes.is_empty() && !self.spaces.is_changed && is_short {
+        if build.nodes.is_empty() && !self.spaces.is_changed && !is_awaited && is_short {
             // Nothing was left to write; the next batch moves the watermark.
             return None;
         }
@@ -230,4 +232,53 @@ fn is_saving<H: Home>(home: &mut H, node: &Node) -> bool {
     let mut is_saving = false;
     home.visit(node.space, node.hash, &mut |entry| is_saving |= entry.state().is_saving());
     is_saving
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::flags::KeyState;
+
+    /// A large value, to be encoded elsewhere.
+    struct Large(KeyState);
+
+    impl Entry for Large {
+        fn key(&self) -> &[u8] {
+            b"large"
+        }
+
+        fn state(&self) -> KeyState {
+            self.0
+        }
+
+        fn set_state(&mut self, state: KeyState) {
+            self.0 = state;
+        }
+
+        fn exists(&self) -> bool {
+            true
+        }
+
+        fn expires_at_ms(&self) -> Option<u64> {
+            None
+        }
+
+        fn encode(&self) -> Payload {
+            Payload::Later { len_bytes: 1 << 20, encode: Box::new(|| [].into()) }
+        }
+    }
+
+    #[test]
+    fn values_that_are_encoded_on_the_worker_count_before_they_are() {
+        let mut build = Build::new(1, Due::Oldest, Seq(9));
+        let options = Options { batch_bytes_max: 2 << 20, ..Options::default() };
+        for number in 0..2 {
+            assert!(!build.is_full(&options), "{number} of them");
+            let mut state = KeyState::default();
+            state.mark_dirty();
+            build.hand_over(&mut Large(state), Space(1), number, Seq(9));
+        }
+        assert!(build.is_full(&options));
+        assert!(build.memory_bytes() >= 2 << 20);
+    }
 }

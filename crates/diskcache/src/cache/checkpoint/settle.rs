@@ -103,7 +103,8 @@ impl Cache {
         };
         match result {
             Ok(meta) => {
-                // No two batches with a write share both numbers: each takes nodes off the queue.
+                // Batches with a write share both numbers only where the engine has shown all of
+                // them before: each takes nodes off the queue.
                 let is_shown = (meta.highest, meta.watermark) == (sent.highest, sent.watermark);
                 self.checkpoint.engine_at = self.checkpoint.engine_at.max(meta.watermark);
                 self.checkpoint.highest = self.checkpoint.highest.max(meta.highest);
