@@ -9,8 +9,8 @@
 //!
 //! the batch that is out:   idle -> committing -> settling -> idle
 //!                                   one job   |   slices
-//!                                             +-> examining -> settling
-//!                                     unclear     the engine says whether it took effect
+//!                                             +-> unclear <-> examining -> settling
+//!                                                             the engine says if it took effect
 //! ```
 //!
 //! | file | what it is |
@@ -85,6 +85,8 @@ pub(super) struct Checkpoint {
 enum Out {
     Idle,
     Committing(Sent),
+    /// It is not known whether it took effect, and the engine is to be asked.
+    Unclear(Sent),
     Examining(Sent),
     Settling(Settling),
 }
@@ -134,9 +136,9 @@ impl Checkpoint {
         self.spaces_since_ms.get_or_insert(now_ms);
     }
 
-    /// Whether a job of a batch is out.
+    /// Whether what becomes of a batch depends on a job, out or to come.
     pub(super) fn is_committing(&self) -> bool {
-        matches!(self.out, Out::Committing(_) | Out::Examining(_))
+        matches!(self.out, Out::Committing(_) | Out::Unclear(_) | Out::Examining(_))
     }
 
     /// Whether a batch is anywhere between begun and settled.
@@ -148,7 +150,7 @@ impl Checkpoint {
     pub(super) fn in_flight(&self) -> usize {
         let out = match &self.out {
             Out::Idle => 0,
-            Out::Committing(sent) | Out::Examining(sent) => sent.len(),
+            Out::Committing(sent) | Out::Unclear(sent) | Out::Examining(sent) => sent.len(),
             Out::Settling(settling) => settling.len(),
         };
         self.build.as_ref().map_or(0, Build::len) + out
@@ -158,7 +160,9 @@ impl Checkpoint {
     fn memory_bytes(&self) -> u64 {
         let out = match &self.out {
             Out::Idle => 0,
-            Out::Committing(sent) | Out::Examining(sent) => sent.memory_bytes(),
+            Out::Committing(sent) | Out::Unclear(sent) | Out::Examining(sent) => {
+                sent.memory_bytes()
+            }
             Out::Settling(settling) => settling.memory_bytes(),
         };
         self.build.as_ref().map_or(0, Build::memory_bytes) + out
@@ -196,6 +200,9 @@ impl Checkpoint {
 
     /// When a batch may begin without anything else happening.
     pub(super) fn wake_ms(&self, front: Option<&Node>, options: &Options, now: Now) -> Option<u64> {
+        if matches!(self.out, Out::Unclear(_)) {
+            return Some(self.backoff.until_ms());
+        }
         if self.is_under_way() {
             return None;
         }
@@ -217,6 +224,10 @@ impl Cache {
             Out::Settling(_) => {
                 self.settle_slice(home);
                 return true;
+            }
+            Out::Unclear(_) => {
+                self.examine();
+                return false;
             }
             Out::Examining(_) => return false,
             Out::Idle | Out::Committing(_) => {}

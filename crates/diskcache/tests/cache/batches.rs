@@ -199,3 +199,24 @@ fn the_smallest_limit_saves_what_is_dirty() {
         w.verify();
     }
 }
+
+#[test]
+fn an_engine_that_cannot_say_what_it_holds_is_asked_at_growing_intervals() {
+    let mut w = committing(17);
+    sync(&mut w);
+    w.store.set_faults(Faults { commit: 1000, unclear: 1000, read: 1000 });
+    for _ in 0..2000 {
+        w.act(Action::Wait(5));
+        w.turn_while_more();
+        w.run_all();
+        w.deliver_all();
+    }
+    let failures = w.cache.stats().batch_failures;
+    assert!((8..15).contains(&failures), "{failures} in 10 s: 10 ms, doubling to 5 s");
+    assert_eq!(in_flight(&w), 8, "nothing is known of either batch");
+    w.store.set_faults(Faults::default());
+    w.verify();
+    for k in 10..=17 {
+        assert_eq!(w.in_engine(0, k), Some(vec![k]));
+    }
+}

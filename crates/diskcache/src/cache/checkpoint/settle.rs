@@ -85,16 +85,25 @@ impl Cache {
             Ok(counts) => self.batch_saved(sent, &counts),
             Err(failure) if failure.kind == ErrorKind::Unclear => {
                 self.checkpoint.failure = Some(failure);
-                self.examine(sent);
+                self.checkpoint.out = Out::Unclear(sent);
             }
             Err(failure) => self.batch_failed(sent, failure, Fate::Failed),
         }
     }
 
-    /// Asks the engine what it holds, after a commit of which that is not known.
-    fn examine(&mut self, sent: Sent) {
-        self.outbox.push_back(Job(Work::Examine));
-        self.checkpoint.out = Out::Examining(sent);
+    /// Asks the engine what it holds, after a commit of which that is not known; after a pause when
+    /// it could not say that either.
+    pub(super) fn examine(&mut self) {
+        if !self.checkpoint.backoff.is_over(self.now.mono_ms) {
+            return;
+        }
+        self.checkpoint.out = match std::mem::replace(&mut self.checkpoint.out, Out::Idle) {
+            Out::Unclear(sent) => {
+                self.outbox.push_back(Job(Work::Examine));
+                Out::Examining(sent)
+            }
+            out => out,
+        };
     }
 
     pub(in crate::cache) fn examine_done(&mut self, result: Result<Meta, Failure>) {
@@ -118,7 +127,7 @@ impl Cache {
                 self.stats.batch_failures += 1;
                 self.checkpoint.failure = Some(failure);
                 self.checkpoint.backoff.failed(self.now.mono_ms);
-                self.examine(sent);
+                self.checkpoint.out = Out::Unclear(sent);
             }
         }
     }
