@@ -354,6 +354,10 @@ impl World {
         }
         let is_due = turn.wake_ms.is_some_and(|at| at <= self.now.mono_ms);
         assert!(!is_due || turn.more || self.queued.len() > before, "a loop that would spin");
+        let gauges = self.cache.gauges();
+        let has_work = gauges.saves_queued + gauges.saves_in_flight > 0;
+        let is_asleep = !turn.more && self.queued.is_empty() && self.finished.is_empty();
+        assert!(!(has_work && is_asleep) || turn.wake_ms.is_some(), "nothing would wake the loop");
     }
 
     /// Runs one queued job; the first of its lane where order matters.
