@@ -46,7 +46,8 @@ use core::fmt;
 use core::mem::MaybeUninit;
 
 use crate::spsc::{Ring, S2, Writer};
-use crate::sync::slot::{Slot, Slots};
+use crate::sync::buffer::Slots;
+use crate::sync::slot::Slot;
 use crate::sync::{Arc, Edge, Ordering, Window, pause, window};
 use crate::{Compact, Layout, PopError, PushError};
 
@@ -366,23 +367,31 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             // A single slot needs no segment; `pop` is compiled to this.
             // SAFETY: [claim-alive] the ring is alive.
             let (slot, place) = unsafe { self.slots.at(head) };
-            let peek = slot.peek(place);
-            return usize::from(peek.map(|peek| seen.write(peek)).is_some());
+            return usize::from(slot.look(place).map(|peek| seen.write(peek)).is_some());
         }
-        let mut count = 0;
-        while count < peeks.len() {
-            let rest = &mut peeks[count..];
-            // SAFETY: [claim-alive] the ring is alive.
-            let (segment, mut place) =
-                unsafe { self.slots.segment(head.wrapping_add(count), rest.len()) };
-            for (slot, seen) in segment.iter().zip(rest) {
-                let Some(peek) = slot.peek(place) else { return count };
-                seen.write(peek);
-                place = place.next();
-                count += 1;
-            }
+        let count = self.peek_row(head, peeks);
+        let rest = &mut peeks[count..];
+        if rest.is_empty() || count == 0 {
+            return count;
         }
-        count
+        // The row was short, or ended with the buffer and goes on at its start.
+        count + self.peek_row(head.wrapping_add(count), rest)
+    }
+
+    /// As [`Consumer::peek`], within one row.
+    #[inline(always)]
+    fn peek_row(
+        &self,
+        head: usize,
+        peeks: &mut [MaybeUninit<<L::Slot as Slot<T>>::Peek>],
+    ) -> usize {
+        // SAFETY: [claim-alive] the ring is alive.
+        let (run, mut place) = unsafe { self.slots.published(head, peeks.len()) };
+        for (slot, seen) in run.iter().zip(peeks) {
+            seen.write(slot.peek(place));
+            place = place.next();
+        }
+        run.len()
     }
 
     /// Moves the head over `count` places if it still is `head`: claims them.

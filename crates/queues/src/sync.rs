@@ -15,6 +15,7 @@
 //! mutation gate its handle: under loom the variable `FLINTLOCK_WEAKEN=S1.release` turns that one
 //! end into `Relaxed`, and the gate wants a model to fail for it (tests/loom_support).
 
+pub mod buffer;
 mod edge;
 pub mod slot;
 #[cfg(all(test, not(any(loom, shuttle))))]

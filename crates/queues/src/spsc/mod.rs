@@ -29,7 +29,8 @@ use core::fmt;
 pub(crate) use ring::Ring;
 pub(crate) use writer::{S1, S2, Writer};
 
-use crate::sync::slot::{Slot, Slots};
+use crate::sync::buffer::Slots;
+use crate::sync::slot::Slot;
 use crate::sync::{Arc, Ordering};
 use crate::{Compact, Layout, PopError, PushError};
 
@@ -253,22 +254,19 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         let mut batch = Batch { head: self.head, consumer: self };
         let first = batch.head;
         loop {
-            let taken = batch.head.wrapping_sub(first);
+            let wanted = max - batch.head.wrapping_sub(first);
             // SAFETY: [consumer-alive] the ring is alive.
-            let (segment, mut place) =
-                unsafe { batch.consumer.slots.segment(batch.head, max - taken) };
-            for slot in segment {
-                // SAFETY: [consumer-owner] the only consumer, and the head moves on with it.
-                let Some(item) = (unsafe { slot.take(place) }) else {
-                    return batch.head.wrapping_sub(first);
-                };
+            let (run, mut place) =
+                unsafe { batch.consumer.slots.published_in_line(batch.head, wanted) };
+            if run.is_empty() {
+                return max - wanted;
+            }
+            for slot in run {
+                // SAFETY: [consumer-owner] published; the only consumer, and the head moves on.
+                let item = unsafe { slot.read(place, slot.peek(place)) };
                 place = place.next();
                 batch.head = place.index;
                 each(item);
-            }
-            // The row ended with the buffer, and goes on at its start.
-            if batch.head.wrapping_sub(first) == max {
-                return max;
             }
         }
     }
@@ -280,22 +278,24 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         T: Copy,
     {
         let mut count = 0;
-        while count < items.len() {
+        loop {
+            let rest = &mut items[count..];
             // SAFETY: [consumer-alive] the ring is alive.
-            let (segment, mut place) =
-                unsafe { self.slots.segment(self.head, items.len() - count) };
-            let first = count;
-            for (slot, room) in segment.iter().zip(&mut items[first..]) {
-                // SAFETY: [consumer-owner] the only consumer, and the head moves on below.
-                let Some(item) = (unsafe { slot.take(place) }) else { break };
-                *room = item;
-                place = place.next();
-                count += 1;
-            }
-            self.give_back_room(place.index);
-            if count - first < segment.len() {
+            let (run, mut place) =
+                unsafe { self.slots.published_in_line(self.head.wrapping_add(count), rest.len()) };
+            if run.is_empty() {
                 break;
             }
+            for (slot, room) in run.iter().zip(rest) {
+                // SAFETY: [consumer-owner] published; the only consumer, and the head moves on
+                // below.
+                *room = unsafe { slot.read(place, slot.peek(place)) };
+                place = place.next();
+            }
+            count += run.len();
+        }
+        if count > 0 {
+            self.give_back_room(self.head.wrapping_add(count));
         }
         count
     }
@@ -307,8 +307,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.slots.capacity()
     }
 
-    /// Items visible now, a hint: the producer may be adding more, and deferred items behind
-    /// visible ones may be counted. Costs about two loads for each doubling of the answer.
+    /// Items visible now, a hint: the producer may be adding more. Costs about two loads for each
+    /// doubling of the answer.
     #[must_use]
     pub fn len(&self) -> usize {
         // SAFETY: [consumer-alive] the ring is alive.

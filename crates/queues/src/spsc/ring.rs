@@ -8,9 +8,10 @@ use crossbeam_utils::CachePadded;
 
 #[cfg(not(any(loom, shuttle)))]
 use crate::Index;
+use crate::sync::buffer::{Buffer, Slots};
 #[cfg(not(any(loom, shuttle)))]
 use crate::sync::slot::LapSlot;
-use crate::sync::slot::{Buffer, Slot, Slots};
+use crate::sync::slot::Slot;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// The consuming end's line. The producer reads it only when it runs out of known room.

@@ -1,6 +1,6 @@
-//! The two slot layouts and the buffer they stand in.
+//! The two slot layouts.
 //!
-//! Owns the memory of a ring's slots; any thread. It knows nothing of heads, tails or roles: which
+//! Owns what is in a slot; any thread. It knows nothing of heads, tails or roles: which
 //! thread may use which slot, and when, is the business of the queue, and each unsafe function
 //! here says what the queue must prove.
 //!
@@ -15,24 +15,24 @@
 //! item of `h` or the one of `h - capacity`: all that is left of the sequence number to tell is
 //! the parity of the lap. One bit does that, and a pointer with alignment has bits to spare. The
 //! slot is eight bytes, nothing but the producer ever writes it, and one line carries eight jobs.
+//! A word that is written but not yet published bears the stamp of the lap before, which nobody
+//! who owns that place looks for any more.
 //!
 //! | edge | release site | acquire site | publishes |
 //! |---|---|---|---|
-//! | L1 | [`LapSlot`] `publish`: slot store | `take`, `peek`, `is_filled`: slot load | the word and all it points at |
-//! | C1 | [`Cell`] `publish`: sequence store | `take`, `peek`, `is_filled`: sequence load | the payload in the cell |
+//! | L1 | [`LapSlot`] `fill`, `publish`: slot store | `look`: slot load | the word, all it points at, and all slots before |
+//! | C1 | [`Cell`] `publish`: sequence store | `look`: sequence load | the payload in the cell, and all cells before |
 //! | C2 | [`Cell`] `finish`: sequence store | `is_vacant`: sequence load | that the payload was moved out |
 #![expect(unsafe_code, reason = "payloads move in and out of memory that two threads can reach")]
 
-use alloc::boxed::Box;
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::ptr::{self, NonNull};
-use core::slice;
+use core::ptr;
 
 use crossbeam_utils::CachePadded;
 
-use super::{AtomicPtr, AtomicUsize, Edge, UnsafeCell, Window, window};
+use super::{AtomicPtr, AtomicUsize, Edge, Ordering, UnsafeCell, Window, window};
 use crate::tagged::Word;
 
 /// Publication of a word slot.
@@ -49,20 +49,32 @@ pub struct Place {
     pub index: usize,
     /// Number of slots.
     capacity: usize,
-    /// The index turned so that the lowest bit that counts laps stands at the slot's lap bit.
-    lap: usize,
+    /// The index turned so that the lowest bit that counts laps stands at the slot's lap bit, and
+    /// turned over: the bit is set in even laps.
+    stamps: usize,
 }
 
 impl Place {
-    fn new(index: usize, mask: usize, turn: u32) -> Self {
-        Self { index, capacity: mask + 1, lap: index.rotate_right(turn) }
+    /// The place of `index` in a ring of `mask + 1` slots; `turn` is log2 of that less
+    /// [`Slot::LAP_BIT`].
+    #[inline(always)]
+    #[must_use]
+    pub fn new(index: usize, mask: usize, turn: u32) -> Self {
+        Self { index, capacity: mask + 1, stamps: !index.rotate_right(turn) }
+    }
+
+    /// The place of `index`, in the same lap as this one.
+    #[inline(always)]
+    #[must_use]
+    pub fn at(self, index: usize) -> Self {
+        Self { index, ..self }
     }
 
     /// The place after this one, if both are in the same segment.
     #[inline(always)]
     #[must_use]
     pub fn next(self) -> Self {
-        Self { index: self.index.wrapping_add(1), ..self }
+        self.at(self.index.wrapping_add(1))
     }
 }
 
@@ -71,9 +83,7 @@ impl Place {
 /// A slot is *vacant* for an index, then *written* (payload there, nobody told), then *published*,
 /// then *taken*; taken for `i` is vacant for `i + capacity`.
 pub trait Slot<T>: Sized {
-    /// What publishing needs besides the slot: the word itself, or nothing.
-    type Held: Copy;
-    /// What a consumer that shares the ring copies out before it owns the slot.
+    /// What a consumer copies out of a slot that others may be about to take from as well.
     type Peek: Copy;
     /// Which bit of a word the lap is kept in; 0 where there is none.
     const LAP_BIT: u32;
@@ -84,8 +94,14 @@ pub trait Slot<T>: Sized {
     /// A slot that was never used and is vacant for `place`.
     fn vacant(place: Place) -> Self;
 
+    /// What [`Slot::peek`] gives, if an item is published here for `place`.
+    fn look(&self, place: Place) -> Option<Self::Peek>;
+
     /// Whether an item is published here for `place`.
-    fn is_filled(&self, place: Place) -> bool;
+    #[inline(always)]
+    fn is_filled(&self, place: Place) -> bool {
+        self.look(place).is_some()
+    }
 
     /// Whether the consumer of the lap before has marked the slot; only where [`Slot::MARKED`].
     fn is_vacant(&self, place: Place) -> bool;
@@ -94,41 +110,47 @@ pub trait Slot<T>: Sized {
     ///
     /// # Safety
     /// The slot is vacant for `place` and this thread alone may write it.
-    unsafe fn write(&self, place: Place, item: T) -> Self::Held;
+    unsafe fn write(&self, place: Place, item: T);
 
     /// Publishes what [`Slot::write`] put there.
     ///
     /// # Safety
-    /// `held` is what `write` gave for this very slot and place, and is published once.
-    unsafe fn publish(&self, place: Place, held: Self::Held);
+    /// This thread wrote the slot for this very place, and publishes it once.
+    unsafe fn publish(&self, place: Place);
 
     /// [`Slot::write`] and [`Slot::publish`].
     ///
     /// # Safety
     /// As [`Slot::write`].
-    #[inline(always)]
-    unsafe fn fill(&self, place: Place, item: T) {
-        // SAFETY: [slot-forward] the duty of `write` is passed on unchanged.
-        let held = unsafe { self.write(place, item) };
-        window(Window::Unstamped);
-        // SAFETY: [slot-forward] just written for this place, and published once.
-        unsafe { self.publish(place, held) };
-    }
+    unsafe fn fill(&self, place: Place, item: T);
+
+    /// What [`Slot::read`] and [`Slot::finish`] need of a slot that is known to be published,
+    /// because one that was published after it was seen to be. Of another it is good for nothing.
+    fn peek(&self, place: Place) -> Self::Peek;
+
+    /// Moves out the item that `peek` saw. For rings with a single consumer, whose head says what
+    /// was taken.
+    ///
+    /// # Safety
+    /// An item is published for `place`, this thread is the only one that takes it, and takes it
+    /// once.
+    unsafe fn read(&self, place: Place, peek: Self::Peek) -> T;
+
+    /// As [`Slot::read`], and marks the slot where [`Slot::MARKED`].
+    ///
+    /// # Safety
+    /// As [`Slot::read`]: since `peek` this thread has become the owner of `place`.
+    unsafe fn finish(&self, place: Place, peek: Self::Peek) -> T;
 
     /// Moves the item out, if one is published for `place`. For rings with a single consumer.
     ///
     /// # Safety
     /// This thread is the only one that takes from the ring and has not taken `place` before.
-    unsafe fn take(&self, place: Place) -> Option<T>;
-
-    /// Looks whether an item is published for `place`, copying what [`Slot::finish`] will need.
-    fn peek(&self, place: Place) -> Option<Self::Peek>;
-
-    /// Moves out the item that `peek` saw, and marks the slot where [`Slot::MARKED`].
-    ///
-    /// # Safety
-    /// Since `peek` this thread has become the owner of `place`: nobody else takes it.
-    unsafe fn finish(&self, place: Place, peek: Self::Peek) -> T;
+    #[inline(always)]
+    unsafe fn take(&self, place: Place) -> Option<T> {
+        // SAFETY: [slot-forward] seen to be published; the rest is the caller's duty, passed on.
+        self.look(place).map(|peek| unsafe { self.read(place, peek) })
+    }
 }
 
 /// A word slot: eight bytes, the lap in a spare bit of the word.
@@ -153,22 +175,17 @@ impl<T: Word> LapSlot<T> {
     /// The lap bit of a word filled for `place`: set in even laps, so null is vacant at first.
     #[inline(always)]
     fn stamp(place: Place) -> usize {
-        !place.lap & Self::LAP
+        place.stamps & Self::LAP
     }
 
-    /// The word without the lap bit, if it was filled for `place`.
+    /// The word without the lap bit.
     #[inline(always)]
-    fn filled(&self, place: Place) -> Option<*mut ()> {
-        // ORDERING: L1
-        let word = self.word.load(L1.acquire());
-        // A stamp is the lap bit turned over, so the two differ where the slot is filled.
-        let is_filled = (word.addr() ^ place.lap) & Self::LAP != 0;
-        is_filled.then(|| word.map_addr(|addr| addr & !Self::LAP))
+    fn unstamped(word: *mut ()) -> *mut () {
+        word.map_addr(|addr| addr & !Self::LAP)
     }
 }
 
 impl<T: Word> Slot<T> for LapSlot<T> {
-    type Held = *mut ();
     type Peek = *mut ();
     const LAP_BIT: u32 = Self::LAP.trailing_zeros();
     const MARKED: bool = false;
@@ -179,8 +196,11 @@ impl<T: Word> Slot<T> for LapSlot<T> {
     }
 
     #[inline(always)]
-    fn is_filled(&self, place: Place) -> bool {
-        self.filled(place).is_some()
+    fn look(&self, place: Place) -> Option<*mut ()> {
+        // ORDERING: L1
+        let word = self.word.load(L1.acquire());
+        let is_filled = (word.addr() ^ place.stamps) & Self::LAP == 0;
+        is_filled.then(|| Self::unstamped(word))
     }
 
     #[inline(always)]
@@ -189,33 +209,43 @@ impl<T: Word> Slot<T> for LapSlot<T> {
     }
 
     #[inline(always)]
-    unsafe fn write(&self, place: Place, item: T) -> *mut () {
-        item.into_word().map_addr(|addr| addr | Self::stamp(place))
+    unsafe fn write(&self, place: Place, item: T) {
+        let stale = Self::stamp(place) ^ Self::LAP;
+        let word = item.into_word().map_addr(|addr| addr | stale);
+        self.word.store(word, Ordering::Relaxed);
     }
 
     #[inline(always)]
-    unsafe fn publish(&self, _place: Place, held: *mut ()) {
+    unsafe fn publish(&self, _place: Place) {
+        let word = self.word.load(Ordering::Relaxed);
         // ORDERING: L1
-        self.word.store(held, L1.release());
+        self.word.store(word.map_addr(|addr| addr ^ Self::LAP), L1.release());
     }
 
     #[inline(always)]
-    unsafe fn take(&self, place: Place) -> Option<T> {
-        // SAFETY: [lap-word] the lap says the word was published for this place, and the caller
-        // takes each place once.
-        self.filled(place).map(|word| unsafe { T::from_word(word) })
+    unsafe fn fill(&self, place: Place, item: T) {
+        let word = item.into_word().map_addr(|addr| addr | Self::stamp(place));
+        window(Window::Unstamped);
+        // ORDERING: L1
+        self.word.store(word, L1.release());
     }
 
     #[inline(always)]
-    fn peek(&self, place: Place) -> Option<*mut ()> {
-        self.filled(place)
+    fn peek(&self, _place: Place) -> *mut () {
+        Self::unstamped(self.word.load(Ordering::Relaxed))
     }
 
     #[inline(always)]
-    unsafe fn finish(&self, _place: Place, peek: *mut ()) -> T {
-        // SAFETY: [lap-word] the caller became the owner of the place after the word was read
-        // from it, so the word is the one published for that place and nobody else has taken it.
+    unsafe fn read(&self, _place: Place, peek: *mut ()) -> T {
+        // SAFETY: [lap-word] the caller knows that an item is published for the place and that
+        // nobody else takes it, so the word is that item's and is made an item once.
         unsafe { T::from_word(peek) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(&self, place: Place, peek: *mut ()) -> T {
+        // SAFETY: [slot-forward] the duty of `read` is passed on unchanged; there is no mark.
+        unsafe { self.read(place, peek) }
     }
 }
 
@@ -236,7 +266,6 @@ pub struct Cell<T> {
 }
 
 impl<T> Slot<T> for Cell<T> {
-    type Held = ();
     type Peek = ();
     const LAP_BIT: u32 = 0;
     const MARKED: bool = true;
@@ -249,9 +278,9 @@ impl<T> Slot<T> for Cell<T> {
     }
 
     #[inline(always)]
-    fn is_filled(&self, place: Place) -> bool {
+    fn look(&self, place: Place) -> Option<()> {
         // ORDERING: C1
-        self.sequence.load(C1.acquire()) == place.index.wrapping_add(1)
+        (self.sequence.load(C1.acquire()) == place.index.wrapping_add(1)).then_some(())
     }
 
     #[inline(always)]
@@ -270,34 +299,36 @@ impl<T> Slot<T> for Cell<T> {
     }
 
     #[inline(always)]
-    unsafe fn publish(&self, place: Place, (): ()) {
+    unsafe fn publish(&self, place: Place) {
         // ORDERING: C1
         self.sequence.store(place.index.wrapping_add(1), C1.release());
     }
 
     #[inline(always)]
-    unsafe fn take(&self, place: Place) -> Option<T> {
-        self.is_filled(place).then(|| {
-            self.payload.with(|payload| {
-                // SAFETY: [cell-sequence] the sequence says the payload is there; the caller
-                // takes each place once, so it is moved out once.
-                unsafe { (*payload).assume_init_read() }
-            })
+    unsafe fn fill(&self, place: Place, item: T) {
+        // SAFETY: [slot-forward] the duty of `write` is passed on unchanged.
+        unsafe { self.write(place, item) };
+        window(Window::Unstamped);
+        // SAFETY: [slot-forward] just written for this place, and published once.
+        unsafe { self.publish(place) };
+    }
+
+    #[inline(always)]
+    fn peek(&self, _place: Place) {}
+
+    #[inline(always)]
+    unsafe fn read(&self, _place: Place, (): ()) -> T {
+        self.payload.with(|payload| {
+            // SAFETY: [cell-sequence] the caller knows that the payload is there, that nobody else
+            // moves it out or overwrites it, and moves it out once.
+            unsafe { (*payload).assume_init_read() }
         })
     }
 
     #[inline(always)]
-    fn peek(&self, place: Place) -> Option<()> {
-        self.is_filled(place).then_some(())
-    }
-
-    #[inline(always)]
     unsafe fn finish(&self, place: Place, (): ()) -> T {
-        let item = self.payload.with(|payload| {
-            // SAFETY: [cell-sequence] `peek` saw the sequence of this place, and the caller owns
-            // the place, so nobody else moves the payload out or overwrites it.
-            unsafe { (*payload).assume_init_read() }
-        });
+        // SAFETY: [slot-forward] the duty of `read` is passed on unchanged.
+        let item = unsafe { self.read(place, ()) };
         // ORDERING: C2
         self.sequence.store(place.index.wrapping_add(place.capacity), C2.release());
         item
@@ -312,7 +343,6 @@ impl<T> fmt::Debug for Cell<T> {
 
 /// A padded slot is the slot on lines of its own.
 impl<T, S: Slot<T>> Slot<T> for CachePadded<S> {
-    type Held = S::Held;
     type Peek = S::Peek;
     const LAP_BIT: u32 = S::LAP_BIT;
     const MARKED: bool = S::MARKED;
@@ -322,8 +352,8 @@ impl<T, S: Slot<T>> Slot<T> for CachePadded<S> {
     }
 
     #[inline(always)]
-    fn is_filled(&self, place: Place) -> bool {
-        (**self).is_filled(place)
+    fn look(&self, place: Place) -> Option<S::Peek> {
+        (**self).look(place)
     }
 
     #[inline(always)]
@@ -332,175 +362,37 @@ impl<T, S: Slot<T>> Slot<T> for CachePadded<S> {
     }
 
     #[inline(always)]
-    unsafe fn write(&self, place: Place, item: T) -> S::Held {
+    unsafe fn write(&self, place: Place, item: T) {
         // SAFETY: [slot-forward] the duty of `write` is passed on unchanged.
         unsafe { (**self).write(place, item) }
     }
 
     #[inline(always)]
-    unsafe fn publish(&self, place: Place, held: S::Held) {
+    unsafe fn publish(&self, place: Place) {
         // SAFETY: [slot-forward] the duty of `publish` is passed on unchanged.
-        unsafe { (**self).publish(place, held) }
+        unsafe { (**self).publish(place) }
     }
 
     #[inline(always)]
-    unsafe fn take(&self, place: Place) -> Option<T> {
-        // SAFETY: [slot-forward] the duty of `take` is passed on unchanged.
-        unsafe { (**self).take(place) }
+    unsafe fn fill(&self, place: Place, item: T) {
+        // SAFETY: [slot-forward] the duty of `fill` is passed on unchanged.
+        unsafe { (**self).fill(place, item) }
     }
 
     #[inline(always)]
-    fn peek(&self, place: Place) -> Option<S::Peek> {
+    fn peek(&self, place: Place) -> S::Peek {
         (**self).peek(place)
+    }
+
+    #[inline(always)]
+    unsafe fn read(&self, place: Place, peek: S::Peek) -> T {
+        // SAFETY: [slot-forward] the duty of `read` is passed on unchanged.
+        unsafe { (**self).read(place, peek) }
     }
 
     #[inline(always)]
     unsafe fn finish(&self, place: Place, peek: S::Peek) -> T {
         // SAFETY: [slot-forward] the duty of `finish` is passed on unchanged.
         unsafe { (**self).finish(place, peek) }
-    }
-}
-
-/// The slots of a ring, on the heap.
-///
-/// Invariants. `[buffer-owned]` `view.slots` points at `mask + 1` initialised slots that this
-/// value allocated as one boxed slice; they do not move and are freed by its drop only.
-pub struct Buffer<T, S: Slot<T>> {
-    view: Slots<S>,
-    _owns: PhantomData<(T, S)>,
-}
-
-impl<T, S: Slot<T>> Buffer<T, S> {
-    /// Allocates `capacity` slots, rounded up to a power of two, vacant for the indices from
-    /// `first` on.
-    ///
-    /// # Panics
-    /// If `capacity` is below 2 (with one slot "just filled" and "free again" are the same
-    /// number), or so large that the rounding or the allocation overflows.
-    pub fn new(capacity: usize, first: usize) -> Self {
-        assert!(capacity >= 2, "the capacity of a ring is at least 2, not {capacity}");
-        let capacity = capacity.checked_next_power_of_two().expect("capacity overflow");
-        let mask = capacity - 1;
-        let turn = capacity.trailing_zeros().wrapping_sub(S::LAP_BIT);
-        let slots: Box<[S]> = (0..capacity)
-            .map(|position| {
-                let index = first.wrapping_add(position.wrapping_sub(first) & mask);
-                S::vacant(Place::new(index, mask, turn))
-            })
-            .collect();
-        let slots = NonNull::from(Box::leak(slots)).cast();
-        Self { view: Slots { slots, mask, turn }, _owns: PhantomData }
-    }
-
-    /// A view for the handles of the ring, which keep the buffer alive.
-    pub fn view(&self) -> Slots<S> {
-        self.view
-    }
-}
-
-impl<T, S: Slot<T>> Drop for Buffer<T, S> {
-    fn drop(&mut self) {
-        let slots = NonNull::slice_from_raw_parts(self.view.slots, self.view.capacity());
-        // SAFETY: [buffer-owned] the slice is the leaked box, and this is its only drop.
-        drop(unsafe { Box::from_raw(slots.as_ptr()) });
-    }
-}
-
-impl<T, S: Slot<T>> fmt::Debug for Buffer<T, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("capacity", &self.view.capacity()).finish()
-    }
-}
-
-// SAFETY: [buffer-owned] the buffer owns slots through which items of `T` move between threads;
-// the queue sees to it that one thread at a time uses an item.
-unsafe impl<T: Send, S: Slot<T>> Send for Buffer<T, S> {}
-// SAFETY: [buffer-owned] a shared buffer gives out nothing but a view, whose use is unsafe.
-unsafe impl<T: Send, S: Slot<T>> Sync for Buffer<T, S> {}
-
-/// Where the slots of a buffer are; a copy in each handle saves a hop through the shared part.
-#[derive(Debug)]
-pub struct Slots<S> {
-    slots: NonNull<S>,
-    mask: usize,
-    turn: u32,
-}
-
-impl<S> Clone for Slots<S> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<S> Copy for Slots<S> {}
-
-impl<S> Slots<S> {
-    /// Number of slots, a power of two.
-    #[inline(always)]
-    pub fn capacity(&self) -> usize {
-        self.mask + 1
-    }
-
-    /// The slot of `index`, and its place.
-    ///
-    /// # Safety
-    /// The buffer this view comes from lives as long as the reference is used.
-    #[inline(always)]
-    pub unsafe fn at<'a>(&self, index: usize) -> (&'a S, Place) {
-        // SAFETY: [buffer-owned] the masked index is below the capacity, and the caller keeps the
-        // buffer alive.
-        let slot = unsafe { self.slots.add(index & self.mask).as_ref() };
-        (slot, Place::new(index, self.mask, self.turn))
-    }
-
-    /// The slots from the one of `index` on that lie in a row, at most `count`, with the place of
-    /// the first: a *segment* does not go round, so one lap holds for all of it.
-    ///
-    /// # Safety
-    /// As [`Slots::at`].
-    #[inline(always)]
-    pub unsafe fn segment<'a>(&self, index: usize, count: usize) -> (&'a [S], Place) {
-        let position = index & self.mask;
-        let count = count.min(self.capacity() - position);
-        // SAFETY: [buffer-owned] position + count is at most the capacity, and the caller keeps
-        // the buffer alive.
-        let slots = unsafe { slice::from_raw_parts(self.slots.add(position).as_ptr(), count) };
-        (slots, Place::new(index, self.mask, self.turn))
-    }
-
-    /// How many items are published in a row from `index` on, at most the capacity. A hint: it
-    /// counts published items behind the first gap too when it happens to probe them.
-    ///
-    /// Filled slots form one run in a ring, so this gallops and then halves: about two loads for
-    /// each doubling of the answer, and no counter that producer and consumer would have to share.
-    ///
-    /// # Safety
-    /// As [`Slots::at`].
-    pub unsafe fn run_length<T>(&self, index: usize) -> usize
-    where
-        S: Slot<T>,
-    {
-        let filled = |offset: usize| {
-            // SAFETY: [buffer-owned] the caller keeps the buffer alive.
-            let (slot, place) = unsafe { self.at(index.wrapping_add(offset)) };
-            slot.is_filled(place)
-        };
-        if !filled(0) {
-            return 0;
-        }
-        let (mut inside, mut outside) = (0, 1);
-        while outside < self.capacity() && filled(outside) {
-            inside = outside;
-            outside *= 2;
-        }
-        while outside - inside > 1 {
-            let middle = inside + (outside - inside) / 2;
-            if filled(middle) {
-                inside = middle;
-            } else {
-                outside = middle;
-            }
-        }
-        inside + 1
     }
 }

@@ -11,7 +11,8 @@ use core::ptr;
 use super::orphan::Orphan;
 use super::{R1, R2, SharedRing};
 use crate::sync::Ordering;
-use crate::sync::slot::{Slot, Slots};
+use crate::sync::buffer::Slots;
+use crate::sync::slot::Slot;
 use crate::{Compact, Layout, PopError};
 
 /// The consuming end of a ring; there is one.

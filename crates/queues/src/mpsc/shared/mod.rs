@@ -53,7 +53,8 @@ use crossbeam_utils::CachePadded;
 
 use self::orphan::Orphans;
 use crate::Layout;
-use crate::sync::slot::{Buffer, Slot, Slots};
+use crate::sync::buffer::{Buffer, Slots};
+use crate::sync::slot::Slot;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Edge, Ordering};
 
 /// Room given back by the consumer.

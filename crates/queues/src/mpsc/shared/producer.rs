@@ -11,7 +11,8 @@ use core::ptr;
 
 use super::orphan::{Orphan, Ticket};
 use super::{R1, R2, SharedRing};
-use crate::sync::slot::{Slot, Slots};
+use crate::sync::buffer::Slots;
+use crate::sync::slot::Slot;
 use crate::sync::{Arc, Edge, Ordering, Window, window};
 use crate::{Compact, Layout, PushError};
 

@@ -1,0 +1,236 @@
+//! The buffer that the slots of a ring stand in, and the views of it.
+//!
+//! Owns the memory of a ring's slots; any thread. It knows nothing of heads, tails or roles: which
+//! thread may use which slot, and when, is the business of the queue, and each unsafe function
+//! here says what the queue must prove.
+#![expect(unsafe_code, reason = "slots are reached by pointer from several handles")]
+
+use alloc::alloc::{alloc, dealloc, handle_alloc_error};
+use core::alloc::Layout;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::slice;
+
+use super::slot::{Place, Slot};
+
+/// Bytes of a cache line, to the extent that a look ahead should stay inside one.
+const LINE: usize = 64;
+
+/// The slots of a ring, on the heap; the first one begins a cache line.
+///
+/// Invariants. `[buffer-owned]` `view.slots` points at `mask + 1` initialised slots in memory that
+/// this value allocated with `layout`; they do not move and are freed by its drop only.
+pub struct Buffer<T, S: Slot<T>> {
+    view: Slots<S>,
+    layout: Layout,
+    _owns: PhantomData<(T, S)>,
+}
+
+impl<T, S: Slot<T>> Buffer<T, S> {
+    /// Allocates `capacity` slots, rounded up to a power of two, vacant for the indices from
+    /// `first` on.
+    ///
+    /// # Panics
+    /// If `capacity` is below 2 (with one slot "just filled" and "free again" are the same
+    /// number), or so large that the rounding or the allocation overflows.
+    pub fn new(capacity: usize, first: usize) -> Self {
+        assert!(capacity >= 2, "the capacity of a ring is at least 2, not {capacity}");
+        let capacity = capacity.checked_next_power_of_two().expect("capacity overflow");
+        let mask = capacity - 1;
+        let turn = capacity.trailing_zeros().wrapping_sub(S::LAP_BIT);
+        let layout = Layout::array::<S>(capacity).and_then(|layout| layout.align_to(LINE));
+        let layout = layout.expect("capacity overflow");
+        // SAFETY: a slot has a size, and there are at least two.
+        let memory = unsafe { alloc(layout) }.cast::<S>();
+        let Some(slots) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        for position in 0..capacity {
+            let index = first.wrapping_add(position.wrapping_sub(first) & mask);
+            // SAFETY: below the capacity that was allocated.
+            unsafe { slots.add(position).write(S::vacant(Place::new(index, mask, turn))) };
+        }
+        Self { view: Slots { slots, mask, turn }, layout, _owns: PhantomData }
+    }
+
+    /// A view for the handles of the ring, which keep the buffer alive.
+    pub fn view(&self) -> Slots<S> {
+        self.view
+    }
+}
+
+impl<T, S: Slot<T>> Drop for Buffer<T, S> {
+    fn drop(&mut self) {
+        let slots = NonNull::slice_from_raw_parts(self.view.slots, self.view.capacity());
+        // SAFETY: [buffer-owned] all of them are initialised, and this is their only drop.
+        unsafe { slots.drop_in_place() };
+        // SAFETY: [buffer-owned] allocated with this layout, and nobody has a view any more.
+        unsafe { dealloc(self.view.slots.as_ptr().cast(), self.layout) };
+    }
+}
+
+impl<T, S: Slot<T>> fmt::Debug for Buffer<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("capacity", &self.view.capacity()).finish()
+    }
+}
+
+// SAFETY: [buffer-owned] the buffer owns slots through which items of `T` move between threads;
+// the queue sees to it that one thread at a time uses an item.
+unsafe impl<T: Send, S: Slot<T>> Send for Buffer<T, S> {}
+// SAFETY: [buffer-owned] a shared buffer gives out nothing but a view, whose use is unsafe.
+unsafe impl<T: Send, S: Slot<T>> Sync for Buffer<T, S> {}
+
+/// Where the slots of a buffer are; a copy in each handle saves a hop through the shared part.
+#[derive(Debug)]
+pub struct Slots<S> {
+    slots: NonNull<S>,
+    mask: usize,
+    turn: u32,
+}
+
+impl<S> Clone for Slots<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Slots<S> {}
+
+impl<S> Slots<S> {
+    /// Number of slots, a power of two.
+    #[inline(always)]
+    pub fn capacity(&self) -> usize {
+        self.mask + 1
+    }
+
+    /// The slot of `index`, and its place.
+    ///
+    /// # Safety
+    /// The buffer this view comes from lives as long as the reference is used.
+    #[inline(always)]
+    pub unsafe fn at<'a>(&self, index: usize) -> (&'a S, Place) {
+        // SAFETY: [buffer-owned] the caller keeps the buffer alive.
+        (unsafe { self.slot(index) }, self.place(index))
+    }
+
+    /// The slot of `index`.
+    ///
+    /// # Safety
+    /// As [`Slots::at`].
+    #[inline(always)]
+    pub unsafe fn slot<'a>(&self, index: usize) -> &'a S {
+        // SAFETY: [buffer-owned] the masked index is below the capacity, and the caller keeps the
+        // buffer alive.
+        unsafe { self.slots.add(index & self.mask).as_ref() }
+    }
+
+    /// The place of `index`.
+    #[inline(always)]
+    pub fn place(&self, index: usize) -> Place {
+        Place::new(index, self.mask, self.turn)
+    }
+
+    /// The slots from the one of `index` on that lie in a row, at most `count`, with the place of
+    /// the first: a *segment* does not go round, so one lap holds for all of it.
+    ///
+    /// # Safety
+    /// As [`Slots::at`].
+    #[inline(always)]
+    pub unsafe fn segment<'a>(&self, index: usize, count: usize) -> (&'a [S], Place) {
+        let position = index & self.mask;
+        let count = count.min(self.capacity() - position);
+        // SAFETY: [buffer-owned] position + count is at most the capacity, and the caller keeps
+        // the buffer alive.
+        let slots = unsafe { slice::from_raw_parts(self.slots.add(position).as_ptr(), count) };
+        (slots, self.place(index))
+    }
+
+    /// The front part of [`Slots::segment`] whose slots hold items, with the place of the first.
+    ///
+    /// In a ring whose producer publishes in order, a published slot says that all before it are:
+    /// one look, at the last, is enough where all are there. Each look acquires, so what was put
+    /// into the slots before is visible as well.
+    ///
+    /// # Safety
+    /// As [`Slots::at`].
+    #[inline(always)]
+    pub unsafe fn published<'a, T>(&self, index: usize, count: usize) -> (&'a [S], Place)
+    where
+        S: Slot<T> + 'a,
+    {
+        // SAFETY: [buffer-owned] the caller keeps the buffer alive.
+        let (segment, first) = unsafe { self.segment(index, count) };
+        let Some((last, before)) = segment.split_last() else { return (segment, first) };
+        if last.is_filled(first.at(index.wrapping_add(before.len()))) {
+            return (segment, first);
+        }
+        (Self::filled_front(before, first), first)
+    }
+
+    /// The slots at the front of `row`, whose first is of `place`, that hold items.
+    fn filled_front<T>(row: &[S], mut place: Place) -> &[S]
+    where
+        S: Slot<T>,
+    {
+        for (count, slot) in row.iter().enumerate() {
+            if !slot.is_filled(place) {
+                return &row[..count];
+            }
+            place = place.next();
+        }
+        row
+    }
+
+    /// As [`Slots::published`], and no further than the cache line of the first slot: a look ahead
+    /// takes no line from the producer that the item at `index` does not take anyway.
+    ///
+    /// # Safety
+    /// As [`Slots::at`].
+    #[inline(always)]
+    pub unsafe fn published_in_line<'a, T>(&self, index: usize, count: usize) -> (&'a [S], Place)
+    where
+        S: Slot<T> + 'a,
+    {
+        let per_line = const { if size_of::<S>() < LINE { LINE / size_of::<S>() } else { 1 } };
+        let rest = per_line - index % per_line;
+        // SAFETY: [buffer-owned] the caller keeps the buffer alive.
+        unsafe { self.published(index, count.min(rest)) }
+    }
+
+    /// How many items are published in a row from `index` on, at most the capacity. A hint where
+    /// producers publish out of order: it counts items behind the first gap too when it happens
+    /// to probe them.
+    ///
+    /// Filled slots form one run in a ring, so this gallops and then halves: about two loads for
+    /// each doubling of the answer, and no counter that producer and consumer would have to share.
+    ///
+    /// # Safety
+    /// As [`Slots::at`].
+    pub unsafe fn run_length<T>(&self, index: usize) -> usize
+    where
+        S: Slot<T>,
+    {
+        let filled = |offset: usize| {
+            // SAFETY: [buffer-owned] the caller keeps the buffer alive.
+            let (slot, place) = unsafe { self.at(index.wrapping_add(offset)) };
+            slot.is_filled(place)
+        };
+        if !filled(0) {
+            return 0;
+        }
+        let (mut inside, mut outside) = (0, 1);
+        while outside < self.capacity() && filled(outside) {
+            inside = outside;
+            outside *= 2;
+        }
+        while outside - inside > 1 {
+            let middle = inside + (outside - inside) / 2;
+            if filled(middle) {
+                inside = middle;
+            } else {
+                outside = middle;
+            }
+        }
+        inside + 1
+    }
+}
