@@ -234,7 +234,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         let mut room = [MaybeUninit::uninit(); 1];
         let claim = self.claim(&mut room)?;
         // SAFETY: [claim-owner] one place was claimed, the first.
-        Ok(unsafe { self.finish(&claim, 0) })
+        Ok(unsafe { self.finish(claim.head, claim.peeks[0]) })
     }
 
     /// Claims up to `max` items, at most [`CLAIM_MAX`], by one compare-and-swap and hands each to
@@ -264,12 +264,13 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     {
         let mut room = [MaybeUninit::uninit(); CLAIM_MAX];
         let Ok(claim) = self.claim(&mut room[..items.len().min(CLAIM_MAX)]) else { return 0 };
-        let count = claim.peeks.len();
-        for (position, place) in items[..count].iter_mut().enumerate() {
-            // SAFETY: [claim-owner] each position below the count once.
-            *place = unsafe { self.finish(&claim, position) };
+        let mut index = claim.head;
+        for (peek, item) in claim.peeks.iter().zip(items) {
+            // SAFETY: [claim-owner] each peek once, with the index it was taken from.
+            *item = unsafe { self.finish(index, *peek) };
+            index = index.wrapping_add(1);
         }
-        count
+        claim.peeks.len()
     }
 
     /// Number of items that fit, a power of two.
@@ -386,7 +387,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         peeks: &mut [MaybeUninit<<L::Slot as Slot<T>>::Peek>],
     ) -> usize {
         // SAFETY: [claim-alive] the ring is alive.
-        let (run, mut place) = unsafe { self.slots.published(head, peeks.len()) };
+        let run = unsafe { self.slots.published(head, peeks.len()) };
+        let mut place = self.slots.place(head);
         for (slot, seen) in run.iter().zip(peeks) {
             seen.write(slot.peek(place));
             place = place.next();
@@ -404,18 +406,16 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         swapped.is_ok()
     }
 
-    /// Moves out the item at `position` of a claim.
+    /// Moves out the item of `index`.
     ///
     /// # Safety
-    /// `position` is one of the claim's, and is finished once.
+    /// `index` is claimed, `peek` was taken from its slot, and it is finished once.
     #[inline(always)]
-    unsafe fn finish(&self, claim: &Claim<'_, <L::Slot as Slot<T>>::Peek>, position: usize) -> T {
+    unsafe fn finish(&self, index: usize, peek: MaybeUninit<<L::Slot as Slot<T>>::Peek>) -> T {
         // SAFETY: [claim-alive] the ring is alive.
-        let (slot, place) = unsafe { self.slots.at(claim.head.wrapping_add(position)) };
-        // SAFETY: [claim-owner] the claim's positions were written by `peek`.
-        let peek = unsafe { claim.peeks[position].assume_init() };
+        let (slot, place) = unsafe { self.slots.at(index) };
         // SAFETY: [claim-owner] the claim succeeded after the peek and the caller finishes once.
-        unsafe { slot.finish(place, peek) }
+        unsafe { slot.finish(place, peek.assume_init()) }
     }
 }
 
@@ -429,13 +429,11 @@ struct Rest<'a, T, L: Layout<T>> {
 impl<T, L: Layout<T>> Rest<'_, T, L> {
     #[inline(always)]
     fn next(&mut self) -> Option<T> {
-        if self.next == self.claim.peeks.len() {
-            return None;
-        }
-        let position = self.next;
+        let peek = *self.claim.peeks.get(self.next)?;
+        let index = self.claim.head.wrapping_add(self.next);
         self.next += 1;
-        // SAFETY: [claim-owner] below the count, and `next` has moved past it.
-        Some(unsafe { self.consumer.finish(self.claim, position) })
+        // SAFETY: [claim-owner] the peek at this position, and `next` has moved past it.
+        Some(unsafe { self.consumer.finish(index, peek) })
     }
 }
 

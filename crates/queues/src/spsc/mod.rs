@@ -252,15 +252,15 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     #[inline]
     pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
         let mut batch = Batch { head: self.head, consumer: self };
-        let first = batch.head;
-        loop {
-            let wanted = max - batch.head.wrapping_sub(first);
+        let mut wanted = max;
+        while wanted > 0 {
+            let slots = &batch.consumer.slots;
             // SAFETY: [consumer-alive] the ring is alive.
-            let (run, mut place) =
-                unsafe { batch.consumer.slots.published_in_line(batch.head, wanted) };
+            let run = unsafe { slots.published(batch.head, wanted) };
             if run.is_empty() {
-                return max - wanted;
+                break;
             }
+            let mut place = slots.place(batch.head);
             for slot in run {
                 // SAFETY: [consumer-owner] published; the only consumer, and the head moves on.
                 let item = unsafe { slot.read(place, slot.peek(place)) };
@@ -268,7 +268,9 @@ impl<T, L: Layout<T>> Consumer<T, L> {
                 batch.head = place.index;
                 each(item);
             }
+            wanted -= run.len();
         }
+        max - wanted
     }
 
     /// Fills the front of `items`; returns how many.
@@ -277,26 +279,28 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     where
         T: Copy,
     {
-        let mut count = 0;
-        loop {
-            let rest = &mut items[count..];
+        let wanted = items.len();
+        let mut rest = items;
+        let mut head = self.head;
+        while !rest.is_empty() {
             // SAFETY: [consumer-alive] the ring is alive.
-            let (run, mut place) =
-                unsafe { self.slots.published_in_line(self.head.wrapping_add(count), rest.len()) };
+            let run = unsafe { self.slots.published(head, rest.len()) };
             if run.is_empty() {
                 break;
             }
-            for (slot, room) in run.iter().zip(rest) {
+            let (front, back) = rest.split_at_mut(run.len());
+            let mut place = self.slots.place(head);
+            for (slot, item) in run.iter().zip(front) {
                 // SAFETY: [consumer-owner] published; the only consumer, and the head moves on
                 // below.
-                *room = unsafe { slot.read(place, slot.peek(place)) };
+                *item = unsafe { slot.read(place, slot.peek(place)) };
                 place = place.next();
             }
-            count += run.len();
+            head = place.index;
+            rest = back;
         }
-        if count > 0 {
-            self.give_back_room(self.head.wrapping_add(count));
-        }
+        let count = wanted - rest.len();
+        self.give_back_room(head);
         count
     }
 

@@ -7,6 +7,8 @@
 
 use alloc::alloc::{alloc, dealloc, handle_alloc_error};
 use core::alloc::Layout;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use core::arch::asm;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -130,71 +132,89 @@ impl<S> Slots<S> {
         Place::new(index, self.mask, self.turn)
     }
 
-    /// The slots from the one of `index` on that lie in a row, at most `count`, with the place of
-    /// the first: a *segment* does not go round, so one lap holds for all of it.
+    /// The slots from the one of `index` on that lie in a row, at most `count`: a *segment* does
+    /// not go round, so one lap holds for all of it.
     ///
     /// # Safety
-    /// As [`Slots::at`].
+    /// As [`Slots::slot`].
     #[inline(always)]
-    pub unsafe fn segment<'a>(&self, index: usize, count: usize) -> (&'a [S], Place) {
-        let position = index & self.mask;
-        let count = count.min(self.capacity() - position);
+    pub unsafe fn segment<'a>(&self, index: usize, count: usize) -> &'a [S] {
+        let count = count.min(self.rest_of_row(index));
         // SAFETY: [buffer-owned] position + count is at most the capacity, and the caller keeps
         // the buffer alive.
-        let slots = unsafe { slice::from_raw_parts(self.slots.add(position).as_ptr(), count) };
-        (slots, self.place(index))
+        unsafe { slice::from_raw_parts(self.slots.add(index & self.mask).as_ptr(), count) }
     }
 
-    /// The front part of [`Slots::segment`] whose slots hold items, with the place of the first.
+    /// The front part of [`Slots::segment`] whose slots hold items.
     ///
-    /// In a ring whose producer publishes in order, a published slot says that all before it are:
-    /// one look, at the last, is enough where all are there. Each look acquires, so what was put
-    /// into the slots before is visible as well.
+    /// In a ring whose producer publishes in order, a published slot says that all before it are,
+    /// so of each cache line only the last slot is looked at while all is there. Each look
+    /// acquires: what was put into the slots before is visible as well. A look further ahead than
+    /// the line of the next item would take lines from the producer that it is about to write.
     ///
     /// # Safety
-    /// As [`Slots::at`].
+    /// As [`Slots::slot`].
     #[inline(always)]
-    pub unsafe fn published<'a, T>(&self, index: usize, count: usize) -> (&'a [S], Place)
+    pub unsafe fn published<'a, T>(&self, index: usize, count: usize) -> &'a [S]
     where
         S: Slot<T> + 'a,
     {
         // SAFETY: [buffer-owned] the caller keeps the buffer alive.
-        let (segment, first) = unsafe { self.segment(index, count) };
-        let Some((last, before)) = segment.split_last() else { return (segment, first) };
-        if last.is_filled(first.at(index.wrapping_add(before.len()))) {
-            return (segment, first);
+        let segment = unsafe { self.segment(index, count) };
+        let first = self.place(index);
+        let mut known = 0;
+        let mut end = self.rest_of_line(index);
+        while known < segment.len() {
+            end = end.min(segment.len());
+            if !segment[end - 1].is_filled(first.at(index.wrapping_add(end - 1))) {
+                return Self::filled_front(&segment[..end - 1], known, first);
+            }
+            known = end;
+            end += Self::PER_LINE;
         }
-        (Self::filled_front(before, first), first)
+        segment
     }
 
-    /// The slots at the front of `row`, whose first is of `place`, that hold items.
-    fn filled_front<T>(row: &[S], mut place: Place) -> &[S]
+    /// The slots at the front of `row`, whose first is of `first`, that hold items: `known` and
+    /// more.
+    fn filled_front<T>(row: &[S], known: usize, first: Place) -> &[S]
     where
         S: Slot<T>,
     {
-        for (count, slot) in row.iter().enumerate() {
-            if !slot.is_filled(place) {
-                return &row[..count];
-            }
-            place = place.next();
+        let mut count = known;
+        while count < row.len() && row[count].is_filled(first.at(first.index.wrapping_add(count))) {
+            count += 1;
         }
-        row
+        &row[..count]
     }
 
-    /// As [`Slots::published`], and no further than the cache line of the first slot: a look ahead
-    /// takes no line from the producer that the item at `index` does not take anyway.
-    ///
-    /// # Safety
-    /// As [`Slots::at`].
+    /// Slots of a cache line.
+    const PER_LINE: usize = if size_of::<S>() < LINE { LINE / size_of::<S>() } else { 1 };
+
+    /// Slots from the one of `index` on that share its cache line, itself included.
     #[inline(always)]
-    pub unsafe fn published_in_line<'a, T>(&self, index: usize, count: usize) -> (&'a [S], Place)
-    where
-        S: Slot<T> + 'a,
-    {
-        let per_line = const { if size_of::<S>() < LINE { LINE / size_of::<S>() } else { 1 } };
-        let rest = per_line - index % per_line;
-        // SAFETY: [buffer-owned] the caller keeps the buffer alive.
-        unsafe { self.published(index, count.min(rest)) }
+    fn rest_of_line(&self, index: usize) -> usize {
+        Self::PER_LINE - index % Self::PER_LINE
+    }
+
+    /// Slots from the one of `index` on to the end of the buffer, itself included.
+    #[inline(always)]
+    pub fn rest_of_row(&self, index: usize) -> usize {
+        self.capacity() - (index & self.mask)
+    }
+
+    /// Asks for the lines of the `COUNT` slots from the one of `index` on, which this thread will
+    /// write soon. A hint: it changes nothing but time, and nothing at all where the architecture
+    /// has no such instruction or each slot has lines of its own.
+    #[inline(always)]
+    pub fn fetch_to_write<const COUNT: usize>(&self, index: usize) {
+        if size_of::<S>() < LINE {
+            for line in 0..const { COUNT * size_of::<S>() / LINE } {
+                let position = index.wrapping_add(line * LINE / size_of::<S>()) & self.mask;
+                // SAFETY: [buffer-owned] the masked index is inside the buffer.
+                prefetch_to_write(unsafe { self.slots.add(position) }.as_ptr().cast());
+            }
+        }
     }
 
     /// How many items are published in a row from `index` on, at most the capacity. A hint where
@@ -233,4 +253,17 @@ impl<S> Slots<S> {
         }
         inside + 1
     }
+}
+
+/// Asks for the cache line of `address` for writing.
+#[inline(always)]
+fn prefetch_to_write(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads and writes nothing and cannot fault. Processors of the architecture
+    // that lack it take it as a no-op.
+    unsafe {
+        asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, nomem));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
 }

@@ -156,7 +156,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         let first = batch.0.head;
         let count = max.min(batch.0.watch.wrapping_sub(first));
         // SAFETY: [shared-alive] the ring is alive.
-        let (segment, mut place) = unsafe { batch.0.slots.segment(first, count) };
+        let segment = unsafe { batch.0.slots.segment(first, count) };
+        let mut place = batch.0.slots.place(first);
         for slot in segment {
             // SAFETY: [shared-owner] the only consumer, and the head moves on with each item.
             let Some(item) = (unsafe { slot.take(place) }) else { break };

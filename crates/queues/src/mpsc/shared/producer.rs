@@ -225,7 +225,8 @@ impl<T, L: Layout<T>> Producer<T, L> {
         let (mut now, later) = items.split_at(self.vacant(index, items.len()));
         while !now.is_empty() {
             // SAFETY: [producer-alive] the ring is alive.
-            let (segment, mut place) = unsafe { self.slots.segment(index, now.len()) };
+            let segment = unsafe { self.slots.segment(index, now.len()) };
+            let mut place = self.slots.place(index);
             for (slot, item) in segment.iter().zip(now) {
                 // SAFETY: [reserve-owner] [reserve-vacant] just reserved, and vacant.
                 unsafe { slot.fill(place, *item) };
