@@ -368,7 +368,9 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             // A single slot needs no segment; `pop` is compiled to this.
             // SAFETY: [claim-alive] the ring is alive.
             let (slot, place) = unsafe { self.slots.at(head) };
-            return usize::from(slot.look(place).map(|peek| seen.write(peek)).is_some());
+            let Some(peek) = slot.look(place) else { return 0 };
+            seen.write(peek);
+            return 1;
         }
         let count = self.peek_row(head, peeks);
         let rest = &mut peeks[count..];

@@ -252,25 +252,26 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     #[inline]
     pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
         let mut batch = Batch { head: self.head, consumer: self };
-        let mut wanted = max;
-        while wanted > 0 {
-            let slots = &batch.consumer.slots;
+        let first = batch.head;
+        loop {
+            let taken = batch.head.wrapping_sub(first);
             // SAFETY: [consumer-alive] the ring is alive.
-            let run = unsafe { slots.published(batch.head, wanted) };
-            if run.is_empty() {
-                break;
-            }
-            let mut place = slots.place(batch.head);
-            for slot in run {
-                // SAFETY: [consumer-owner] published; the only consumer, and the head moves on.
-                let item = unsafe { slot.read(place, slot.peek(place)) };
+            let segment = unsafe { batch.consumer.slots.segment(batch.head, max - taken) };
+            let mut place = batch.consumer.slots.place(batch.head);
+            for slot in segment {
+                // SAFETY: [consumer-owner] the only consumer, and the head moves on with it.
+                let Some(item) = (unsafe { slot.take(place) }) else {
+                    return batch.head.wrapping_sub(first);
+                };
                 place = place.next();
                 batch.head = place.index;
                 each(item);
             }
-            wanted -= run.len();
+            // The row ended with the buffer, and goes on at its start.
+            if batch.head.wrapping_sub(first) == max {
+                return max;
+            }
         }
-        max - wanted
     }
 
     /// Fills the front of `items`; returns how many.
@@ -279,28 +280,24 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     where
         T: Copy,
     {
-        let wanted = items.len();
-        let mut rest = items;
-        let mut head = self.head;
-        while !rest.is_empty() {
+        let mut count = 0;
+        while count < items.len() {
             // SAFETY: [consumer-alive] the ring is alive.
-            let run = unsafe { self.slots.published(head, rest.len()) };
-            if run.is_empty() {
+            let segment = unsafe { self.slots.segment(self.head, items.len() - count) };
+            let mut place = self.slots.place(self.head);
+            let first = count;
+            for (slot, room) in segment.iter().zip(&mut items[first..]) {
+                // SAFETY: [consumer-owner] the only consumer, and the head moves on below.
+                let Some(item) = (unsafe { slot.take(place) }) else { break };
+                *room = item;
+                place = place.next();
+                count += 1;
+            }
+            self.give_back_room(place.index);
+            if count - first < segment.len() {
                 break;
             }
-            let (front, back) = rest.split_at_mut(run.len());
-            let mut place = self.slots.place(head);
-            for (slot, item) in run.iter().zip(front) {
-                // SAFETY: [consumer-owner] published; the only consumer, and the head moves on
-                // below.
-                *item = unsafe { slot.read(place, slot.peek(place)) };
-                place = place.next();
-            }
-            head = place.index;
-            rest = back;
         }
-        let count = wanted - rest.len();
-        self.give_back_room(head);
         count
     }
 

@@ -21,7 +21,6 @@
 #![expect(unsafe_code, reason = "items are moved into slots that another thread reads")]
 
 use core::fmt;
-use core::mem;
 
 use super::ring::Ring;
 use crate::PushError;
@@ -118,7 +117,7 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
     /// Appends without publishing; on a full ring everything deferred is committed instead.
     #[inline]
     pub(crate) fn push_deferred(&mut self, item: T) -> Result<(), PushError<T>> {
-        if (self.room() == 0 || !self.marked_vacant())
+        if !self.has_room()
             && let Err(refusal) = self.make_room()
         {
             return Err(refusal.with(item));
@@ -136,27 +135,26 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
     pub(crate) fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         self.publish();
         let first = self.tail;
-        while items.size_hint().1 != Some(0) && (self.is_ready() || self.make_ready().is_ok()) {
-            if !self.fill_stretch(items) {
+        while items.size_hint().1 != Some(0) && (self.has_room() || self.make_room().is_ok()) {
+            if !self.fill_segment(items) {
                 break;
             }
         }
         self.tail.wrapping_sub(first)
     }
 
-    /// Fills slots from `items` until stretch or items end; false if it was the items.
+    /// Fills slots from `items` until room, row or items end; false if it was the items.
     #[inline(always)]
-    fn fill_stretch(&mut self, items: &mut impl Iterator<Item = T>) -> bool {
-        let stretch = self.limit.wrapping_sub(self.tail);
+    fn fill_segment(&mut self, items: &mut impl Iterator<Item = T>) -> bool {
         // SAFETY: [writer-alive] the ring is alive.
-        let slots = unsafe { self.slots.segment(self.tail, stretch) };
-        let mut end = End { place: self.lap.at(self.tail), tail: &mut self.tail };
-        for slot in slots {
+        let segment = unsafe { self.slots.segment(self.tail, self.room()) };
+        let mut end = End { place: self.slots.place(self.tail), writer: self };
+        for slot in segment {
             if Self::BY_MARK && !slot.is_vacant(end.place) {
                 return true;
             }
             let Some(item) = items.next() else { return false };
-            // SAFETY: [writer-room] inside the stretch, and not marked as taken.
+            // SAFETY: [writer-room] within the room, and not marked as taken.
             unsafe { slot.fill(end.place, item) };
             end.place = end.place.next();
         }
@@ -172,31 +170,31 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
     {
         self.publish();
         let mut rest = items;
-        while !rest.is_empty() && (self.is_ready() || self.make_ready().is_ok()) {
-            rest = &rest[self.copy_stretch(rest)..];
+        while !rest.is_empty() && (self.has_room() || self.make_room().is_ok()) {
+            rest = &rest[self.copy_segment(rest)..];
         }
         items.len() - rest.len()
     }
 
-    /// Fills slots from the front of `items` until stretch or items end; how many.
+    /// Fills slots from the front of `items` until room, row or items end; how many.
     #[inline(always)]
-    fn copy_stretch(&mut self, items: &[T]) -> usize
+    fn copy_segment(&mut self, items: &[T]) -> usize
     where
         T: Copy,
     {
-        let stretch = self.limit.wrapping_sub(self.tail).min(items.len());
         // SAFETY: [writer-alive] the ring is alive.
-        let slots = unsafe { self.slots.segment(self.tail, stretch) };
-        let mut place = self.lap.at(self.tail);
-        for (slot, item) in slots.iter().zip(items) {
+        let segment = unsafe { self.slots.segment(self.tail, self.room().min(items.len())) };
+        let first = self.tail;
+        let mut place = self.slots.place(first);
+        for (slot, item) in segment.iter().zip(items) {
             if Self::BY_MARK && !slot.is_vacant(place) {
                 break;
             }
-            // SAFETY: [writer-room] inside the stretch, and not marked as taken.
+            // SAFETY: [writer-room] within the room, and not marked as taken.
             unsafe { slot.fill(place, *item) };
             place = place.next();
         }
-        let first = mem::replace(&mut self.tail, place.index);
+        self.move_tail(place.index);
         place.index.wrapping_sub(first)
     }
 
@@ -230,6 +228,12 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
     pub(crate) fn is_closed(&self) -> bool {
         // Nothing is read on the strength of this, so nothing has to be published by it.
         self.ring.ends.consumers.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether an item fits at the tail as far as is known without asking.
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        self.room() > 0 && self.marked_vacant()
     }
 
     /// Whether an item may be written and published at the tail; opens a stretch if one is known.
@@ -270,6 +274,13 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
         true
     }
 
+    /// Moves the tail, with no stretch open.
+    #[inline(always)]
+    fn move_tail(&mut self, tail: usize) {
+        self.tail = tail;
+        self.limit = tail;
+    }
+
     /// Places from the tail on that are known to be vacant, unless marks are to be asked.
     #[inline(always)]
     fn room(&self) -> usize {
@@ -297,14 +308,20 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
         let (slot, place) = unsafe { self.slots.at(self.tail) };
         // SAFETY: [writer-owner] [writer-room] vacant, and nobody else writes.
         unsafe { slot.write(place, item) };
-        self.tail = place.next().index;
-        self.limit = self.tail;
+        self.move_tail(place.next().index);
         self.deferred += 1;
     }
 
-    /// Publishes what is deferred, in order.
-    #[inline]
+    /// Publishes what is deferred.
+    #[inline(always)]
     fn publish(&mut self) {
+        if self.deferred > 0 {
+            self.publish_run();
+        }
+    }
+
+    /// Publishes the slots of the deferred run, in order.
+    fn publish_run(&mut self) {
         while self.deferred > 0 {
             let first = self.tail.wrapping_sub(self.deferred);
             // SAFETY: [writer-alive] the ring is alive.
@@ -349,16 +366,16 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
     }
 }
 
-/// Stores how far a stretch was filled, also when the iterator panics.
-struct End<'a> {
+/// Stores how far a segment was filled, also when the iterator panics.
+struct End<'a, T, S: Slot<T>, const MANY: bool> {
     place: Place,
-    tail: &'a mut usize,
+    writer: &'a mut Writer<T, S, MANY>,
 }
 
-impl Drop for End<'_> {
+impl<T, S: Slot<T>, const MANY: bool> Drop for End<'_, T, S, MANY> {
     #[inline(always)]
     fn drop(&mut self) {
-        *self.tail = self.place.index;
+        self.writer.move_tail(self.place.index);
     }
 }
 

@@ -262,7 +262,7 @@ fn prefetch_to_write(address: *const u8) {
     // SAFETY: a prefetch reads and writes nothing and cannot fault. Processors of the architecture
     // that lack it take it as a no-op.
     unsafe {
-        asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, nomem));
+        asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = address;
