@@ -15,7 +15,8 @@
 //! over them, since it writes only below head + capacity; if it fails, what was read is forgotten.
 //! Reading a word takes no ownership, so a consumer stopped anywhere holds up nobody and at most
 //! keeps what it has already claimed. One swap can claim several jobs, which pays more than
-//! anything else: the head is the one line that all consumers write.
+//! anything else: the head is the one line that all consumers write. Since the producer publishes
+//! in order, a claim looks for the stamp in one slot of each cache line, the last.
 //!
 //! Sequenced cells ([`Compact`], [`Padded`](crate::Padded)): a payload of any type cannot be copied
 //! before it is owned, so the swap comes first, each cell is marked when it was read, and the
@@ -24,10 +25,11 @@
 //! capacity minus claimed further pushes, and until the consumer runs again.
 //!
 //! The lap argument. A consumer that sees the lap of `h` in the slot of `h`, and then moves the
-//! head from `h`, has the word of `h`. A younger word, of `h + 2 * capacity`, cannot be there while
-//! the head is `h`. An older one, of `h - 2 * capacity`, cannot be seen: whoever moved the head to
-//! `h` had read, or follows in the order of the head one who had read, the word of `h - capacity`
-//! from that slot (edge M1), so a load after seeing `h` does not go back behind that word.
+//! head from `h`, has the word of `h`. A younger word, of `h + 2 * capacity` or one of
+//! `h + capacity` that is not yet published, cannot be there while the head is `h`. An older one,
+//! of `h - 2 * capacity`, cannot be seen: whoever moved the head to `h` had read, or follows in the
+//! order of the head one who had read, the word of `h - capacity` from that slot (edge M1), so a
+//! load after seeing `h` does not go back behind that word.
 //!
 //! A full producer is paused a little longer with each refusal (at most about a microsecond): if
 //! it read the head in a tight loop, it would take the line from consumers that must write it.

@@ -70,7 +70,7 @@ fn loom_spsc_stream_wraps_twice_cells() {
     stream::<Cells>("wrap cells", NEAR_WRAP, 1, 5);
 }
 
-/// Two deferred items appear together or not at all, whatever is pushed behind them.
+/// Two deferred items appear after the commit began, and in order.
 fn deferred<L: Layout<Item>>(name: &str) {
     for roles in Roles::BOTH {
         explore(&format!("{name} {roles:?}"), move || {
@@ -92,10 +92,8 @@ fn deferred<L: Layout<Item>>(name: &str) {
                         early.is_empty() || committed.load(Ordering::Acquire),
                         "nothing shows before the commit"
                     );
-                    let next = pop_within(1, || consumer.pop());
-                    assert!(early.is_empty() || next == [1], "the run shows as a whole");
-                    let rest = pop_within(2, || consumer.pop());
-                    [early, next, rest].concat()
+                    let rest = pop_within(3, || consumer.pop());
+                    [early, rest].concat()
                 },
             );
             got.dedup();

@@ -5,13 +5,14 @@
 //! of room.
 //!
 //! # Deferred items
-//! A deferred item is written to its slot and not published. The commit publishes the run from its
-//! first item to its last. Items become visible in the order of their places, always: consumers
-//! rely on it, to whom one published slot speaks for all before it (`sync::slot`, `published`).
+//! A deferred item is written to its slot and not published; the commit publishes the run from its
+//! first item to its last. So items become visible in the order of their places, always, and a
+//! published slot says of all before it that they are published too. A claim of several relies on
+//! that (`Slots::published`).
 //!
-//! Rejected: publishing all of a run but its first item, and that one last, so that a single store
-//! shows the whole run. It saves the commit three instructions an item and costs each consumer a
-//! look at each slot, which halved the rate of claims.
+//! Rejected: publishing each item of a run as it comes but the first, and that one last, so that a
+//! single store shows the whole run. It saves the commit three instructions an item, but claims
+//! must then look at each slot: they are a third slower.
 //!
 //! | edge | release site | acquire site | publishes |
 //! |---|---|---|---|
@@ -39,8 +40,8 @@ const F1: Edge = Edge::new("F1");
 /// head in a tight loop takes the line away from the consumers that must move it.
 const PAUSES_MAX: u32 = 32;
 
-/// Most slots of a stretch. Asking for four to seven lines of words ahead was the fastest between
-/// far cores, of one to sixteen; near ones show no difference.
+/// Most slots of a stretch, and how far ahead lines are asked for: four to seven lines of words.
+/// Of one to sixteen, four was the fastest between far cores; near ones show no difference.
 const STRETCH: usize = 32;
 
 /// Why there is no room.
@@ -253,11 +254,14 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
         Ok(())
     }
 
-    /// Opens the stretch from the tail to the next multiple of [`STRETCH`] or the end of the room,
-    /// and asks for the lines of the one after; false if there is no room or something is deferred.
+    /// Opens the stretch from the tail to the next multiple of [`STRETCH`], or the end of the row
+    /// or the room, and asks for the lines of the one after; false if there is no room or
+    /// something is deferred.
     ///
     /// Lines come back from the consumer's core, which takes longer than writing one. Asked for in
     /// advance they travel together, which doubles the rate of single items between far cores.
+    /// Batches do without: their stores follow each other so closely that the processor has several
+    /// lines under way by itself, and asking made those of 64 slower by a third.
     #[inline(always)]
     fn open_stretch(&mut self) -> bool {
         let room = self.room();

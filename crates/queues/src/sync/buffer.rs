@@ -43,12 +43,12 @@ impl<T, S: Slot<T>> Buffer<T, S> {
         let turn = capacity.trailing_zeros().wrapping_sub(S::LAP_BIT);
         let layout = Layout::array::<S>(capacity).and_then(|layout| layout.align_to(LINE));
         let layout = layout.expect("capacity overflow");
-        // SAFETY: a slot has a size, and there are at least two.
+        // SAFETY: [buffer-owned] a slot has a size, and there are at least two.
         let memory = unsafe { alloc(layout) }.cast::<S>();
         let Some(slots) = NonNull::new(memory) else { handle_alloc_error(layout) };
         for position in 0..capacity {
             let index = first.wrapping_add(position.wrapping_sub(first) & mask);
-            // SAFETY: below the capacity that was allocated.
+            // SAFETY: [buffer-owned] below the capacity that was allocated.
             unsafe { slots.add(position).write(S::vacant(Place::new(index, mask, turn))) };
         }
         Self { view: Slots { slots, mask, turn }, layout, _owns: PhantomData }
@@ -188,8 +188,13 @@ impl<S> Slots<S> {
         &row[..count]
     }
 
-    /// Slots of a cache line.
-    const PER_LINE: usize = if size_of::<S>() < LINE { LINE / size_of::<S>() } else { 1 };
+    /// Slots of a cache line. The slots of the models are larger than real ones; there too one
+    /// speaks for others.
+    const PER_LINE: usize = match LINE / size_of::<S>() {
+        _ if cfg!(any(loom, shuttle)) => 8,
+        0 => 1,
+        slots => slots,
+    };
 
     /// Slots from the one of `index` on that share its cache line, itself included.
     #[inline(always)]
@@ -256,11 +261,13 @@ impl<S> Slots<S> {
 }
 
 /// Asks for the cache line of `address` for writing.
+///
+/// Invariants. `[hint-only]` A prefetch reads and writes nothing and cannot fault, whatever the
+/// address; processors of the architecture that lack it take it as a no-op.
 #[inline(always)]
 fn prefetch_to_write(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch reads and writes nothing and cannot fault. Processors of the architecture
-    // that lack it take it as a no-op.
+    // SAFETY: [hint-only] the instruction has no effect that the language knows of.
     unsafe {
         asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
     }

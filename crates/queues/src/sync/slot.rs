@@ -1,8 +1,8 @@
 //! The two slot layouts.
 //!
-//! Owns what is in a slot; any thread. It knows nothing of heads, tails or roles: which
-//! thread may use which slot, and when, is the business of the queue, and each unsafe function
-//! here says what the queue must prove.
+//! Owns what is in a slot; any thread. It knows nothing of heads, tails or roles: which thread may
+//! use which slot, and when, is the business of the queue, and each unsafe function here says what
+//! the queue must prove.
 //!
 //! # Problem
 //! A consumer must learn that a slot is filled *for this lap of the ring*. The textbook answer is
@@ -15,8 +15,8 @@
 //! item of `h` or the one of `h - capacity`: all that is left of the sequence number to tell is
 //! the parity of the lap. One bit does that, and a pointer with alignment has bits to spare. The
 //! slot is eight bytes, nothing but the producer ever writes it, and one line carries eight jobs.
-//! A word that is written but not yet published bears the stamp of the lap before, which nobody
-//! who owns that place looks for any more.
+//! A word that is written but not yet published bears the stamp of the lap before, whose place
+//! nobody can take any more.
 //!
 //! | edge | release site | acquire site | publishes |
 //! |---|---|---|---|
