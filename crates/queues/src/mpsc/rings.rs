@@ -423,10 +423,10 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     }
 
     fn next_with_items(&mut self) -> Option<usize> {
-        let count = self.table_len();
-        if count == 0 {
+        if self.is_quiet() {
             return None;
         }
+        let count = self.table_len();
         // One ring in turn regardless of its bit, so that plain pushes are found while other
         // rings are always ready.
         self.sweep = if self.sweep + 1 < count { self.sweep + 1 } else { 0 };
@@ -440,12 +440,27 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             }
             from = index + 1;
         }
-        // No bit is set: look at every ring. Nearly always there is nothing, and the walk that
-        // minds the order costs several times as much.
-        if self.rings().all(|ring| ring.is_empty() && !ring.is_closed()) {
-            return None;
-        }
+        // Something was there, and no bit that led to it: look at every ring.
         (self.current + 1..count).chain(0..=self.current).find(|index| self.settle(*index))
+    }
+
+    /// Whether no bit is set, no ring holds anything and none was left by its producer. This is
+    /// what a look that finds nothing consists of, so it is a plain walk that minds no order.
+    fn is_quiet(&self) -> bool {
+        let is_quiet = |ring: &spsc::Consumer<T, L>| ring.is_empty() && !ring.is_closed();
+        for group in &self.groups {
+            if group.ready.load(Ordering::Relaxed) != 0 {
+                return false;
+            }
+            for entry in &group.entries {
+                if let Entry::Waiting(ring) = entry
+                    && !is_quiet(ring)
+                {
+                    return false;
+                }
+            }
+        }
+        self.served.as_ref().is_none_or(is_quiet)
     }
 
     /// Takes the ring at `index` out of the table, to be served; the one before goes back.
@@ -477,7 +492,6 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// The first index with a ready bit, going round once from `from`, at most `count`; the bits
     /// are read afresh.
     fn next_ready(&self, from: usize, count: usize) -> Option<usize> {
-        // Without a division: this is what a look that finds nothing consists of.
         let from = if from < count { from } else { from - count };
         let (group, position) = (from / GROUP, from % GROUP);
         let groups = self.groups.len();
