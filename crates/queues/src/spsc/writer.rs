@@ -66,7 +66,9 @@ impl Refusal {
 /// Invariants. `[writer-owner]` There is one writer for a ring, so only this value writes slots
 /// that are vacant. `[writer-room]` The slots of the indices from `tail` up to `room_end` are
 /// vacant; where consumers mark slots, a slot is vacant if it says so. `[writer-alive]` `slots` is
-/// the view of the buffer of `ring`, which is kept alive.
+/// the view of the buffer of `ring`, which is kept alive. `[writer-stretch]` The *stretch*, from
+/// `tail` to `limit`, is within that room, does not go round and is of the lap of `lap`; it is
+/// empty while anything is deferred.
 pub(crate) struct Writer<T, S: Slot<T>, const MANY: bool> {
     slots: Slots<S>,
     /// Next index to write.
