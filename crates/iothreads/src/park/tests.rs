@@ -128,14 +128,22 @@ fn chain(searching: bool) {
         let (sleepers, mut lane) = (Arc::clone(&sleepers), lane_end.clone());
         move || {
             sleepers.enter(index);
-            if searching {
+            let mut is_searching = searching;
+            if is_searching {
                 sleepers.search(index);
             }
-            if !searching || lane.is_empty() {
-                sleepers.sleep(index, || !lane.is_empty());
-            }
-            sleepers.work(index);
-            let job = lane.pop().expect("one for each, and nobody is woken for nothing");
+            // A run is published item by item: what a worker saw may have been the first item
+            // only, and the other worker's. Then it goes back to sleep.
+            let job = loop {
+                if !is_searching || lane.is_empty() {
+                    sleepers.sleep(index, || !lane.is_empty());
+                }
+                sleepers.work(index);
+                match lane.pop() {
+                    Ok(job) => break job,
+                    Err(_) => is_searching = false,
+                }
+            };
             if !lane.is_empty() {
                 sleepers.relieve(2);
             }
