@@ -374,13 +374,13 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             seen.write(peek);
             return 1;
         }
-        let count = self.peek_row(head, peeks);
-        let rest = &mut peeks[count..];
-        if rest.is_empty() || count == 0 {
+        let row = peeks.len().min(self.slots.rest_of_row(head));
+        let count = self.peek_row(head, &mut peeks[..row]);
+        if count < row || row == peeks.len() {
             return count;
         }
-        // The row was short, or ended with the buffer and goes on at its start.
-        count + self.peek_row(head.wrapping_add(count), rest)
+        // The row ended with the buffer, and goes on at its start.
+        count + self.peek_row(head.wrapping_add(count), &mut peeks[row..])
     }
 
     /// As [`Consumer::peek`], within one row.

@@ -445,22 +445,11 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     }
 
     /// Whether no bit is set, no ring holds anything and none was left by its producer. This is
-    /// what a look that finds nothing consists of, so it is a plain walk that minds no order.
+    /// what a look that finds nothing consists of, so it minds no order.
     fn is_quiet(&self) -> bool {
-        let is_quiet = |ring: &spsc::Consumer<T, L>| ring.is_empty() && !ring.is_closed();
-        for group in &self.groups {
-            if group.ready.load(Ordering::Relaxed) != 0 {
-                return false;
-            }
-            for entry in &group.entries {
-                if let Entry::Waiting(ring) = entry
-                    && !is_quiet(ring)
-                {
-                    return false;
-                }
-            }
-        }
-        self.served.as_ref().is_none_or(is_quiet)
+        let has_bit = |group: &Group<T, L>| group.ready.load(Ordering::Relaxed) != 0;
+        !self.groups.iter().any(has_bit)
+            && self.rings().all(|ring| ring.is_empty() && !ring.is_closed())
     }
 
     /// Takes the ring at `index` out of the table, to be served; the one before goes back.

@@ -155,7 +155,7 @@ pub trait Slot<T>: Sized {
 
 /// A word slot: eight bytes, the lap in a spare bit of the word.
 ///
-/// Invariants. `[lap-word]` Bits other than the lap bit are the last published word, or null. The
+/// Invariants. `[lap-word]` Bits other than the lap bit are the last written word, or null. The
 /// word is owned by whoever takes it for its index; a stale copy left in the slot owns nothing.
 pub struct LapSlot<T> {
     word: AtomicPtr<()>,
