@@ -156,9 +156,9 @@ pub struct Cache {
     closed: bool,
 }
 
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
 struct Maintenance {
-    /// A batch was committed, or the last job said that there is more.
+    /// The store was opened, a batch was committed, or the last job said that there is more.
     wanted: bool,
     /// A job is out; one at a time.
     running: bool,
@@ -180,7 +180,7 @@ impl Cache {
             resident: Resident::default(),
             stats: Stats::default(),
             outbox: VecDeque::new(),
-            maintenance: Maintenance::default(),
+            maintenance: Maintenance { wanted: true, running: false },
             backup: None,
             replaying_at: None,
             closed: false,

@@ -316,8 +316,12 @@ impl Rig {
     fn turn(&mut self) {
         self.cache.load_turn(&mut self.home);
         while let Some(job) = self.cache.next_job() {
-            let Work::Load(keys) = job.0 else { panic!("nothing else was asked for: {job:?}") };
-            self.reads.extend(keys);
+            match job.0 {
+                Work::Load(keys) => self.reads.extend(keys),
+                // A store that was opened is seen to.
+                Work::Maintain { .. } => {}
+                other => panic!("nothing else was asked for: {other:?}"),
+            }
         }
     }
 

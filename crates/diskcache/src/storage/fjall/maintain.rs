@@ -80,12 +80,24 @@ impl FjallStore {
         if self.suspect() || self.shared.is_cache_outsized() {
             self.reopen(&mut self.committer())?;
         }
-        while self.step()? {
+        while self.filter_one()? || self.step()? {
             if start.elapsed() >= budget {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The filter of one batch in the first level that has none since the tree was opened. Before
+    /// merges, which take longer, and each read looks into every such batch meanwhile.
+    pub(super) fn filter_one(&self) -> Result<bool, StoreError> {
+        // While this is held, the tree is not opened anew.
+        let _maintainer = self.maintainer();
+        let tree = self.tree();
+        let done = tree.filter_one(|| self.shared.rules.stopped());
+        // Only space is at stake, and the next step tries again.
+        let _ = tree.collect();
+        done
     }
 
     /// One merge that is due, before the first level gets too many runs.

@@ -7,7 +7,8 @@
 //! filter in memory for as long as it is in the first level. What it lets through, the tree's own
 //! filter is asked about.
 //!
-//! Tables that were there when the tree was opened have none, and are asked as before.
+//! Tables that were there when the tree was opened get theirs by maintenance, which reads them
+//! ([`super::tree::Tree::filter_one`]); until then they are asked as they would be without.
 //!
 //! Source: Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007.
 
@@ -48,6 +49,11 @@ impl Filter {
             filter.words[at] |= bits_of(hash);
         }
         filter
+    }
+
+    /// The filter of a run that may hold any key.
+    pub(super) fn of_all() -> Self {
+        Self { words: [u64::MAX].into() }
     }
 
     /// Whether a key with this hash may be there.

@@ -36,7 +36,7 @@ use crate::key::{KEY_PREFIX_LEN, Space};
 use crate::storage::codec::{space_end, space_of};
 use crate::storage::fjall::FjallOptions;
 use crate::storage::fjall::recent::{self, Filter};
-use crate::storage::fjall::view::{Filters, View};
+use crate::storage::fjall::view::{self, Filters, View};
 use crate::storage::{ErrorKind, StoreError};
 
 /// More sorted runs than this in the first level are merged before another batch is taken.
@@ -321,6 +321,47 @@ impl Tree {
         let own = self.recent_seqnos().range(next.max(1)..).next_back().copied();
         filters.extend(own.map(|seqno| (seqno, filter)));
         self.renew_with(&mut filters)
+    }
+
+    /// Makes the filter of one ingestion in the first level that has none, because its tables were
+    /// there when the tree was opened. False when all have one, or when `is_stopped` says so.
+    ///
+    /// # Errors
+    /// A table cannot be read. Nothing is kept out of that one, so whoever looks for a key in it
+    /// meets the error; it is not tried again.
+    pub(super) fn filter_one(&self, is_stopped: impl Fn() -> bool) -> Result<bool, StoreError> {
+        // An ingestion holds the lock until its filter is in.
+        let filters = self.filters();
+        let version = self.tree.current_version();
+        let recent = || version.level(0).into_iter().flat_map(|level| level.iter());
+        let mut seqnos = recent().filter_map(|run| view::seqno_of(run));
+        let Some(seqno) = seqnos.find(|seqno| !filters.contains_key(seqno)) else {
+            return Ok(false);
+        };
+        drop(filters);
+        let mut hashes = Vec::new();
+        let read = guarded("reading the keys of a table", || {
+            for table in recent().flat_map(|run| run.iter()) {
+                if table.global_seqno() == seqno {
+                    for item in table.scan()? {
+                        hashes.push(recent::hash_of(&item?.key.user_key));
+                    }
+                }
+                if is_stopped() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        let filter = match read {
+            Ok(true) => Filter::of(&hashes),
+            Ok(false) => return Ok(false),
+            Err(_) => Filter::of_all(),
+        };
+        let mut filters = self.filters();
+        filters.insert(seqno, Arc::new(filter));
+        self.renew_with(&mut filters)?;
+        read
     }
 
     /// Puts a first and a last record into the last level of a new tree. Levelled compaction pushes

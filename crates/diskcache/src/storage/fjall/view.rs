@@ -33,12 +33,13 @@ pub(super) struct View {
     pub(super) figures: Figures,
 }
 
-/// The filter of a run. Runs that do not overlap become one, with tables of several ingestions: it
-/// has none, and needs none, because its tables exclude each other by their keys.
-fn filter_of<'a>(run: &[Table], filters: &'a Filters) -> Option<&'a Arc<Filter>> {
+/// The number of the ingestion that a run is. Runs that do not overlap become one, with tables of
+/// several ingestions: it is none of them, and needs no filter, because its tables exclude each
+/// other by their keys. All that merges write has the number 0, and so no filter either.
+pub(super) fn seqno_of(run: &[Table]) -> Option<u64> {
     let seqno = run.first()?.global_seqno();
     let is_one = run.iter().all(|table| table.global_seqno() == seqno);
-    filters.get(&seqno).filter(|_| is_one)
+    Some(seqno).filter(|&seqno| is_one && seqno > 0)
 }
 
 impl View {
@@ -61,7 +62,7 @@ impl View {
         // One for each run, newest first; the runs of deeper levels come behind and have none.
         let newest = version.iter_levels().next().into_iter().flat_map(|level| level.iter());
         let filters: Vec<Option<Arc<Filter>>> =
-            newest.map(|run| filter_of(run, filters).cloned()).collect();
+            newest.map(|run| filters.get(&seqno_of(run)?).cloned()).collect();
         let get = move |key: &[u8]| {
             // Newer levels first, and in a level newer runs first: the first hit counts. The
             // memtables, where the tree itself would look before, are never used here.
@@ -100,10 +101,11 @@ impl View {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use crate::key::{KeyBuf, KeyRef, Seq, Space};
     use crate::storage::fjall::{FjallOptions, FjallStore};
-    use crate::storage::{Batch, Before, Meta, Record, Storage, Write};
+    use crate::storage::{Batch, Before, ErrorKind, Meta, Record, Storage, Write};
 
     fn key(hash: u64) -> KeyBuf {
         KeyRef { space: Space(1), hash, key: b"key" }.to_buf()
@@ -157,10 +159,61 @@ mod tests {
         check(&store);
         while store.merge_one().unwrap() {}
         check(&store);
-        let with_filters = store.stats().memory_bytes;
         drop(store);
         let store = FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
         check(&store);
-        assert!(store.stats().memory_bytes < with_filters, "filters are counted");
+        while store.filter_one().unwrap() {}
+        check(&store);
+    }
+
+    #[test]
+    fn batches_get_their_filters_back_when_the_store_was_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
+        let store = open();
+        // Each batch overlaps the others, so each is a run of its own.
+        for seq in 1..4 {
+            commit(&store, seq, (0..1000).map(|n| (n << 50) + seq), true);
+        }
+        let pinned = |store: &FjallStore| store.tree().figures().pinned_bytes;
+        let with_filters = pinned(&store);
+        drop(store);
+        let store = open();
+        let bare = pinned(&store);
+        assert!(bare + 3 * 1000 < with_filters, "filters are counted: {bare}, {with_filters}");
+        assert!(!store.maintain(Duration::from_secs(60)).unwrap(), "no more is to be done");
+        assert_eq!(pinned(&store), with_filters);
+        for seq in 1..5 {
+            let expected = (seq < 4).then_some(seq);
+            assert!((0..1000).all(|n| found(&store, (n << 50) + seq) == expected));
+        }
+        assert!(!store.filter_one().unwrap(), "each is made once");
+    }
+
+    /// A filter made of the part that can be read would say of the rest that it is not there.
+    #[test]
+    fn a_batch_that_cannot_be_read_whole_keeps_nothing_from_being_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
+        let store = open();
+        commit(&store, 1, (0..1000).map(|n| n << 50), true);
+        let newest = store.tree().with_files(|files| {
+            let tables = files.tables.iter().filter(|table| table.records >= 1000);
+            Ok(tables.map(|table| table.path.clone()).next().expect("the batch"))
+        });
+        drop(store);
+        let newest = newest.unwrap();
+        let mut bytes = std::fs::read(&newest).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&newest, bytes).unwrap();
+        let store = open();
+        assert_eq!(store.filter_one().unwrap_err().kind, ErrorKind::Corrupt);
+        assert!(!store.filter_one().unwrap(), "it is not read again and again");
+        let mut out = Vec::new();
+        let answers = (0..1000).map(|n| store.get_many(&[key(n << 50)], &mut out).is_ok());
+        let good = answers.filter(|&is_ok| is_ok).count();
+        assert!((1..1000).contains(&good), "{good} of 1000 can be read");
+        assert_eq!((out.len(), out.iter().flatten().count()), (good, good), "none is missed");
     }
 }
