@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use flintlock_diskcache::key::{KeyRef, Space};
 use flintlock_diskcache::layout::StoreDir;
@@ -60,6 +61,8 @@ impl Raw {
         let options = OpenOptions { engine, ..OpenOptions::default() };
         let store = recovery::open(dir, &options).expect("a good copy");
         let hasher = SipHasher13::new_with_key(&store.dir.identity().hash_key);
+        // As the cache's own threads do for its store.
+        while store.engine.maintain(Duration::from_secs(1)).expect("a good disk") {}
         Self { engine: store.engine, hasher, space: store.meta.spaces[0], _dir: store.dir }
     }
 
@@ -94,7 +97,7 @@ fn fill(dir: &Path, options: &Options, order: &[u64]) {
     for &key in order {
         cache.insert(&key, value(key, 1)).expect("a good disk");
     }
-    cache.close(std::time::Duration::from_secs(600)).expect("a good disk");
+    cache.close(Duration::from_secs(600)).expect("a good disk");
 }
 
 pub(crate) fn run(scale: &Scale) {
