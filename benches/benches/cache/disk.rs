@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::measure::{
-    Draw, LIVE_LEN, Scale, Scratch, Subject, described, disk_bytes, line, options, title, value,
+    Draw, LIVE_LEN, Scale, Scratch, Subject, described, disk_bytes, line, median, options, title,
+    value,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,15 +21,18 @@ pub(crate) fn run(scale: &Scale) {
     }
     let live = |keys: u64| (keys * LIVE_LEN) as f64;
     let mut draw = Draw(4);
-    let mut peak = 0.0f64;
+    // The first round still merges what the load has left behind.
+    let (mut first, mut steady) = (Vec::new(), Vec::new());
     for write in 0..ROUNDS * keys {
         let key = draw.below(keys);
         cache.insert(&key, value(key, write)).expect("a good disk");
         if write % (keys / 16) == 0 {
-            peak = peak.max(disk_bytes(&dir) as f64 / live(keys));
+            let looks = if write < keys { &mut first } else { &mut steady };
+            looks.push(disk_bytes(&dir) as f64 / live(keys));
         }
     }
-    let steady = disk_bytes(&dir) as f64 / live(keys);
+    let most = |looks: &[f64]| looks.iter().copied().fold(0.0, f64::max);
+    let (peak, most_steady) = (most(&first), most(&steady));
     for key in (0..keys).step_by(2) {
         cache.remove(&key).expect("a good disk");
     }
@@ -46,10 +50,20 @@ pub(crate) fn run(scale: &Scale) {
         format!("{keys} keys, overwritten {ROUNDS} times at random; {}", described(&options));
     title("disk", &set_up);
     line(
-        "disk over live bytes, at the end of the writes",
-        &format!("{steady:.2} (at most {peak:.2})"),
+        "disk over live bytes, first round",
+        &format!("at most {peak:.2} ({} looks)", first.len()),
+        "",
+        None,
+    );
+    line(
+        "disk over live bytes, the other rounds",
+        &format!(
+            "at most {most_steady:.2} ({} looks, median {:.2})",
+            steady.len(),
+            median(&mut steady)
+        ),
         "<= 2.00",
-        Some(steady <= 2.0),
+        Some(most_steady <= 2.0),
     );
     line(
         "disk over live bytes, after half was deleted",
