@@ -1,11 +1,16 @@
-//! How much memory clients take, and which of them go when it is too much: `maxmemory-clients`.
+//! How much memory clients take, and which of them go when it is too much: `maxmemory-clients` for
+//! all of them together, `client-output-buffer-limit` for the replies that one does not read.
 //!
-//! Main thread. A client is counted with its buffers, its queue of MULTI and its place, after each
-//! run of its requests and each write; one whose half is with a worker counts as it did before.
-//! One that is about to be closed counts no more, although its memory is free only when its half
-//! is back: otherwise others would go for what is free in a moment. The largest goes first.
+//! Main thread. For `maxmemory-clients` a client is counted with its buffers, its queue of MULTI
+//! and its place, after each run of its requests and each write; one whose half is with a worker
+//! counts as it did before. One that is about to be closed counts no more, although its memory is
+//! free only when its half is back: otherwise others would go for what is free in a moment. The
+//! largest goes first.
 //!
 //! Without a limit nothing is counted, and a request pays for one comparison.
+//!
+//! Output is bounded without a limit too: while more than `OUTPUT_HIGH` waits, the client's further
+//! requests do. The limit is for single replies that are larger, and for who never reads them.
 //!
 //! Source: client eviction of redis-server 7.0.15; what closing clients still hold is what Valkey
 //! pull request 3544 forgot and 3938 brought back.
@@ -14,6 +19,9 @@ use std::collections::BTreeSet;
 
 use crate::client::{Client, ClientKey, Closing};
 use crate::server::Server;
+
+/// Replies that no limit is about: Redis has a fixed buffer for as many, and counts what is beyond.
+const OUTPUT_FREE: usize = 16 << 10;
 
 /// What one client counts for.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -69,6 +77,12 @@ impl ClientMemory {
     }
 }
 
+/// Whether so many bytes of replies that wait reach a limit; 0 is none.
+#[inline]
+pub(crate) fn is_output_too_much(waiting: usize, limit_bytes: u64) -> bool {
+    limit_bytes > 0 && waiting.saturating_sub(OUTPUT_FREE) as u64 >= limit_bytes
+}
+
 impl Server {
     /// The limit in force, in bytes.
     fn client_memory_max(&self) -> Option<usize> {
@@ -100,6 +114,43 @@ impl Server {
             } else if let Some(client) = self.clients.get_mut(key) {
                 self.client_memory.uncount(key, client);
             }
+        }
+    }
+
+    /// The clients of which more replies than the soft limit have waited for too long. To be asked
+    /// once a second. Of one whose half is away nothing new is known.
+    pub(crate) fn clients_behind(&mut self) -> Vec<ClientKey> {
+        let limit = self.config.client_output_buffer_limit.normal;
+        if limit.soft_bytes == 0 {
+            return Vec::new();
+        }
+        let keys: Vec<_> = self.clients.iter().map(|(key, _)| key).collect();
+        let (now_ms, patience_ms) = (self.now_ms, u64::from(limit.soft_seconds) * 1000);
+        let is_behind = |key: &ClientKey| {
+            let Some(Client { io: Some(io), session, .. }) = self.clients.get_mut(*key) else {
+                return false;
+            };
+            let is_over = is_output_too_much(io.out.len(), limit.soft_bytes);
+            let since_ms = &mut session.output_over_since_ms;
+            *since_ms = match (is_over, *since_ms) {
+                (false, _) => 0,
+                (true, 0) => now_ms,
+                (true, since_ms) => since_ms,
+            };
+            is_over && now_ms.saturating_sub(*since_ms) > patience_ms
+        };
+        keys.into_iter().filter(is_behind).collect()
+    }
+
+    /// Ends a client for the replies it does not read, which are dropped.
+    pub(crate) fn close_for_output(&mut self, key: ClientKey) {
+        let Some(Client { session, .. }) = self.clients.get(key) else { return };
+        if session.closing != Some(Closing::Now) {
+            self.log.warning(format_args!(
+                "Client {} ({}) is closed for overcoming its output buffer limit",
+                session.id, session.addr
+            ));
+            self.close_client(key, Closing::Now);
         }
     }
 

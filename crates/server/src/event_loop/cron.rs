@@ -114,8 +114,11 @@ impl EventLoop {
         deleted * 10 > met
     }
 
-    /// Once a second: clients that were idle too long, and memory that bursts left behind.
+    /// Once a second: clients that were idle or behind too long, and memory that bursts left.
     fn check_clients(&mut self) {
+        for key in self.server.clients_behind() {
+            self.server.close_for_output(key);
+        }
         let now_ms = self.server.now_ms;
         let timeout_ms = u64::from(self.server.config.timeout_s) * 1000;
         let idle: Vec<_> = self

@@ -8,6 +8,7 @@ use mio::event::Event;
 use mio::{Interest, Token};
 
 use crate::client::{Client, ClientKey, Closing};
+use crate::client_memory::is_output_too_much;
 use crate::command::dispatch::{self, Done};
 use crate::net::conn::{ConnIo, Next, OUTPUT_HIGH, Received, Sent};
 use crate::resp::encode::Reply;
@@ -159,11 +160,17 @@ impl EventLoop {
             self.server.closing.push(key);
         }
         let stuck = client.session.closing.is_some() || client.session.blocked.is_some();
-        let full = io.out.len() > OUTPUT_HIGH;
+        let waiting = io.out.len();
+        let full = waiting > OUTPUT_HIGH;
         client.io = Some(io);
         client.unfinished = !ran_all;
         client.waiting = !idle;
         client.full = full;
+        let limit = &self.server.config.client_output_buffer_limit.normal;
+        if is_output_too_much(waiting, limit.hard_bytes) {
+            self.server.close_for_output(key);
+            return;
+        }
         if !stuck && !full && (!ran_all || client.readable) {
             enlist(&mut self.ready, key, client);
         }

@@ -59,8 +59,7 @@ pub(super) static ROWS: &[Directive] = &[
         "client-output-buffer-limit",
         words(read::output_limits, Layout::OutputLimits),
         field!(client_output_buffer_limit),
-    )
-    .noted(),
+    ),
     // The process.
     row("daemonize", Syntax::Bool, Store::Passive("no")).start_only().only_default(
         "this server does not put itself into the background: use a supervisor, or '&'",
