@@ -114,8 +114,8 @@ pub(crate) struct Session {
     pub lib_ver: Vec<u8>,
     /// Unix time of connecting, in milliseconds.
     pub created_ms: u64,
-    /// Since when more output than the soft limit waits, in the same time; 0 if it does not.
-    pub output_over_since_ms: u64,
+    /// Since when more replies wait than the soft limit, in milliseconds of the clock of intervals.
+    pub behind_since_ms: Option<u64>,
 }
 
 /// Replies that wait for the journal: from the first one on that acknowledges a change.
@@ -146,7 +146,7 @@ impl Session {
             watching: Vec::new(),
             cas_broken: false,
             created_ms: now_ms,
-            output_over_since_ms: 0,
+            behind_since_ms: None,
             last_ms: now_ms,
             last_command: None,
             closing: None,

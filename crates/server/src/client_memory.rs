@@ -117,41 +117,48 @@ impl Server {
         }
     }
 
-    /// The clients of which more replies than the soft limit have waited for too long. To be asked
-    /// once a second. Of one whose half is away nothing new is known.
+    /// The clients of which too many replies wait now, or more than the soft limit have waited for
+    /// too long. To be asked once a second. Of one whose half is away nothing new is known.
     pub(crate) fn clients_behind(&mut self) -> Vec<ClientKey> {
         let limit = self.config.client_output_buffer_limit.normal;
-        if limit.soft_bytes == 0 {
+        if limit.hard_bytes == 0 && limit.soft_bytes == 0 {
             return Vec::new();
         }
+        let patience_ms = u64::from(limit.soft_seconds) * 1000;
         let keys: Vec<_> = self.clients.iter().map(|(key, _)| key).collect();
-        let (now_ms, patience_ms) = (self.now_ms, u64::from(limit.soft_seconds) * 1000);
         let is_behind = |key: &ClientKey| {
             let Some(Client { io: Some(io), session, .. }) = self.clients.get_mut(*key) else {
                 return false;
             };
-            let is_over = is_output_too_much(io.out.len(), limit.soft_bytes);
-            let since_ms = &mut session.output_over_since_ms;
-            *since_ms = match (is_over, *since_ms) {
-                (false, _) => 0,
-                (true, 0) => now_ms,
-                (true, since_ms) => since_ms,
-            };
-            is_over && now_ms.saturating_sub(*since_ms) > patience_ms
+            let waiting = io.out.len();
+            if !is_output_too_much(waiting, limit.soft_bytes) {
+                session.behind_since_ms = None;
+                return is_output_too_much(waiting, limit.hard_bytes);
+            }
+            let since_ms = *session.behind_since_ms.get_or_insert(self.mono_ms);
+            self.mono_ms.saturating_sub(since_ms) > patience_ms
+                || is_output_too_much(waiting, limit.hard_bytes)
         };
         keys.into_iter().filter(is_behind).collect()
     }
 
-    /// Ends a client for the replies it does not read, which are dropped.
+    /// Ends a client for the replies it does not read, which are dropped; unless it is the server
+    /// that holds them back until the journal is durable.
     pub(crate) fn close_for_output(&mut self, key: ClientKey) {
-        let Some(Client { session, .. }) = self.clients.get(key) else { return };
-        if session.closing != Some(Closing::Now) {
-            self.log.warning(format_args!(
-                "Client {} ({}) is closed for overcoming its output buffer limit",
-                session.id, session.addr
-            ));
-            self.close_client(key, Closing::Now);
+        let Some(client) = self.clients.get(key) else { return };
+        if client.session.closing == Some(Closing::Now) {
+            return;
         }
+        if self.is_held(client) {
+            // Its time to read them begins when they are sent.
+            self.clients.session_mut(key).behind_since_ms = None;
+            return;
+        }
+        self.log.warning(format_args!(
+            "Client {} ({}) is closed for overcoming its output buffer limit",
+            client.session.id, client.session.addr
+        ));
+        self.close_client(key, Closing::Now);
     }
 
     /// The client that must go for the limit to hold: the largest of those that may.

@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::client::Client;
-use common::server::Server;
+use common::server::{Kind, Server};
 use common::words;
 
 const MIB: usize = 1024 * 1024;
@@ -27,6 +27,11 @@ fn with_each(limit: &str, test: impl Fn(&Server)) {
 fn set(client: &mut Client, key: &str, bytes: usize) {
     let value = vec![b'x'; bytes];
     client.try_command(&[b"SET", key.as_bytes(), &value]).expect("a reply");
+}
+
+fn listed(client: &mut Client) -> usize {
+    let list = client.ok("CLIENT LIST");
+    String::from_utf8_lossy(list.text().expect("a text")).lines().count()
 }
 
 /// Whether `client` is closed, and how many bytes came before that.
@@ -71,12 +76,9 @@ fn who_does_not_read_goes_when_the_soft_limit_was_exceeded_for_its_time() {
         // More than what the system takes for a client that does not read.
         set(&mut other, "value", 24 * MIB);
         let mut deaf = server.connect();
+        deaf.ok("PING");
         let begin = Instant::now();
         deaf.send(&words::encode(&["GET", "value"]));
-        let listed = |client: &mut Client| {
-            let list = client.ok("CLIENT LIST");
-            String::from_utf8_lossy(list.text().expect("a text")).lines().count()
-        };
         while listed(&mut other) == 2 {
             assert!(begin.elapsed() < DEADLINE, "it is still there");
             std::thread::sleep(Duration::from_millis(10));
@@ -86,4 +88,59 @@ fn who_does_not_read_goes_when_the_soft_limit_was_exceeded_for_its_time() {
         assert!(is_closed && bytes < 24 * MIB, "{is_closed}, {bytes} bytes came");
         other.ok("PING");
     });
+}
+
+#[test]
+fn a_hard_limit_that_is_set_later_is_for_what_waits_already() {
+    with_each("normal 0 0 0", |server| {
+        let mut other = server.connect();
+        set(&mut other, "value", 24 * MIB);
+        let mut deaf = server.connect();
+        deaf.ok("PING");
+        deaf.send(&words::encode(&["GET", "value"]));
+        other.ok("PING");
+        other.ok("CONFIG SET client-output-buffer-limit 'normal 1mb 0 0'");
+        let begin = Instant::now();
+        while listed(&mut other) == 2 {
+            assert!(begin.elapsed() < DEADLINE, "it is still there");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let (is_closed, bytes) = closed(&mut deaf, DEADLINE);
+        assert!(is_closed && bytes < 24 * MIB, "{is_closed}, {bytes} bytes came");
+    });
+}
+
+#[test]
+fn who_reads_large_replies_all_the_time_stays() {
+    // redis-server goes by the last moment at which a reply was added, and closes such a client.
+    for ours in [&INLINE[..], &WORKERS] {
+        let limit = ["--client-output-buffer-limit", "normal 0 256kb 1"];
+        let server = Server::start(Kind::Flintlock, &[ours, &limit].concat());
+        let mut client = server.connect();
+        set(&mut client, "value", 2 * MIB);
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(4) {
+            assert!(client.run("GET value").text().is_ok_and(|text| text.len() == 2 * MIB));
+        }
+    }
+}
+
+/// Until a change is durable the server itself keeps its reply back, and all behind it.
+#[test]
+fn replies_that_wait_for_the_journal_are_not_the_clients_fault() {
+    let limit = ["--client-output-buffer-limit", "normal 64kb 0 0"];
+    for ours in [&INLINE[2..], &WORKERS[2..]] {
+        let durable = ["--appendfsync", "always"];
+        let server = Server::start(Kind::Flintlock, &[ours, &durable, &limit].concat());
+        let mut client = server.connect();
+        set(&mut client, "value", 8 << 10);
+        let mut requests = words::encode(&["SET", "key", "value"]);
+        requests.extend(words::encode(&["GET", "value"]).repeat(20));
+        for _ in 0..20 {
+            client.send(&requests);
+            for _ in 0..21 {
+                client.read_reply().expect("it is not closed");
+            }
+        }
+    }
 }

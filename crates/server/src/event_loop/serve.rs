@@ -166,13 +166,12 @@ impl EventLoop {
         client.unfinished = !ran_all;
         client.waiting = !idle;
         client.full = full;
+        if !stuck && !full && (!ran_all || client.readable) {
+            enlist(&mut self.ready, key, client);
+        }
         let limit = &self.server.config.client_output_buffer_limit.normal;
         if is_output_too_much(waiting, limit.hard_bytes) {
             self.server.close_for_output(key);
-            return;
-        }
-        if !stuck && !full && (!ran_all || client.readable) {
-            enlist(&mut self.ready, key, client);
         }
         self.server.count_client(key);
         self.send_later(key);
@@ -254,6 +253,10 @@ impl EventLoop {
         }
         let Some(client) = self.server.clients.get_mut(key) else { return };
         client.in_writes = false;
+        if client.session.closing == Some(Closing::Now) {
+            // Its replies are dropped; lent to be sent, its half could not be closed.
+            return;
+        }
         let Some(io) = client.io.as_ref() else { return };
         if client.write_blocked || io.out.is_empty() || self.lend_to_write(key) {
             return;
@@ -272,7 +275,12 @@ impl EventLoop {
         let (received, written) = io.take_traffic();
         self.server.stats.net_input_bytes += received;
         self.server.stats.net_output_bytes += written;
-        client.full = sent != Sent::All && io.out.len() > OUTPUT_HIGH;
+        let waiting = io.out.len();
+        client.full = sent != Sent::All && waiting > OUTPUT_HIGH;
+        let soft_bytes = self.server.config.client_output_buffer_limit.normal.soft_bytes;
+        if soft_bytes > 0 && !is_output_too_much(waiting, soft_bytes) {
+            client.session.behind_since_ms = None;
+        }
         match sent {
             Sent::All => {
                 if client.session.closing.is_some() {

@@ -39,8 +39,8 @@ use crate::storage::fjall::tree::{Figures, Levels, Shared, Tree};
 /// records: that much is rewritten for what is gained.
 const SQUEEZE_MIN: u64 = 1_000;
 const SQUEEZE_SHARE: u64 = 5;
-/// Superseded records are squeezed out when they are this share of all records, and more bytes than
-/// a table; a batch waits for that when they are the other share.
+/// Superseded records are squeezed out when they are this share of the live ones, and more bytes
+/// than a table; a batch waits for that when they are the other share.
 const STALE_SHARE: u64 = 4;
 const BLOATED_SHARE: u64 = 3;
 /// The first level is merged when it is this share of the tree, unless its runs become too many:

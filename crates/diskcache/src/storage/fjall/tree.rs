@@ -326,9 +326,11 @@ impl Tree {
     /// Makes the filter of one ingestion in the first level that has none, because its tables were
     /// there when the tree was opened. False when all have one, or when `is_stopped` says so.
     ///
+    /// Of a table that cannot be read nothing is kept out, so whoever looks for a key in it meets
+    /// the error, as the next merge of it does; it is not read for its filter again.
+    ///
     /// # Errors
-    /// A table cannot be read. Nothing is kept out of that one, so whoever looks for a key in it
-    /// meets the error; it is not tried again.
+    /// The new version cannot be taken up.
     pub(super) fn filter_one(&self, is_stopped: impl Fn() -> bool) -> Result<bool, StoreError> {
         // An ingestion holds the lock until its filter is in.
         let filters = self.filters();
@@ -361,7 +363,7 @@ impl Tree {
         let mut filters = self.filters();
         filters.insert(seqno, Arc::new(filter));
         self.renew_with(&mut filters)?;
-        read
+        Ok(true)
     }
 
     /// Puts a first and a last record into the last level of a new tree. Levelled compaction pushes
