@@ -118,7 +118,9 @@ impl Server {
     }
 
     /// The clients of which too many replies wait now, or more than the soft limit have waited for
-    /// too long. To be asked once a second. Of one whose half is away nothing new is known.
+    /// too long. To be asked once a second. Only what the socket did not take counts: other replies
+    /// have not been sent yet, which is not the client's fault. Of one whose half is away nothing
+    /// new is known.
     pub(crate) fn clients_behind(&mut self) -> Vec<ClientKey> {
         let limit = self.config.client_output_buffer_limit.normal;
         if limit.hard_bytes == 0 && limit.soft_bytes == 0 {
@@ -127,10 +129,9 @@ impl Server {
         let patience_ms = u64::from(limit.soft_seconds) * 1000;
         let keys: Vec<_> = self.clients.iter().map(|(key, _)| key).collect();
         let is_behind = |key: &ClientKey| {
-            let Some(Client { io: Some(io), session, .. }) = self.clients.get_mut(*key) else {
-                return false;
-            };
-            let waiting = io.out.len();
+            let Some(client) = self.clients.get_mut(*key) else { return false };
+            let Client { io: Some(io), session, write_blocked, .. } = client else { return false };
+            let waiting = if *write_blocked { io.out.len() } else { 0 };
             if !is_output_too_much(waiting, limit.soft_bytes) {
                 session.behind_since_ms = None;
                 return is_output_too_much(waiting, limit.hard_bytes);
@@ -146,12 +147,7 @@ impl Server {
     /// that holds them back until the journal is durable.
     pub(crate) fn close_for_output(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
-        if client.session.closing == Some(Closing::Now) {
-            return;
-        }
-        if self.is_held(client) {
-            // Its time to read them begins when they are sent.
-            self.clients.session_mut(key).behind_since_ms = None;
+        if self.is_held(client) || client.session.closing == Some(Closing::Now) {
             return;
         }
         self.log.warning(format_args!(
@@ -179,6 +175,7 @@ mod tests {
     use crate::keyspace::Hasher;
     use crate::log::{Level, Log};
     use crate::offload::tests::pair;
+    use crate::resp::encode::{Proto, Reply};
 
     const CLIENTS: usize = 4;
 
@@ -248,5 +245,30 @@ mod tests {
         server.clients.session_mut(keys[1]).no_evict = false;
         server.count_clients();
         assert_eq!(server.client_to_evict(), Some(keys[1]));
+    }
+
+    #[test]
+    fn behind_is_who_does_not_take_what_was_sent_for_too_long() {
+        let (mut server, keys) = crowded();
+        let key = keys[0];
+        let normal = &mut server.config.client_output_buffer_limit.normal;
+        (normal.soft_bytes, normal.soft_seconds) = (50_000, 2);
+        let io = server.clients.get_mut(key).and_then(|client| client.io.as_mut());
+        Reply::new(&mut io.expect("at home").out, Proto::Resp2).error(&[b'e'; 100_000]);
+        let behind_at = |server: &mut Server, seconds: u64, blocked: bool| {
+            server.set_now(Now { mono_ms: 1000 * seconds, unix_ms: 1 });
+            server.clients.get_mut(key).expect("connected").write_blocked = blocked;
+            server.clients_behind()
+        };
+        assert_eq!(behind_at(&mut server, 0, false), [], "it was not sent yet");
+        assert_eq!(behind_at(&mut server, 5, true), []);
+        assert_eq!(behind_at(&mut server, 7, true), [], "it has its time");
+        assert_eq!(behind_at(&mut server, 8, true), [key]);
+        assert_eq!(behind_at(&mut server, 9, false), [], "it goes on reading");
+        assert_eq!(behind_at(&mut server, 10, true), [], "and its time begins anew");
+        server.config.client_output_buffer_limit.normal.hard_bytes = 90_000;
+        assert_eq!(behind_at(&mut server, 11, true), [], "less than that, but for what is free");
+        server.config.client_output_buffer_limit.normal.hard_bytes = 80_000;
+        assert_eq!(behind_at(&mut server, 11, true), [key], "a limit that was set meanwhile");
     }
 }

@@ -34,6 +34,26 @@ fn listed(client: &mut Client) -> usize {
     String::from_utf8_lossy(list.text().expect("a text")).lines().count()
 }
 
+/// A client that asks for more than the system takes for one that does not read, and does not.
+fn deaf(server: &Server, other: &mut Client) -> Client {
+    set(other, "value", 24 * MIB);
+    let mut deaf = server.connect();
+    deaf.ok("PING");
+    deaf.send(&words::encode(&["GET", "value"]));
+    deaf
+}
+
+/// Waits until the server has closed `deaf`.
+fn until_gone(mut deaf: Client, other: &mut Client) {
+    let begin = Instant::now();
+    while listed(other) == 2 {
+        assert!(begin.elapsed() < DEADLINE, "it is still there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (is_closed, bytes) = closed(&mut deaf, DEADLINE);
+    assert!(is_closed && bytes < 24 * MIB, "{is_closed}, {bytes} bytes came");
+}
+
 /// Whether `client` is closed, and how many bytes came before that.
 fn closed(client: &mut Client, within: Duration) -> (bool, usize) {
     let (bytes, is_closed) = client.read_to_close(Instant::now() + within);
@@ -73,19 +93,10 @@ fn a_reply_over_the_hard_limit_ends_the_connection_and_no_other() {
 fn who_does_not_read_goes_when_the_soft_limit_was_exceeded_for_its_time() {
     with_each("normal 0 256kb 2", |server| {
         let mut other = server.connect();
-        // More than what the system takes for a client that does not read.
-        set(&mut other, "value", 24 * MIB);
-        let mut deaf = server.connect();
-        deaf.ok("PING");
         let begin = Instant::now();
-        deaf.send(&words::encode(&["GET", "value"]));
-        while listed(&mut other) == 2 {
-            assert!(begin.elapsed() < DEADLINE, "it is still there");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let deaf = deaf(server, &mut other);
+        until_gone(deaf, &mut other);
         assert!(begin.elapsed() >= Duration::from_secs(2), "it had its time");
-        let (is_closed, bytes) = closed(&mut deaf, DEADLINE);
-        assert!(is_closed && bytes < 24 * MIB, "{is_closed}, {bytes} bytes came");
         other.ok("PING");
     });
 }
@@ -94,19 +105,9 @@ fn who_does_not_read_goes_when_the_soft_limit_was_exceeded_for_its_time() {
 fn a_hard_limit_that_is_set_later_is_for_what_waits_already() {
     with_each("normal 0 0 0", |server| {
         let mut other = server.connect();
-        set(&mut other, "value", 24 * MIB);
-        let mut deaf = server.connect();
-        deaf.ok("PING");
-        deaf.send(&words::encode(&["GET", "value"]));
-        other.ok("PING");
+        let deaf = deaf(server, &mut other);
         other.ok("CONFIG SET client-output-buffer-limit 'normal 1mb 0 0'");
-        let begin = Instant::now();
-        while listed(&mut other) == 2 {
-            assert!(begin.elapsed() < DEADLINE, "it is still there");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let (is_closed, bytes) = closed(&mut deaf, DEADLINE);
-        assert!(is_closed && bytes < 24 * MIB, "{is_closed}, {bytes} bytes came");
+        until_gone(deaf, &mut other);
     });
 }
 
