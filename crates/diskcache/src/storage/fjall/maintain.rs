@@ -100,10 +100,12 @@ impl FjallStore {
         // While this is held, the tree is not opened anew.
         let _maintainer = self.maintainer();
         let tree = self.tree();
-        let done = tree.filter_one(|| self.shared.rules.stopped());
-        // Only space is at stake, and the next step tries again.
-        let _ = tree.collect();
-        done
+        let is_made = tree.filter_one(|| self.shared.rules.stopped())?;
+        if is_made {
+            // Only space is at stake, and the next step tries again.
+            let _ = tree.collect();
+        }
+        Ok(is_made)
     }
 
     /// One merge that is due, before the first level gets too many runs.

@@ -104,6 +104,7 @@ mod tests {
     use std::time::Duration;
 
     use lsm_tree::Slice;
+    use tempfile::TempDir;
 
     use crate::key::{KeyBuf, KeyRef, Seq, Space};
     use crate::storage::codec::engine_key;
@@ -134,11 +135,25 @@ mod tests {
         out.pop().unwrap().map(|record| record.seq.0)
     }
 
-    /// The tree makes one run of batches that do not overlap: no batch's filter speaks for others.
+    fn open(dir: &TempDir) -> FjallStore {
+        FjallStore::open(dir.path(), FjallOptions::default()).unwrap()
+    }
+
+    /// Checks `store` as it is, and opened anew, without filters and with them.
+    fn check_each_way(dir: &TempDir, store: FjallStore, check: impl Fn(&FjallStore)) -> FjallStore {
+        check(&store);
+        drop(store);
+        let store = open(dir);
+        check(&store);
+        while store.filter_one().unwrap() {}
+        check(&store);
+        store
+    }
+
     #[test]
-    fn filters_deny_no_key_whatever_runs_batches_are_put_into() {
+    fn filters_deny_no_key_of_batches_that_overlap() {
         let dir = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
+        let store = open(&dir);
         let spread = |n: u64| n << 50;
         assert_eq!(commit(&store, 1, (0..100).map(spread), true), 100);
         assert_eq!(commit(&store, 2, (200..300).map(spread), true), 200);
@@ -159,14 +174,9 @@ mod tests {
                 assert_eq!(found(store, spread(n)), expected(n), "key {n}");
             }
         };
-        check(&store);
-        while store.merge_one().unwrap() {}
-        check(&store);
-        drop(store);
-        let store = FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
-        check(&store);
-        while store.filter_one().unwrap() {}
-        check(&store);
+        let store = check_each_way(&dir, store, check);
+        store.tree().compact_all(u64::MAX).unwrap();
+        check_each_way(&dir, store, check);
     }
 
     /// Batches of the store begin with its own record, so they always overlap; what a dead space
@@ -174,7 +184,7 @@ mod tests {
     #[test]
     fn a_run_of_several_ingestions_has_the_filter_of_none() {
         let dir = tempfile::tempdir().unwrap();
-        let store = FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
+        let store = open(&dir);
         commit(&store, 1, (1000..1001).map(|n| n << 50), true);
         let name = |n: u64| engine_key(key(n << 50).as_disk()).into_owned();
         let ingest = |store: &FjallStore, keys: std::ops::Range<u64>| {
@@ -194,19 +204,13 @@ mod tests {
                 assert_eq!(tree.get(&name(n)).unwrap().is_some(), n < 300, "key {n}");
             }
         };
-        check(&store);
-        drop(store);
-        let store = FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
-        check(&store);
-        while store.filter_one().unwrap() {}
-        check(&store);
+        check_each_way(&dir, store, check);
     }
 
     #[test]
     fn batches_get_their_filters_back_when_the_store_was_opened() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
-        let store = open();
+        let store = open(&dir);
         // Each batch overlaps the others, so each is a run of its own.
         for seq in 1..4 {
             commit(&store, seq, (0..1000).map(|n| (n << 50) + seq), true);
@@ -214,7 +218,7 @@ mod tests {
         let pinned = |store: &FjallStore| store.tree().figures().pinned_bytes;
         let with_filters = pinned(&store);
         drop(store);
-        let store = open();
+        let store = open(&dir);
         let bare = pinned(&store);
         assert!(bare + 3 * 1000 < with_filters, "filters are counted: {bare}, {with_filters}");
         assert!(!store.maintain(Duration::from_secs(60)).unwrap(), "no more is to be done");
@@ -230,8 +234,7 @@ mod tests {
     #[test]
     fn a_batch_that_cannot_be_read_whole_keeps_nothing_from_being_looked_for() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || FjallStore::open(dir.path(), FjallOptions::default()).unwrap();
-        let store = open();
+        let store = open(&dir);
         commit(&store, 1, (0..1000).map(|n| n << 50), true);
         let newest = store.tree().with_files(|files| {
             let tables = files.tables.iter().filter(|table| table.records >= 1000);
@@ -243,7 +246,7 @@ mod tests {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&newest, bytes).unwrap();
-        let store = open();
+        let store = open(&dir);
         assert!(store.filter_one().unwrap(), "damage is for those who read");
         assert!(!store.filter_one().unwrap(), "it is not read again and again");
         let mut out = Vec::new();
