@@ -1,6 +1,6 @@
 //! Every engine against the conformance suite.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -243,6 +243,41 @@ fn newest_version(dir: &Path) -> Option<u64> {
     let paths = std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     let version = |path: &Path| path.file_name()?.to_str()?.strip_prefix('v')?.parse().ok();
     paths.filter_map(|path| version(&path).max(newest_version(&path))).max()
+}
+
+/// Of 2,000 keys every second one has expired; a quarter of the keys is then overwritten to live on.
+#[test]
+fn merges_name_the_records_that_have_expired() {
+    let mut scratch = Scratch::new();
+    let store = FjallStore::open(&scratch.fresh(), small()).expect("an empty directory");
+    let expires = |n: u64| if n.is_multiple_of(2) { 1 } else { u64::MAX };
+    for batch in 1..=30 {
+        let first = (batch - 1) * 200 % 2_000;
+        let write = |n: u64| {
+            let lives_on = batch > 10 && n.is_multiple_of(4);
+            let expires_at_ms = if lives_on { None } else { Some(expires(n)) };
+            write_of(n, &Record { expires_at_ms, ..record(batch) })
+        };
+        let writes = (first..first + 200).map(write).collect();
+        let meta = Meta { highest: Seq(batch), ..Meta::default() };
+        store.commit(Batch { writes, meta }).expect("a good disk");
+        while store.maintain(Duration::from_millis(20)).expect("a good disk") {}
+    }
+    assert_eq!(store.take_expired(0), []);
+    let some = store.take_expired(10);
+    assert_eq!(some.len(), 10);
+    let held = store.stats().memory_bytes;
+    let all: Vec<KeyBuf> = some.into_iter().chain(store.take_expired(usize::MAX)).collect();
+    assert!(store.stats().memory_bytes + 10_000 < held, "keys are counted, and given back");
+    assert_eq!(store.take_expired(usize::MAX), [], "each is named once");
+    let number = |n: u64| (write_of(n, &record(1)).key, n);
+    let numbers: BTreeMap<KeyBuf, u64> = (0..2_000).map(number).collect();
+    let named: BTreeSet<u64> = all.iter().map(|key| numbers[key]).collect();
+    assert!(named.iter().all(|n| n.is_multiple_of(2)), "{named:?}");
+    assert!(named.len() > 900, "most are found: {}", named.len());
+    let mut left = Vec::new();
+    store.get_many(&all, &mut left).expect("a good disk");
+    assert!(left.iter().all(Option::is_some), "nothing is deleted by a merge");
 }
 
 #[test]

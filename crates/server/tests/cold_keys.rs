@@ -159,3 +159,32 @@ fn a_lower_limit_lowers_what_the_engine_caches() {
         );
     }
 }
+
+/// Nobody asks for them again, so that no read finds out; merges do.
+#[test]
+fn keys_that_expire_on_disk_are_deleted_there() {
+    const EXPIRING: usize = 12_000;
+    const STAYING: usize = 1_000;
+    let server = Server::subject(&["--maxmemory", "4mb", "--databases", "1"]);
+    let mut client = server.connect();
+    let value = "v".repeat(1_000);
+    let set = |client: &mut Client, keys: std::ops::Range<usize>, options: &[&str]| {
+        for n in keys {
+            let name = format!("{}:{n}", options.len());
+            let words: Vec<&str> =
+                ["SET", &name, &value].into_iter().chain(options.iter().copied()).collect();
+            assert_eq!(client.try_command(&words).expect("a reply").raw, b"+OK\r\n");
+        }
+    };
+    set(&mut client, 0..EXPIRING, &["PX", "2000"]);
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut left = usize::MAX;
+    while left > STAYING + EXPIRING / 10 {
+        assert!(Instant::now() < until, "{left} keys are left");
+        set(&mut client, 0..STAYING, &[]);
+        left = usize::try_from(client.ok("DBSIZE").integer().expect("a number")).expect("a count");
+    }
+    for n in [0, STAYING - 1] {
+        assert_eq!(client.ok(&format!("STRLEN 0:{n}")).integer(), Ok(1_000));
+    }
+}

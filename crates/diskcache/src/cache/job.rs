@@ -104,6 +104,8 @@ pub(super) enum Work {
         budget: Duration,
         /// What the engine may cache.
         cache_bytes: Option<u64>,
+        /// Expired keys to bring back, at most.
+        expired_max: usize,
     },
     Scan {
         token: TokenId,
@@ -260,7 +262,7 @@ impl<V> Done<V> {
             }
             Outcome::Commit(Err(failure))
             | Outcome::Examine(Err(failure))
-            | Outcome::Maintain(Err(failure))
+            | Outcome::Maintain { result: Err(failure), .. }
             | Outcome::Scan { result: Err(failure), .. }
             | Outcome::BackupEngine(Err(failure))
             | Outcome::BackupJournal(Err(failure)) => each(failure),
@@ -280,7 +282,7 @@ pub(super) enum Outcome<V> {
     Commit(Result<std::collections::BTreeMap<crate::key::Space, u64>, Failure>),
     Examine(Result<Meta, Failure>),
     Journal(JournalOutcome),
-    Maintain(Result<bool, Failure>),
+    Maintain { result: Result<bool, Failure>, expired: Vec<KeyBuf> },
     Scan { token: TokenId, result: Result<Stretch, Failure> },
     BackupEngine(Result<(), Failure>),
     BackupJournal(Result<(), Failure>),
@@ -347,10 +349,13 @@ impl<D: Decode> Worker<D> {
             ),
             Work::Examine => Outcome::Examine(guard(|| self.storage.meta())),
             Work::Journal(job) => Outcome::Journal(journal(job)),
-            Work::Maintain { budget, cache_bytes } => Outcome::Maintain(guard(|| {
-                cache_bytes.into_iter().for_each(|bytes| self.storage.set_cache_bytes(bytes));
-                self.storage.maintain(budget)
-            })),
+            Work::Maintain { budget, cache_bytes, expired_max } => Outcome::Maintain {
+                result: guard(|| {
+                    cache_bytes.into_iter().for_each(|bytes| self.storage.set_cache_bytes(bytes));
+                    self.storage.maintain(budget)
+                }),
+                expired: guard(|| Ok(self.storage.take_expired(expired_max))).unwrap_or_default(),
+            },
             Work::Scan { token, from, limit, limit_bytes } => {
                 let result = guard(|| {
                     let mut records = Vec::new();

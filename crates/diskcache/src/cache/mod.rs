@@ -32,6 +32,7 @@
 //! | `lane` | the journal: group being filled, written, durable |
 //! | [`map`], `codec` | a home for typed values; their stored form |
 //! | `loads`, `reading` | keys being read; the load path |
+//! | `expired` | records on disk whose time is over and that nobody reads |
 //! | `waiters`, [`op`] | who waits for what; pins; kinds of tokens |
 //! | [`memory`], [`evict`], `room` | the byte ledger; the choice; eviction and back-pressure |
 //! | `spaces` | databases, flushes, key counts |
@@ -54,6 +55,7 @@ pub(crate) mod codec;
 pub mod conformance;
 mod dirty;
 pub mod evict;
+mod expired;
 pub mod flags;
 pub mod home;
 mod inspect;
@@ -80,6 +82,7 @@ use std::time::Duration;
 use backup::BackupRun;
 use checkpoint::Checkpoint;
 use dirty::{DirtyQueue, Node};
+use expired::ExpiredKeys;
 use flags::KeyState;
 use home::{Home, Known, Resident};
 use job::{Done, Failure, Job, Outcome, Work};
@@ -150,6 +153,7 @@ pub struct Cache {
     stats: Stats,
     outbox: VecDeque<Job>,
     maintenance: Maintenance,
+    expired: ExpiredKeys,
     backup: Option<BackupRun>,
     /// During replay: the last operation of the group replayed last.
     replaying_at: Option<Seq>,
@@ -181,6 +185,7 @@ impl Cache {
             stats: Stats::default(),
             outbox: VecDeque::new(),
             maintenance: Maintenance { wanted: true, running: false },
+            expired: ExpiredKeys::default(),
             backup: None,
             replaying_at: None,
             closed: false,
@@ -483,6 +488,7 @@ impl Cache {
             self.outbox.push_back(Job(Work::Journal(job)));
         }
         let evicting = self.evict_turn(home);
+        self.expire_turn(home);
         self.load_turn(home);
         self.maintain_turn();
         let more = saving || evicting || self.waiters.has_posted();
@@ -513,7 +519,8 @@ impl Cache {
             self.maintenance = Maintenance { wanted: false, running: true };
             let budget = Duration::from_millis(self.options.maintain_ms);
             let cache_bytes = self.options.engine_cache_bytes;
-            self.outbox.push_back(Job(Work::Maintain { budget, cache_bytes }));
+            let expired_max = self.expired.room();
+            self.outbox.push_back(Job(Work::Maintain { budget, cache_bytes, expired_max }));
         }
     }
 
@@ -543,10 +550,11 @@ impl Cache {
                     self.waiters.wake_sync(self.lane.durable());
                 }
             }
-            Outcome::Maintain(result) => {
+            Outcome::Maintain { result, expired } => {
                 self.stats.maintain_failures += u64::from(result.is_err());
                 self.maintenance.running = false;
                 self.maintenance.wanted |= matches!(result, Ok(true));
+                self.expired.add(expired);
             }
             Outcome::Scan { token, result } => {
                 self.stats.read_failures += u64::from(result.is_err());

@@ -77,6 +77,15 @@ pub fn encode(disk: &[u8], record: &Record, out: &mut Vec<u8>) -> Result<(), Sto
     Ok(())
 }
 
+/// The expiry of a stored record, in milliseconds since the Unix epoch, unchecked: [`decode`] tells
+/// whether the record is whole.
+#[must_use]
+pub fn expires_at_ms(bytes: &[u8]) -> Option<u64> {
+    let (flags, tail) = bytes.get(4..)?.split_first()?;
+    let at = tail.get(8..)?.first_chunk::<8>()?;
+    (flags & EXPIRING != 0).then(|| u64::from_le_bytes(*at))
+}
+
 /// Reads a record that was stored under `engine_key`, with its whole key.
 ///
 /// # Errors

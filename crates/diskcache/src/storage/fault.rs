@@ -197,6 +197,10 @@ impl Storage for FaultStore {
         self.call(Call::Maintain, |inner| inner.maintain(budget))
     }
 
+    fn take_expired(&self, max: usize) -> Vec<KeyBuf> {
+        self.inner.take_expired(max)
+    }
+
     fn backup(&self, dir: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {
         self.call(Call::Backup, |inner| inner.backup(dir, progress))
     }

@@ -157,7 +157,7 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "sync_full" => 0,
         "sync_partial_ok" => 0,
         "sync_partial_err" => 0,
-        "expired_keys" => st.expired_keys,
+        "expired_keys" => st.expired_keys + store.map_or(0, |store| store.loads_expired),
         "evicted_keys" => st.evicted_keys + store.map_or(0, |store| store.evictions),
         "evicted_clients" => st.evicted_clients,
         "keyspace_hits" => st.keyspace_hits,

@@ -5,6 +5,7 @@
 //! that is brought there by the shortest way. The twin is the specification; it knows no tables,
 //! chains or queues.
 
+mod expired;
 mod full;
 
 use std::sync::Arc;

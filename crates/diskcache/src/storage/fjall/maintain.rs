@@ -71,7 +71,8 @@ pub(super) struct Maintainer {
 
 impl Shared {
     pub(super) fn memory_bytes(&self, figures: &Figures) -> u64 {
-        self.cached_bytes() + figures.pinned_bytes + figures.tables * TABLE_BYTES
+        let tables_bytes = figures.pinned_bytes + figures.tables * TABLE_BYTES;
+        self.cached_bytes() + tables_bytes + self.rules.expired.memory_bytes()
     }
 }
 

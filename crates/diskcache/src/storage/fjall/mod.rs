@@ -15,6 +15,7 @@
 //! opens it before anything else.
 
 mod backup;
+mod expired;
 mod maintain;
 mod recent;
 mod tree;
@@ -425,6 +426,10 @@ impl Storage for FjallStore {
 
     fn maintain(&self, budget: Duration) -> Result<bool, StoreError> {
         self.maintain_for(budget)
+    }
+
+    fn take_expired(&self, max: usize) -> Vec<KeyBuf> {
+        self.shared.rules.expired.take(max)
     }
 
     fn backup(&self, dir: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {

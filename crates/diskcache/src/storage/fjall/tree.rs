@@ -35,6 +35,7 @@ use lsm_tree::{
 use crate::key::{KEY_PREFIX_LEN, Space};
 use crate::storage::codec::{space_end, space_of};
 use crate::storage::fjall::FjallOptions;
+use crate::storage::fjall::expired::{Expired, Look};
 use crate::storage::fjall::recent::{self, Filter};
 use crate::storage::fjall::view::{self, Filters, View};
 use crate::storage::{ErrorKind, StoreError};
@@ -101,10 +102,11 @@ impl Shared {
     }
 }
 
-/// What a merge leaves out, and whether it should give up.
+/// What a merge leaves out and what it looks for, and whether it should give up.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     dead: Mutex<Arc<[Space]>>,
+    pub(super) expired: Expired,
     /// Set while the tree is opened anew.
     paused: AtomicBool,
     /// Set for good when the store is to be closed.
@@ -139,17 +141,18 @@ struct Purge(Arc<Rules>);
 
 impl Factory for Purge {
     fn name(&self) -> &str {
-        "dead spaces"
+        "dead spaces and expired records"
     }
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(PurgeOne { rules: Arc::clone(&self.0), dead: self.0.dead() })
+        Box::new(PurgeOne { rules: Arc::clone(&self.0), dead: self.0.dead(), look: Look::new() })
     }
 }
 
 struct PurgeOne {
     rules: Arc<Rules>,
     dead: Arc<[Space]>,
+    look: Look,
 }
 
 impl CompactionFilter for PurgeOne {
@@ -161,7 +164,15 @@ impl CompactionFilter for PurgeOne {
         // of it is left out when its turn comes.
         let dead =
             space_of(item.key()).is_some_and(|space| self.dead.binary_search(&space).is_ok());
-        Ok(if dead { Verdict::Destroy } else { Verdict::Keep })
+        if dead {
+            return Ok(Verdict::Destroy);
+        }
+        self.look.note(item.key(), &item.value()?);
+        Ok(Verdict::Keep)
+    }
+
+    fn finish(mut self: Box<Self>) {
+        self.rules.expired.add(self.look.take());
     }
 }
 

@@ -169,6 +169,14 @@ impl Storage for SimStore {
         Ok(true)
     }
 
+    /// Names some keys that expire one day, or have expired. Not each time, or it would be for ever.
+    fn take_expired(&self, max: usize) -> Vec<KeyBuf> {
+        let mut state = self.lock();
+        let count = state.rng.below(8) as usize;
+        let expiring = state.records.iter().filter(|(_, record)| record.expires_at_ms.is_some());
+        expiring.map(|(key, _)| key.clone()).take(max.min(count)).collect()
+    }
+
     fn backup(&self, _: &Path, progress: &dyn Fn(BackupProgress)) -> Result<(), StoreError> {
         progress(BackupProgress { keys: self.len() as u64, ..BackupProgress::default() });
         Ok(())
