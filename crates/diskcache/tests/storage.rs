@@ -245,7 +245,7 @@ fn newest_version(dir: &Path) -> Option<u64> {
     paths.filter_map(|path| version(&path).max(newest_version(&path))).max()
 }
 
-/// Of 2,000 keys every second one has expired; a quarter of the keys is then overwritten to live on.
+/// Of 2,000 keys every second one has expired; a quarter of all is then overwritten to live on.
 #[test]
 fn merges_name_the_records_that_have_expired() {
     let mut scratch = Scratch::new();

@@ -156,8 +156,9 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// A failed read or write; the data is as before.
     fn maintain(&self, budget: Duration) -> Result<bool, StoreError>;
 
-    /// Up to `max` keys whose records merges came across and found expired by the system's clock. Hints, each given once: the record may be an old one, and the key may have
-    /// changed since. An engine that does not look returns none.
+    /// Up to `max` keys whose records merges came across and found expired by the system's clock.
+    /// Hints, each given once: the record may be an old one, and the key may have changed since. An
+    /// engine that does not look returns none.
     fn take_expired(&self, max: usize) -> Vec<KeyBuf> {
         let _ = max;
         Vec::new()

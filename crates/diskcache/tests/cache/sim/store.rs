@@ -169,7 +169,7 @@ impl Storage for SimStore {
         Ok(true)
     }
 
-    /// Names some keys that expire one day, or have expired. Not each time, or it would be for ever.
+    /// Names some keys that have expired or will; at times none, or it would go on for ever.
     fn take_expired(&self, max: usize) -> Vec<KeyBuf> {
         let mut state = self.lock();
         let count = state.rng.below(8) as usize;
