@@ -289,3 +289,24 @@ fn producer_waiting_for_room_reserves_nothing() {
     waiting.commit();
     assert_eq!(waiting.pending(), 1, "still full");
 }
+
+/// A producer that has not looked at the ring while others filled it reserves nothing either: what
+/// it accepts waits outside, and when room is there the others do not wait for it.
+#[test]
+fn producer_that_looks_at_a_full_ring_again_reserves_nothing() {
+    let (mut idle, mut consumer) = shared::ring_in::<Item, Words>(CAPACITY);
+    let mut other = idle.clone();
+    idle.push(Box::new(0)).expect("room");
+    for number in 1..CAPACITY as u64 {
+        other.push(Box::new(number)).expect("room");
+    }
+    idle.push(Box::new(1000)).expect("the list takes it");
+    assert_eq!(idle.pending(), 1);
+    let mut seen = Vec::new();
+    consumer.pop_batch(CAPACITY, |item| seen.push(*item));
+    assert!(seen.into_iter().eq(0..CAPACITY as u64));
+    other.push(Box::new(CAPACITY as u64)).expect("room");
+    assert_eq!(consumer.pop(), Ok(Box::new(CAPACITY as u64)), "hidden by nobody");
+    idle.commit();
+    assert_eq!(consumer.pop(), Ok(Box::new(1000)));
+}

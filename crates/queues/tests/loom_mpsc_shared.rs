@@ -250,6 +250,46 @@ fn loom_shared_credits_prove_room() {
     }
 }
 
+/// A producer holds its credit from the beginning, while the ring goes round by others; its slot
+/// is vacant, and it must see that.
+fn old_credit<L: Layout<Item>>(name: &str) {
+    explore(name, move || {
+        let ledger = Ledger::default();
+        let (mut producer, mut main) = shared::credited_at::<Item, L>(2, NEAR_WRAP);
+        let mut late = producer.clone();
+        let old = main.credit().expect("two slots");
+        let item = ledger.payload(10);
+        let second = thread::spawn(move || late.push(old, item));
+        let (mut got, mut expected) = (Vec::new(), Vec::new());
+        for number in 0..3 {
+            // None while the other one has reserved a slot and not filled it.
+            if let Some(credit) = main.credit() {
+                producer.push(credit, ledger.payload(number));
+                expected.push(number);
+            }
+            got.extend(pop_within(1, || main.pop()));
+        }
+        second.join().expect("a credit proves room");
+        got.extend(pop_within(2, || main.pop()));
+        got.sort_unstable();
+        expected.push(10);
+        assert_eq!(got, expected);
+        drop(main);
+        drop(producer);
+        ledger.assert_settled();
+    });
+}
+
+#[test]
+fn loom_shared_old_credit_laps() {
+    old_credit::<Laps>("old credit laps");
+}
+
+#[test]
+fn loom_shared_old_credit_cells() {
+    old_credit::<Cells>("old credit cells");
+}
+
 const R4: Edge = Edge::new("R4");
 
 /// A sleeping consumer and a committing producer: no wake-up is lost.
@@ -301,6 +341,10 @@ fn loom_shared_mutants_are_caught() {
         ("R2.acquire", "loom_shared_leave_with_pending_laps"),
         ("R3.release", "loom_shared_leave_with_pending_laps"),
         ("R3.acquire", "loom_shared_leave_with_pending_laps"),
+        ("R5.release", "loom_shared_old_credit_laps"),
+        ("R5.acquire", "loom_shared_old_credit_laps"),
+        ("R5.release", "loom_shared_old_credit_cells"),
+        ("R5.acquire", "loom_shared_old_credit_cells"),
         ("R4.commit", "loom_shared_park_laps"),
         ("R4.park", "loom_shared_park_laps"),
     ]);

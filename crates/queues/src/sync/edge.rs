@@ -34,6 +34,20 @@ impl Edge {
         if self.weakened("acquire") { Ordering::Relaxed } else { Ordering::Acquire }
     }
 
+    /// The ordering of a read-modify-write that is both ends: it acquires what the one before
+    /// released, and hands it on.
+    #[inline(always)]
+    pub fn acquire_release(self) -> Ordering {
+        // ORDERING: the edge, as named where it is used.
+        if self.weakened("release") {
+            self.acquire()
+        } else if self.weakened("acquire") {
+            self.release()
+        } else {
+            Ordering::AcqRel
+        }
+    }
+
     /// The `SeqCst` fence of this edge; `side` tells its two or more sites apart.
     ///
     /// Fences, not `SeqCst` accesses: loom models only the former as they are.

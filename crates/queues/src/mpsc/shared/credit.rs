@@ -5,10 +5,15 @@
 //!
 //! # Why a credit is proof
 //! The consumer gives out at most as many credits as there are slots, and gets one back with each
-//! item it takes, after the head has moved past it. Reservations not taken are therefore never
-//! more than the capacity, counted from the head at the time any of their credits was given; the
-//! credit reaches the producer by some hand-over, and with it that head. So the slot of the next
-//! reservation is vacant, and the producer sees that it is.
+//! item it takes, after the head has moved past it. So when the last given one of the credits that
+//! are used for the indices up to `i` was given, the head was above `i - capacity`, and the slot of
+//! `i` is vacant.
+//!
+//! The producer must see that too. That last credit reached whoever pushed with it by some
+//! hand-over, and with it that head; but that may have been another producer, at an earlier index,
+//! while this one has held its own credit since long before. Therefore the increments of the tail
+//! acquire and release (edge R5, table in the module above): each takes over what all earlier ones
+//! knew.
 
 use core::fmt;
 
@@ -59,13 +64,23 @@ pub fn credited<T>(capacity: usize) -> (CreditProducer<T>, CreditConsumer<T>) {
 pub fn credited_in<T, L: Layout<T>>(
     capacity: usize,
 ) -> (CreditProducer<T, L>, CreditConsumer<T, L>) {
-    let (producer, consumer) = super::ring_in(capacity);
+    credited_at(capacity, 0)
+}
+
+/// As [`credited_in`], with the index of the first item chosen: tests start near the wrap.
+#[doc(hidden)]
+#[must_use]
+pub fn credited_at<T, L: Layout<T>>(
+    capacity: usize,
+    first: usize,
+) -> (CreditProducer<T, L>, CreditConsumer<T, L>) {
+    let (producer, consumer) = super::ring_at(capacity, first);
     (CreditProducer { producer }, CreditConsumer { consumer, given: 0 })
 }
 
 /// A producing end whose pushes cannot fail; clone it for each producer.
 ///
-/// One thread at a time; nothing blocks or allocates.
+/// One thread at a time; nothing blocks, and with credits of this very ring nothing allocates.
 pub struct CreditProducer<T, L: Layout<T> = Compact> {
     producer: Producer<T, L>,
 }

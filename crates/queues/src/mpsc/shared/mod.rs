@@ -33,6 +33,7 @@
 //! | R2 | producer drop: count of producers | consumer, when it finds nothing | every publication before it |
 //! | R3 | producer drop: orphan list | consumer: orphan list | the orphan's items |
 //! | R4 | `Producer::commit`: fence after publication | the parker's fence before its last look | either the consumer sees the items or the producer sees it announced |
+//! | R5 | push with a credit: increment of the tail | the next such increments | the heads that the credits of earlier indices were given for |
 //!
 //! Source: Valkey pull request 3324, src/io_queues.h: a slot is reserved by incrementing the tail,
 //! and what finds the ring full waits in a list of its producer.
@@ -44,7 +45,7 @@ mod orphan;
 mod producer;
 
 pub use consumer::Consumer;
-pub use credit::{Credit, CreditConsumer, CreditProducer, credited, credited_in};
+pub use credit::{Credit, CreditConsumer, CreditProducer, credited, credited_at, credited_in};
 pub use producer::Producer;
 
 use core::fmt;
@@ -61,6 +62,8 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Edge, Ordering};
 const R1: Edge = Edge::new("R1");
 /// A producer is gone.
 const R2: Edge = Edge::new("R2");
+/// From credit to credit.
+const R5: Edge = Edge::new("R5");
 
 /// The consumer's line; producers read it when they run out of known room.
 #[derive(Debug)]

@@ -35,7 +35,8 @@ impl Ticket {
 pub(super) struct Orphan<T> {
     /// Slots that nobody else will fill; the first items belong there.
     pub(super) ticket: Ticket,
-    /// One past the last index the producer ever reserved: what has no ticket comes after that.
+    /// The tail when the producer went, past every index it ever reserved: what has no ticket
+    /// comes when the head is there.
     pub(super) after: usize,
     pub(super) items: VecDeque<T>,
 }

@@ -10,7 +10,7 @@ use core::mem;
 use core::ptr;
 
 use super::orphan::{Orphan, Ticket};
-use super::{R1, R2, SharedRing};
+use super::{R1, R2, R5, SharedRing};
 use crate::sync::buffer::Slots;
 use crate::sync::slot::Slot;
 use crate::sync::{Arc, Edge, Ordering, Window, window};
@@ -35,8 +35,6 @@ pub struct Producer<T, L: Layout<T> = Compact> {
     slots: Slots<L::Slot>,
     /// The head as last seen; it only grows, so what was vacant is vacant.
     head_seen: usize,
-    /// The tail as last seen: no index of this producer is at or above it.
-    tail_seen: usize,
     ticket: Ticket,
     /// Items accepted and not in the ring, in order.
     pending: VecDeque<T>,
@@ -46,11 +44,10 @@ pub struct Producer<T, L: Layout<T> = Compact> {
 }
 
 impl<T, L: Layout<T>> Producer<T, L> {
-    pub(super) fn new(ring: SharedRing<T, L>, first: usize) -> Self {
+    pub(super) fn new(ring: SharedRing<T, L>, head_seen: usize) -> Self {
         Self {
             slots: ring.slots(),
-            head_seen: first,
-            tail_seen: first,
+            head_seen,
             ticket: Ticket::NONE,
             pending: VecDeque::new(),
             is_unfenced: false,
@@ -71,7 +68,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
         if !self.pending.is_empty() || !self.expects_room() {
             return self.push_slow(item);
         }
-        self.reserve_and_fill(item);
+        self.reserve_and_fill(item, Ordering::Relaxed);
         Ok(())
     }
 
@@ -183,11 +180,20 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 
     /// Appends where a credit proves room. Should it prove nothing, the item waits with a ticket.
+    ///
+    /// The increments of all who push with credits are one chain (R5), by which this producer sees
+    /// every head that a credit of an earlier index was given for. Without it the holder of an old
+    /// credit could read a head from before the laps that later credits allowed.
     #[inline]
     pub(super) fn push_credited(&mut self, item: T) {
         self.is_unfenced = true;
         self.flush();
-        self.reserve_and_fill(item);
+        if self.pending.is_empty() {
+            // ORDERING: R5
+            self.reserve_and_fill(item, R5.acquire_release());
+        } else {
+            self.pending.push_back(item);
+        }
     }
 
     /// Tells rings apart.
@@ -197,16 +203,15 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 
     /// Reserves the next index for `item`. With no room after all, it waits with the ticket.
-    #[inline]
-    fn reserve_and_fill(&mut self, item: T) {
-        let index = self.ring.tail.fetch_add(1, Ordering::Relaxed);
-        self.tail_seen = index.wrapping_add(1);
+    #[inline(always)]
+    fn reserve_and_fill(&mut self, item: T, ordering: Ordering) {
+        let index = self.ring.tail.fetch_add(1, ordering);
         window(Window::Reserved);
         if self.is_vacant(index) {
             // SAFETY: [reserve-owner] [reserve-vacant] just reserved, and vacant.
             unsafe { self.fill(index, item) };
         } else {
-            self.ticket = Ticket { next: index, end: self.tail_seen };
+            self.keep_ticket(index, index.wrapping_add(1));
             self.pending.push_back(item);
         }
     }
@@ -220,7 +225,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
             return;
         }
         let mut index = self.ring.tail.fetch_add(items.len(), Ordering::Relaxed);
-        self.tail_seen = index.wrapping_add(items.len());
+        let end = index.wrapping_add(items.len());
         window(Window::Reserved);
         let (mut now, later) = items.split_at(self.vacant(index, items.len()));
         while !now.is_empty() {
@@ -236,9 +241,16 @@ impl<T, L: Layout<T>> Producer<T, L> {
             now = &now[segment.len()..];
         }
         if !later.is_empty() {
-            self.ticket = Ticket { next: index, end: self.tail_seen };
+            self.keep_ticket(index, end);
             self.pending.extend(later);
         }
+    }
+
+    /// Keeps what was reserved and is not vacant yet. A ticket that is replaced would leave slots
+    /// that nobody fills, and the consumer before them for ever.
+    fn keep_ticket(&mut self, next: usize, end: usize) {
+        debug_assert!(self.ticket.is_used_up(), "one ticket at a time");
+        self.ticket = Ticket { next, end };
     }
 
     /// Behind pending items, or without known room.
@@ -249,7 +261,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
         }
         self.flush();
         if self.pending.is_empty() && self.room(1) > 0 {
-            self.reserve_and_fill(item);
+            self.reserve_and_fill(item, Ordering::Relaxed);
         } else if self.pending.len() < self.capacity() {
             self.pending.push_back(item);
         } else {
@@ -283,19 +295,21 @@ impl<T, L: Layout<T>> Producer<T, L> {
                 return;
             }
             let next = self.ring.tail.fetch_add(count, Ordering::Relaxed);
-            self.tail_seen = next.wrapping_add(count);
-            self.ticket = Ticket { next, end: self.tail_seen };
+            self.keep_ticket(next, next.wrapping_add(count));
             window(Window::Reserved);
         }
     }
 
-    /// Whether it is worth reserving without asking: by what is known, the ring is less than half
-    /// full. Wrong guesses cost a ticket, not an item.
+    /// Whether there is room now, unless others reserve it first. The consumer's line is left alone
+    /// while by the head last seen the ring is less than half full.
+    ///
+    /// The tail is the real one, of the line that the reservation takes anyway. By the tail that
+    /// this producer saw last, it would reserve in a ring that others have filled meanwhile, and
+    /// with that ticket hide their items for as long as it then does nothing.
     #[inline]
     fn expects_room(&mut self) -> bool {
-        let used = self.tail_seen.wrapping_sub(self.head_seen);
-        // Behind the head means that the others are far ahead: nothing is known.
-        used < self.capacity() / 2 || self.room(1) > 0
+        let tail = self.ring.tail.load(Ordering::Relaxed);
+        tail.wrapping_sub(self.head_seen) < self.capacity() / 2 || self.room(1) > 0
     }
 
     /// How many of `wanted` items have room now, by the shared counters; others may reserve it
@@ -304,7 +318,6 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.look_at_head();
         let tail = self.ring.tail.load(Ordering::Relaxed);
         let used = tail.wrapping_sub(self.head_seen);
-        self.tail_seen = tail;
         wanted.min(self.capacity().saturating_sub(used))
     }
 
@@ -349,9 +362,7 @@ impl<T, L: Layout<T>> Clone for Producer<T, L> {
     /// Another producer, with nothing pending.
     fn clone(&self) -> Self {
         self.ring.rare.producers.fetch_add(1, Ordering::Relaxed);
-        let mut clone = Self::new(Arc::clone(&self.ring), self.head_seen);
-        clone.tail_seen = self.tail_seen;
-        clone
+        Self::new(Arc::clone(&self.ring), self.head_seen)
     }
 }
 
@@ -360,7 +371,8 @@ impl<T, L: Layout<T>> Drop for Producer<T, L> {
         self.flush();
         if !self.pending.is_empty() {
             let items = mem::take(&mut self.pending);
-            let orphan = Orphan { ticket: self.ticket, after: self.tail_seen, items };
+            let after = self.ring.tail.load(Ordering::Relaxed);
+            let orphan = Orphan { ticket: self.ticket, after, items };
             self.ring.rare.orphans.append(orphan);
         }
         // ORDERING: R2
