@@ -85,6 +85,35 @@ fn who_never_commits_is_served_beside_those_who_always_do() {
     }
 }
 
+/// A batch that fills its ring is announced, however it was pushed: among many rings that are
+/// silent it has its turn after those that are busy, not after all.
+#[test]
+fn a_ring_that_a_batch_has_filled_is_served_in_turn() {
+    type Push = fn(&mut rings::Producer<Index, Words>, &[Index]) -> usize;
+    let ways: [Push; 2] = [
+        |producer, items| producer.push_batch(&mut items.iter().copied()),
+        |producer, items| producer.push_slice(items),
+    ];
+    for push in ways {
+        let mut consumer = rings::ring_in::<Index, Words>(4);
+        let mut producers: Vec<_> = (0..60).map(|_| consumer.add_producer()).collect();
+        assert_eq!(push(&mut producers[40], &[Index::new(7); 5]), 4, "filled to the brim");
+        producers[40].commit();
+        for round in 0.. {
+            for producer in &mut producers[..2] {
+                while producer.push(Index::new(0)).is_ok() {}
+                producer.commit();
+            }
+            let mut is_found = false;
+            consumer.pop_batch(4, |item| is_found |= item == Index::new(7));
+            if is_found {
+                break;
+            }
+            assert!(4 * round <= 3 * BURST, "two busy rings have had their turns");
+        }
+    }
+}
+
 #[test]
 fn an_empty_ring_that_was_served_last_is_served_again() {
     let mut consumer = rings::ring_in::<Index, Words>(4);

@@ -125,8 +125,9 @@ impl Drop for Bell {
 
 /// One producer, with a ring of its own. Made by [`Consumer::add_producer`], not cloned.
 ///
-/// One thread at a time; nothing blocks. Dropping it publishes what was deferred and closes its
-/// ring; the consumer still takes what is in it.
+/// One thread at a time; nothing blocks. Dropping it publishes what was deferred, closes its ring
+/// and executes a `SeqCst` fence as a commit does; the consumer still takes what is in it. Look
+/// afterwards whether it sleeps.
 pub struct Producer<T, L: Layout<T> = Compact> {
     // Dropped first: the bell rings after the ring is closed.
     ring: spsc::Producer<T, L>,
@@ -171,10 +172,13 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 
     /// Appends from `items` while there is room, and makes everything visible; returns how many.
-    /// What is left stays in the iterator.
+    /// What is left stays in the iterator. 0 means that no item was there, or that the ring is full
+    /// or closed; [`Producer::is_closed`] tells which.
     #[inline]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
-        self.ring.push_batch(items)
+        let count = self.ring.push_batch(items);
+        self.ring_if_committed();
+        count
     }
 
     /// Copies from the front of `items` while there is room, and makes everything visible; returns
@@ -184,7 +188,18 @@ impl<T, L: Layout<T>> Producer<T, L> {
     where
         T: Copy,
     {
-        self.ring.push_slice(items)
+        let count = self.ring.push_slice(items);
+        self.ring_if_committed();
+        count
+    }
+
+    /// A batch that ends at a full ring has been committed, and the next commit finds nothing new:
+    /// the bit is set here, or the fullest ring of all would have none.
+    #[inline]
+    fn ring_if_committed(&self) {
+        if self.ring.is_committed() {
+            self.bell.ring();
+        }
     }
 
     /// Number of items that fit in this producer's ring, a power of two.
@@ -336,7 +351,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     }
 
     /// Whether no item is visible now in any ring. After announcing that it sleeps and a `SeqCst`
-    /// fence, a consumer that sees `true` here will be seen by the next commit of each producer.
+    /// fence, a consumer that sees `true` here and is not closed will be seen by the next commit of each
+    /// producer, or after its drop.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rings().all(spsc::Consumer::is_empty)

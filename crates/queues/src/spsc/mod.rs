@@ -89,8 +89,9 @@ pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> (Producer<T, L
 
 /// The producing end of a ring; there is one, and it cannot be cloned.
 ///
-/// One thread at a time; nothing blocks. Dropping it publishes what was deferred and closes the
-/// ring: the consumer gets the rest and then [`PopError::Closed`].
+/// One thread at a time; nothing blocks. Dropping it publishes what was deferred, closes the ring
+/// and executes a `SeqCst` fence as a commit does: the consumer gets the rest and then
+/// [`PopError::Closed`]. Look afterwards whether it sleeps.
 ///
 /// ```compile_fail,E0599
 /// let (producer, _consumer) = flintlock_queues::spsc::ring::<u8>(2);
@@ -150,6 +151,12 @@ impl<T, L: Layout<T>> Producer<T, L> {
     #[inline]
     pub(crate) fn commit_fenced(&mut self) -> bool {
         self.writer.commit()
+    }
+
+    /// Whether nothing was pushed since the last fence.
+    #[inline]
+    pub(crate) fn is_committed(&self) -> bool {
+        self.writer.is_committed()
     }
 
     /// Appends from `items` while there is room, and makes everything visible; returns how many.
@@ -317,7 +324,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     }
 
     /// Whether no item is visible now. After announcing that it sleeps and a `SeqCst` fence, a
-    /// consumer that sees `true` here will be seen by the producer's next commit.
+    /// consumer that sees `true` here and is not closed will be seen by the producer's next commit,
+    /// or after its drop.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -18,7 +18,7 @@
 //! |---|---|---|---|
 //! | S1 | `spsc::Consumer`, `spmc::Consumer`: head moved past the slots | `Writer::make_room`: head load | that the slots were read and may be written again |
 //! | S2 | `Writer` drop: `producer_gone` | consumers, when they find nothing | every publication before it |
-//! | F1 | `Writer::commit`: fence after publication | the parker's fence before its last look | either the consumer sees the items or the producer sees it announced |
+//! | F1 | `Writer::commit` and drop: fence after publication, and after the close | the parker's fence before its last look | either the consumer sees the items, or the close, or the producer sees it announced |
 #![expect(unsafe_code, reason = "items are moved into slots that another thread reads")]
 
 use core::fmt;
@@ -206,13 +206,19 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
     #[inline]
     pub(crate) fn commit(&mut self) -> bool {
         self.publish();
-        let is_new = self.fenced != self.tail;
+        let is_new = !self.is_committed();
         if is_new {
             self.fenced = self.tail;
             // ORDERING: F1
             F1.fence("commit");
         }
         is_new
+    }
+
+    /// Whether nothing was pushed since the last fence.
+    #[inline]
+    pub(crate) fn is_committed(&self) -> bool {
+        self.fenced == self.tail
     }
 
     /// Items in the ring, deferred ones included; consumers may be taking some now.
@@ -390,6 +396,8 @@ impl<T, S: Slot<T>, const MANY: bool> Drop for Writer<T, S, MANY> {
         self.publish();
         // ORDERING: S2
         self.ring.ends.producer_gone.store(true, S2.release());
+        // ORDERING: F1
+        F1.fence("drop");
     }
 }
 
