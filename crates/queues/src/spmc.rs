@@ -109,7 +109,8 @@ pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> (Producer<T, L
 /// The producing end; there is one, and it cannot be cloned.
 ///
 /// One thread at a time; nothing blocks, a refused push pauses for a microsecond at most. Dropping
-/// it publishes what was deferred and closes the ring.
+/// it publishes what was deferred, closes the ring and executes a `SeqCst` fence as a commit does; look
+/// afterwards whether consumers sleep.
 ///
 /// ```compile_fail,E0599
 /// let (producer, _consumer) = flintlock_queues::spmc::ring::<u8>(2);
@@ -291,7 +292,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     }
 
     /// Whether no item is visible now. After announcing that it sleeps and a `SeqCst` fence, a
-    /// consumer that sees `true` here will be seen by the producer's next commit.
+    /// consumer that sees `true` here and is not closed will be seen by the producer's next commit,
+    /// or after its drop.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         loop {

@@ -3,6 +3,8 @@
 #![expect(unsafe_code, reason = "loom's cells are read through raw pointers")]
 
 mod loom_support;
+#[path = "loom_support/park.rs"]
+mod park;
 
 use flintlock_queues::sync::{AtomicBool, Edge, Ordering};
 use flintlock_queues::{Layout, PopError, mpsc::rings};
@@ -11,6 +13,7 @@ use loom::thread;
 use loom_support::{
     Cells, Item, Laps, Ledger, Roles, assert_mutants_caught, explore, pop_within, push_within,
 };
+use park::park;
 
 const NEAR_WRAP: usize = usize::MAX - 2;
 
@@ -246,6 +249,21 @@ fn loom_mpsc_rings_park() {
     }
 }
 
+/// A sleeping consumer and a producer that goes: the close is not lost either.
+#[test]
+fn loom_mpsc_rings_park_on_close() {
+    let ring = || {
+        let mut consumer = rings::ring_at::<Item, Laps>(2, 0);
+        (consumer.add_producer(), consumer)
+    };
+    let act = |producer| {
+        drop(producer);
+        None
+    };
+    let may_sleep = |end: &rings::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
+    park("rings park on close", F1, ring, act, may_sleep);
+}
+
 #[test]
 fn loom_mpsc_mutants_are_caught() {
     assert_mutants_caught(&[
@@ -259,5 +277,7 @@ fn loom_mpsc_mutants_are_caught() {
         ("S2.acquire", "loom_mpsc_rings_come_and_go_laps"),
         ("F1.commit", "loom_mpsc_rings_park"),
         ("F1.park", "loom_mpsc_rings_park"),
+        ("F1.drop", "loom_mpsc_rings_park_on_close"),
+        ("F1.park", "loom_mpsc_rings_park_on_close"),
     ]);
 }

@@ -4,15 +4,17 @@
 #![expect(unsafe_code, reason = "loom's cells are read through raw pointers")]
 
 mod loom_support;
+#[path = "loom_support/park.rs"]
+mod park;
 
 use flintlock_queues::mpsc::shared;
-use flintlock_queues::sync::{AtomicBool, Edge, Ordering};
+use flintlock_queues::sync::Edge;
 use flintlock_queues::{Layout, PopError};
-use loom::sync::Arc;
 use loom::thread;
 use loom_support::{
     Cells, Item, Laps, Ledger, Roles, assert_mutants_caught, explore, pop_within, push_within,
 };
+use park::park;
 
 const NEAR_WRAP: usize = usize::MAX - 2;
 
@@ -293,39 +295,35 @@ fn loom_shared_old_credit_cells() {
 const R4: Edge = Edge::new("R4");
 
 /// A sleeping consumer and a committing producer: no wake-up is lost.
-fn park<L: Layout<Item>>(name: &str) {
-    for roles in Roles::BOTH {
-        explore(&format!("{name} {roles:?}"), move || {
-            let ledger = Ledger::default();
-            let (mut producer, consumer) = shared::ring_at::<Item, L>(2, 0);
-            let sleeps = Arc::new(AtomicBool::new(false));
-            let seen = Arc::clone(&sleeps);
-            let item = ledger.payload(0);
-            let ((woken, _producer), (asleep, _consumer)) = roles.run(
-                move || {
-                    producer.push(item).expect("room");
-                    producer.commit();
-                    (seen.load(Ordering::Relaxed), producer)
-                },
-                move || {
-                    sleeps.store(true, Ordering::Relaxed);
-                    R4.fence("park");
-                    (consumer.is_empty(), consumer)
-                },
-            );
-            assert!(!asleep || woken, "the consumer sleeps on an item and nobody wakes it");
-        });
-    }
+fn park_on_commit<L: Layout<Item>>(name: &str) {
+    let act = |mut producer: shared::Producer<Item, L>| {
+        producer.push(Ledger::default().payload(0)).expect("room");
+        producer.commit();
+        Some(producer)
+    };
+    let may_sleep = |consumer: &shared::Consumer<Item, L>| consumer.is_empty();
+    park(name, R4, || shared::ring_at(2, 0), act, may_sleep);
 }
 
 #[test]
 fn loom_shared_park_laps() {
-    park::<Laps>("park laps");
+    park_on_commit::<Laps>("park laps");
 }
 
 #[test]
 fn loom_shared_park_cells() {
-    park::<Cells>("park cells");
+    park_on_commit::<Cells>("park cells");
+}
+
+/// A sleeping consumer and a producer that goes: the close is not lost either.
+#[test]
+fn loom_shared_park_on_close() {
+    let act = |producer: shared::Producer<Item, Laps>| {
+        drop(producer);
+        None
+    };
+    let may_sleep = |end: &shared::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
+    park("park on close", R4, || shared::ring_at(2, 0), act, may_sleep);
 }
 
 #[test]
@@ -347,5 +345,7 @@ fn loom_shared_mutants_are_caught() {
         ("R5.acquire", "loom_shared_old_credit_cells"),
         ("R4.commit", "loom_shared_park_laps"),
         ("R4.park", "loom_shared_park_laps"),
+        ("R4.drop", "loom_shared_park_on_close"),
+        ("R4.park", "loom_shared_park_on_close"),
     ]);
 }

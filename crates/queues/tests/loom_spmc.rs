@@ -3,14 +3,16 @@
 #![expect(unsafe_code, reason = "loom's cells are read through raw pointers")]
 
 mod loom_support;
+#[path = "loom_support/park.rs"]
+mod park;
 
-use flintlock_queues::sync::{AtomicBool, Edge, Ordering};
+use flintlock_queues::sync::Edge;
 use flintlock_queues::{Index, Layout, PopError, spmc};
-use loom::sync::Arc;
 use loom::thread;
 use loom_support::{
     Cells, Item, Laps, Ledger, Roles, assert_mutants_caught, explore, pop_within, push_within,
 };
+use park::park;
 
 const NEAR_WRAP: usize = usize::MAX - 2;
 
@@ -292,39 +294,35 @@ fn loom_spmc_empty_is_true_cells() {
 const F1: Edge = Edge::new("F1");
 
 /// A sleeping consumer and a committing producer: no wake-up is lost.
-fn park<L: Layout<Item>>(name: &str) {
-    for roles in Roles::BOTH {
-        explore(&format!("{name} {roles:?}"), move || {
-            let ledger = Ledger::default();
-            let (mut producer, consumer) = spmc::ring_at::<Item, L>(2, 0);
-            let sleeps = Arc::new(AtomicBool::new(false));
-            let seen = Arc::clone(&sleeps);
-            let item = ledger.payload(0);
-            let ((woken, _producer), (asleep, _consumer)) = roles.run(
-                move || {
-                    producer.push(item).expect("room");
-                    producer.commit();
-                    (seen.load(Ordering::Relaxed), producer)
-                },
-                move || {
-                    sleeps.store(true, Ordering::Relaxed);
-                    F1.fence("park");
-                    (consumer.is_empty(), consumer)
-                },
-            );
-            assert!(!asleep || woken, "the consumer sleeps on an item and nobody wakes it");
-        });
-    }
+fn park_on_commit<L: Layout<Item>>(name: &str) {
+    let act = |mut producer: spmc::Producer<Item, L>| {
+        producer.push(Ledger::default().payload(0)).expect("room");
+        producer.commit();
+        Some(producer)
+    };
+    let may_sleep = |consumer: &spmc::Consumer<Item, L>| consumer.is_empty();
+    park(name, F1, || spmc::ring_at(2, 0), act, may_sleep);
 }
 
 #[test]
 fn loom_spmc_park_laps() {
-    park::<Laps>("park laps");
+    park_on_commit::<Laps>("park laps");
 }
 
 #[test]
 fn loom_spmc_park_cells() {
-    park::<Cells>("park cells");
+    park_on_commit::<Cells>("park cells");
+}
+
+/// A sleeping consumer and a producer that goes: the close is not lost either.
+#[test]
+fn loom_spmc_park_on_close() {
+    let act = |producer: spmc::Producer<Item, Laps>| {
+        drop(producer);
+        None
+    };
+    let may_sleep = |end: &spmc::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
+    park("park on close", F1, || spmc::ring_at(2, 0), act, may_sleep);
 }
 
 #[test]
@@ -347,5 +345,7 @@ fn loom_spmc_mutants_are_caught() {
         ("S2.acquire", "loom_spmc_close_cells"),
         ("F1.commit", "loom_spmc_park_laps"),
         ("F1.park", "loom_spmc_park_cells"),
+        ("F1.drop", "loom_spmc_park_on_close"),
+        ("F1.park", "loom_spmc_park_on_close"),
     ]);
 }

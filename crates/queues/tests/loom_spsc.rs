@@ -3,6 +3,8 @@
 #![expect(unsafe_code, reason = "loom's cells are read through raw pointers")]
 
 mod loom_support;
+#[path = "loom_support/park.rs"]
+mod park;
 
 use flintlock_queues::sync::{AtomicBool, Edge, Ordering};
 use flintlock_queues::{Layout, PopError, spsc};
@@ -10,6 +12,7 @@ use loom::sync::Arc;
 use loom_support::{
     Cells, Item, Laps, Ledger, Roles, assert_mutants_caught, explore, pop_within, push_within,
 };
+use park::park;
 
 /// Every index in the model lies around the wrap of the counters.
 const NEAR_WRAP: usize = usize::MAX - 2;
@@ -228,40 +231,36 @@ fn loom_spsc_leave_while_full_cells() {
 /// The sleeping consumer's fence, as a parker has it.
 const F1: Edge = Edge::new("F1");
 
-/// Announce, fence, look, sleep against push, commit, look: no wake-up is lost.
-fn park<L: Layout<Item>>(name: &str) {
-    for roles in Roles::BOTH {
-        explore(&format!("{name} {roles:?}"), move || {
-            let ledger = Ledger::default();
-            let (mut producer, consumer) = spsc::ring_at::<Item, L>(2, 0);
-            let sleeps = Arc::new(AtomicBool::new(false));
-            let seen = Arc::clone(&sleeps);
-            let item = ledger.payload(0);
-            let ((woken, _producer), (asleep, _consumer)) = roles.run(
-                move || {
-                    producer.push(item).expect("room");
-                    producer.commit();
-                    (seen.load(Ordering::Relaxed), producer)
-                },
-                move || {
-                    sleeps.store(true, Ordering::Relaxed);
-                    F1.fence("park");
-                    (consumer.is_empty(), consumer)
-                },
-            );
-            assert!(!asleep || woken, "the consumer sleeps on an item and nobody wakes it");
-        });
-    }
+/// A sleeping consumer and a committing producer: no wake-up is lost.
+fn park_on_commit<L: Layout<Item>>(name: &str) {
+    let act = |mut producer: spsc::Producer<Item, L>| {
+        producer.push(Ledger::default().payload(0)).expect("room");
+        producer.commit();
+        Some(producer)
+    };
+    let may_sleep = |consumer: &spsc::Consumer<Item, L>| consumer.is_empty();
+    park(name, F1, || spsc::ring_at(2, 0), act, may_sleep);
 }
 
 #[test]
 fn loom_spsc_park_laps() {
-    park::<Laps>("park laps");
+    park_on_commit::<Laps>("park laps");
 }
 
 #[test]
 fn loom_spsc_park_cells() {
-    park::<Cells>("park cells");
+    park_on_commit::<Cells>("park cells");
+}
+
+/// A sleeping consumer and a producer that goes: the close is not lost either.
+#[test]
+fn loom_spsc_park_on_close() {
+    let act = |producer: spsc::Producer<Item, Laps>| {
+        drop(producer);
+        None
+    };
+    let may_sleep = |end: &spsc::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
+    park("park on close", F1, || spsc::ring_at(2, 0), act, may_sleep);
 }
 
 #[test]
@@ -282,5 +281,7 @@ fn loom_spsc_mutants_are_caught() {
         ("F1.park", "loom_spsc_park_laps"),
         ("F1.commit", "loom_spsc_park_cells"),
         ("F1.park", "loom_spsc_park_cells"),
+        ("F1.drop", "loom_spsc_park_on_close"),
+        ("F1.park", "loom_spsc_park_on_close"),
     ]);
 }

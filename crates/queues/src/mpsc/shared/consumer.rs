@@ -108,7 +108,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     }
 
     /// Whether nothing can be taken now. After announcing that it sleeps and a `SeqCst` fence, a
-    /// consumer that sees `true` here will be seen by the next commit of each producer.
+    /// consumer that sees `true` here and is not closed will be seen by the next commit of each
+    /// producer, or after its drop.
     ///
     /// False also if a producer left something behind, since that takes a pop to find out more.
     #[must_use]

@@ -32,7 +32,7 @@
 //! | R1 | consumer: head moved past the slots | producers: head load | that the slots were read and may be written again |
 //! | R2 | producer drop: count of producers | consumer, when it finds nothing | every publication before it |
 //! | R3 | producer drop: orphan list | consumer: orphan list | the orphan's items |
-//! | R4 | `Producer::commit`: fence after publication | the parker's fence before its last look | either the consumer sees the items or the producer sees it announced |
+//! | R4 | `Producer::commit` and drop: fence after publication, and after the close | the parker's fence before its last look | either the consumer sees the items, or the close, or the producer sees it announced |
 //! | R5 | push with a credit: increment of the tail | the next such increments | the heads that the credits of earlier indices were given for |
 //!
 //! Source: Valkey pull request 3324, src/io_queues.h: a slot is reserved by incrementing the tail,

@@ -24,7 +24,8 @@ const R4: Edge = Edge::new("R4");
 /// One thread at a time; nothing blocks. What a push accepts may wait in this producer's pending
 /// list (see the module text), where only this producer moves it on: call [`Producer::commit`] at
 /// the end of a batch, and again while [`Producer::pending`] is not 0. Dropping the producer hands
-/// the rest to the consumer.
+/// the rest to the consumer and executes a `SeqCst` fence as a commit does; look afterwards whether
+/// the consumer sleeps.
 ///
 /// Invariants. `[reserve-owner]` Whoever got index `i` from the increment of the tail is the only
 /// one to fill the slot for `i`. `[reserve-vacant]` The slot of `i` is vacant for `i` once the head
@@ -377,6 +378,8 @@ impl<T, L: Layout<T>> Drop for Producer<T, L> {
         }
         // ORDERING: R2
         self.ring.rare.producers.fetch_sub(1, R2.release());
+        // ORDERING: R4
+        R4.fence("drop");
     }
 }
 
