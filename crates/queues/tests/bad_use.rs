@@ -3,7 +3,9 @@
 //! `spmc::Producer`), too little alignment (`Tagged`, `tagged!`, `Words`), too many kinds.
 #![cfg(not(any(loom, shuttle)))]
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use flintlock_queues::mpsc::{rings, shared};
 use flintlock_queues::{Compact, Index, Padded, PopError, PushError, Tagged, Words, spmc, spsc};
@@ -115,6 +117,18 @@ fn pushing_without_a_consumer_ends_in_closed() {
     assert!(refused.is_none_or(|refused| refused.is_closed()));
 }
 
+/// A batch has no way to say `Closed`, but it takes nothing that nobody will ever take.
+#[test]
+fn batches_to_a_closed_shared_ring_take_nothing() {
+    let (mut producer, consumer) = shared::ring::<u32>(4);
+    drop(consumer);
+    assert_eq!(producer.push_slice(&[1, 2]), 0);
+    let mut items = 1..3;
+    assert_eq!(producer.push_batch(&mut items), 0);
+    assert_eq!(items, 1..3, "and nothing out of the iterator");
+    assert!(producer.is_closed() && producer.is_empty());
+}
+
 #[test]
 fn a_full_list_refuses_and_changes_nothing() {
     let (mut producer, mut consumer) = shared::ring::<u32>(2);
@@ -125,7 +139,7 @@ fn a_full_list_refuses_and_changes_nothing() {
     assert_eq!(producer.push_deferred(4), Err(PushError::Full(4)));
     assert_eq!(producer.push_slice(&[4, 5]), 0);
     assert_eq!(producer.push_batch(&mut [4, 5].into_iter()), 0);
-    assert_eq!((producer.len(), producer.pending()), (2, 2));
+    assert_eq!((producer.len(), producer.pending()), (4, 2));
     let mut got = Vec::new();
     for _ in 0..4 {
         got.extend(consumer.pop());
@@ -188,4 +202,42 @@ fn a_panic_in_a_batch_loses_nothing_that_was_pushed() {
     assert_eq!(panicked, "first");
     assert_eq!(consumer.pop(), Ok(Box::new(4)));
     assert_eq!(producer.len(), 1);
+}
+
+/// A ring that is dropped drops all that is in it, also behind a destructor that panics.
+#[test]
+fn a_panic_in_a_destructor_leaks_nothing() {
+    struct Counted(Rc<Cell<u32>>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            assert_ne!(self.0.get(), 2, "the second");
+        }
+    }
+    type Make = fn(&mut dyn Iterator<Item = Counted>);
+    // The producer goes last, so that the items are left for the ring's own drop.
+    let rings: [Make; 3] = [
+        |mut items| {
+            let (mut producer, consumer) = spsc::ring::<Counted>(4);
+            drop(consumer);
+            producer.push_batch(&mut items);
+        },
+        |mut items| {
+            let (mut producer, consumer) = spmc::ring::<Counted>(4);
+            drop(consumer);
+            producer.push_batch(&mut items);
+        },
+        |items| {
+            let (mut producer, consumer) = shared::ring::<Counted>(4);
+            drop(consumer);
+            items.for_each(|item| producer.push(item).expect("room that was known"));
+        },
+    ];
+    for ring in rings {
+        let dropped = Rc::default();
+        let mut items = (0..4).map(|_| Counted(Rc::clone(&dropped)));
+        let message = panic_of(|| ring(&mut items));
+        assert!(message.contains("the second"), "{message}");
+        assert_eq!(dropped.get(), 4, "those behind it too");
+    }
 }

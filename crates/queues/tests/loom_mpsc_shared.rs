@@ -7,6 +7,8 @@ mod loom_support;
 #[path = "loom_support/park.rs"]
 mod park;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use flintlock_queues::mpsc::shared;
 use flintlock_queues::sync::Edge;
 use flintlock_queues::{Layout, PopError};
@@ -324,6 +326,24 @@ fn loom_shared_park_on_close() {
     };
     let may_sleep = |end: &shared::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
     park("park on close", R4, || shared::ring_at(2, 0), act, may_sleep);
+}
+
+/// A batch whose iterator panics has accepted what came before, and the commit behind it publishes
+/// that; its fence is due as for any other.
+#[test]
+fn loom_shared_park_on_broken_batch() {
+    let act = |mut producer: shared::Producer<Item, Laps>| {
+        let items = (0..2).map(|number| match number {
+            0 => Ledger::default().payload(0),
+            _ => resume_unwind(Box::new("no more")),
+        });
+        let broken = catch_unwind(AssertUnwindSafe(|| producer.push_batch(&mut { items })));
+        assert!(broken.is_err() && producer.pending() == 1);
+        producer.commit();
+        Some(producer)
+    };
+    let may_sleep = |consumer: &shared::Consumer<Item, Laps>| consumer.is_empty();
+    park("park on broken batch", R4, || shared::ring_at(2, 0), act, may_sleep);
 }
 
 #[test]

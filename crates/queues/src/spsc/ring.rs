@@ -60,18 +60,8 @@ impl<T, S: Slot<T>> Ring<T, S> {
 
 impl<T, S: Slot<T>> Drop for Ring<T, S> {
     fn drop(&mut self) {
-        let slots = self.slots();
-        let mut head = self.ends.head.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: [buffer-owned] the buffer is dropped after this.
-            let (slot, place) = unsafe { slots.at(head) };
-            // SAFETY: [ring-last] both ends are gone, so this thread is the only one that takes,
-            // and the head says what was not taken before.
-            match unsafe { slot.take(place) } {
-                Some(item) => drop(item),
-                None => return,
-            }
-            head = head.wrapping_add(1);
-        }
+        let head = self.ends.head.load(Ordering::Relaxed);
+        // SAFETY: [ring-last] both ends are gone, and the head says what was not taken.
+        unsafe { self.buffer.drop_items(head) };
     }
 }

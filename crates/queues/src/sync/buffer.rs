@@ -58,6 +58,18 @@ impl<T, S: Slot<T>> Buffer<T, S> {
     pub fn view(&self) -> Slots<S> {
         self.view
     }
+
+    /// Drops what the slots hold from the index `head` on, gaps or not, and what is behind an item
+    /// whose destructor panics too; should another one panic then, the program ends.
+    ///
+    /// # Safety
+    /// No thread has a handle of the ring any more, and `head` is the first index not taken.
+    pub unsafe fn drop_items(&mut self, head: usize) {
+        // SAFETY: [buffer-owned] the caller is the last one, and the head is what it says.
+        let mut left = unsafe { Left::new(self.view, head) };
+        // If this panics, the drop of `left` goes on.
+        left.by_ref().for_each(drop);
+    }
 }
 
 impl<T, S: Slot<T>> Drop for Buffer<T, S> {
@@ -81,6 +93,47 @@ impl<T, S: Slot<T>> fmt::Debug for Buffer<T, S> {
 unsafe impl<T: Send, S: Slot<T>> Send for Buffer<T, S> {}
 // SAFETY: [buffer-owned] a shared buffer gives out nothing but a view, whose use is unsafe.
 unsafe impl<T: Send, S: Slot<T>> Sync for Buffer<T, S> {}
+
+/// The items that a ring is left with, one lap of slots.
+struct Left<T, S: Slot<T>> {
+    slots: Slots<S>,
+    head: usize,
+    count: usize,
+    _owns: PhantomData<T>,
+}
+
+impl<T, S: Slot<T>> Left<T, S> {
+    /// # Safety
+    /// As [`Buffer::drop_items`], for as long as the value is used.
+    unsafe fn new(slots: Slots<S>, head: usize) -> Self {
+        Self { slots, head, count: slots.capacity(), _owns: PhantomData }
+    }
+}
+
+impl<T, S: Slot<T>> Iterator for Left<T, S> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        while self.count > 0 {
+            // SAFETY: [buffer-owned] the buffer is alive while this is used.
+            let (slot, place) = unsafe { self.slots.at(self.head) };
+            self.head = place.next().index;
+            self.count -= 1;
+            // SAFETY: [ring-last] this thread is the only one that takes, and the head says what
+            // was not taken before.
+            if let Some(item) = unsafe { slot.take(place) } {
+                return Some(item);
+            }
+        }
+        None
+    }
+}
+
+impl<T, S: Slot<T>> Drop for Left<T, S> {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
+}
 
 /// Where the slots of a buffer are; a copy in each handle saves a hop through the shared part.
 #[derive(Debug)]

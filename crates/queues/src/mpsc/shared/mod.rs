@@ -108,18 +108,11 @@ impl<T, S: Slot<T>> Ring<T, S> {
 
 impl<T, S: Slot<T>> Drop for Ring<T, S> {
     fn drop(&mut self) {
-        let slots = self.slots();
-        let mut head = self.reader.head.load(Ordering::Relaxed);
+        let head = self.reader.head.load(Ordering::Relaxed);
         // Slots that an orphan had reserved are gaps; the orphan's items are dropped with it.
         // Reservations may go beyond the capacity, items cannot.
-        for _ in 0..slots.capacity() {
-            // SAFETY: [buffer-owned] the buffer is dropped after this.
-            let (slot, place) = unsafe { slots.at(head) };
-            // SAFETY: [ring-last] all ends are gone, so this thread is the only one that takes,
-            // and the head says what was not taken before.
-            drop(unsafe { slot.take(place) });
-            head = head.wrapping_add(1);
-        }
+        // SAFETY: [ring-last] all ends are gone, and the head says what was not taken.
+        unsafe { self.buffer.drop_items(head) };
     }
 }
 

@@ -28,6 +28,10 @@ impl Ticket {
     pub(super) fn is_used_up(self) -> bool {
         self.next == self.end
     }
+
+    pub(super) fn len(self) -> usize {
+        self.end.wrapping_sub(self.next)
+    }
 }
 
 /// The rest of a producer: its ticket, what was pending, and when it is its turn.

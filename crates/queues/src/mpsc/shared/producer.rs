@@ -57,7 +57,9 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 
     /// Appends `item` and makes it visible, with everything pending before it, as far as there is
-    /// room; what does not fit waits in the pending list, in order.
+    /// room; what does not fit waits in the pending list, in order. While [`Producer::pending`] is not 0
+    /// afterwards, this producer may hold a reservation that hides what others push: commit again
+    /// soon, and do not sleep.
     ///
     /// # Errors
     /// [`PushError::Full`] if the pending list holds [`Producer::capacity`] items and none could
@@ -93,7 +95,8 @@ impl<T, L: Layout<T>> Producer<T, L> {
     ///
     /// After it, look whether the consumer has announced that it sleeps: either it sees the items
     /// or you see the announcement. Without anything pushed since the last commit there is no
-    /// fence.
+    /// fence. What found no room stays pending, for a commit to come: while
+    /// [`Producer::pending`] is not 0, this producer may hold up all others, and must not sleep.
     #[inline]
     pub fn commit(&mut self) {
         self.flush();
@@ -106,17 +109,23 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 
     /// Appends from `items` while they are accepted (visible or pending); returns how many. What
-    /// is left stays in the iterator.
+    /// is left stays in the iterator. 0 means that no item was there, that ring and list are full,
+    /// or that the ring is closed; [`Producer::is_closed`] tells which.
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         let mut count = 0;
         self.flush();
+        if self.is_closed() {
+            return 0;
+        }
         loop {
             // Items first, reservation afterwards: an iterator may end earlier than it says.
             let room = self.capacity() - self.pending.len().min(self.capacity());
             let before = self.pending.len();
+            // Said beforehand: what an iterator gave before it panics is pending too.
+            let was_unfenced = mem::replace(&mut self.is_unfenced, true);
             self.pending.extend(items.take(room.min(BATCH_MAX)));
             let more = self.pending.len() - before;
-            self.is_unfenced |= more > 0;
+            self.is_unfenced = was_unfenced || more > 0;
             self.flush();
             count += more;
             if more == 0 {
@@ -126,7 +135,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 
     /// Copies from the front of `items` while they are accepted (visible or pending), reserving
-    /// once for all that fits; returns how many.
+    /// once for all that fits; returns how many. 0 as for [`Producer::push_batch`].
     #[inline]
     pub fn push_slice(&mut self, items: &[T]) -> usize
     where
@@ -134,6 +143,9 @@ impl<T, L: Layout<T>> Producer<T, L> {
     {
         self.is_unfenced |= !items.is_empty();
         self.flush();
+        if self.is_closed() {
+            return 0;
+        }
         let mut direct = 0;
         if self.pending.is_empty() {
             direct = self.room(items.len());
@@ -159,14 +171,20 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.pending.len()
     }
 
-    /// Items and reservations of all producers in the ring, a hint; what is pending is not in it.
+    /// Items and reservations of all producers in the ring, and what of this one is pending; a
+    /// hint.
     #[must_use]
     pub fn len(&self) -> usize {
-        let tail = self.ring.tail.load(Ordering::Relaxed);
-        tail.wrapping_sub(self.ring.reader.head.load(Ordering::Relaxed)).min(self.capacity())
+        // ORDERING: R1: the tail is not one from before that head.
+        let head = self.ring.reader.head.load(R1.acquire());
+        let reserved = self.ring.tail.load(Ordering::Relaxed).wrapping_sub(head);
+        // What has a ticket is among both.
+        let in_ring = reserved.saturating_sub(self.ticket.len()).min(self.capacity());
+        in_ring + self.pending.len()
     }
 
-    /// Whether [`Producer::len`] is 0.
+    /// Whether [`Producer::len`] is 0: all that this producer has accepted was taken, which does
+    /// not mean processed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
