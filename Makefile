@@ -1,8 +1,8 @@
 # Everything a developer or CI runs, callable stage by stage; `make test` is what must be green.
 #
 #   make test        all stages below, in order; stops at the first red one, prints the time of each
-#   make STAGE       one of them: setup fmt tidy clippy clippy-loom package unit doc rustdoc loom
-#                    corpus instructions smoke stress
+#   make STAGE       one of them: setup fmt tidy clippy clippy-loom bare package unit doc rustdoc
+#                    loom corpus instructions smoke stress
 #   make docs        brings the tables in docs/ up to date with the code
 #   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
 #   make crash       500 rounds of kill -9 and restart
@@ -27,7 +27,7 @@ CACHE_BENCH ?=
 SOAK_SECONDS ?= 600
 SOAK_MIB ?= 64
 
-STAGES := setup fmt tidy clippy clippy-loom package unit doc rustdoc loom corpus \
+STAGES := setup fmt tidy clippy clippy-loom bare package unit doc rustdoc loom corpus \
 	instructions smoke stress
 
 # Crates with loom models: their tests/loom_*.rs and whatever their unit tests hold under cfg(loom).
@@ -90,6 +90,13 @@ clippy-loom:
 	@for crate in $(LOOM_CRATES); do \
 		$(LOOM_ENV) $(CARGO) clippy -p flintlock-$$crate --all-targets -- -D warnings || exit 1; \
 	done
+
+# The queues without an operating system and without 64-bit atomics, where the toolchain can.
+BARE := thumbv7em-none-eabi
+bare:
+	@if [ -e "$$(rustc --print sysroot)/lib/rustlib/$(BARE)" ]; then \
+		$(CARGO) check -p flintlock-queues --target $(BARE); \
+	else echo "skipped: the toolchain has no target $(BARE)"; fi
 
 # The crates package cleanly: cargo lists what it would publish, and nothing strange is in it.
 package:

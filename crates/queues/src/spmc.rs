@@ -20,9 +20,10 @@
 //!
 //! Sequenced cells ([`Compact`], [`Padded`](crate::Padded)): a payload of any type cannot be copied
 //! before it is owned, so the swap comes first, each cell is marked when it was read, and the
-//! producer asks the cell. **The bound**: a consumer stopped between claim and mark never delays
-//! another consumer, but the producer gets `Full` when it comes round to that cell: after at most
-//! capacity minus claimed further pushes, and until the consumer runs again.
+//! producer asks the cell. **The bound**: a consumer stopped between claim and mark keeps nothing
+//! that is in the ring from another consumer, but the producer gets `Full` when it comes round to
+//! that cell, after at most capacity minus claimed further pushes. From then on nobody gets anything
+//! until the consumer runs again.
 //!
 //! The lap argument. A consumer that sees the lap of `h` in the slot of `h`, and then moves the
 //! head from `h`, has the word of `h`. A younger word, of `h + 2 * capacity` or one of
@@ -30,6 +31,10 @@
 //! of `h - 2 * capacity`, cannot be seen: whoever moved the head to `h` had read, or follows in the
 //! order of the head one who had read, the word of `h - capacity` from that slot (edge M1), so a
 //! load after seeing `h` does not go back behind that word.
+//!
+//! Indices wrap, so a consumer that is stopped between reading and swapping while exactly as many
+//! items pass as a `usize` counts would take one that is gone. With 64 bits that is centuries; with
+//! 32 it is 2^32 items, a minute at the fastest, during one stop of one thread, to the very item.
 //!
 //! A full producer is paused a little longer with each refusal (at most about a microsecond): if
 //! it read the head in a tight loop, it would take the line from consumers that must write it.

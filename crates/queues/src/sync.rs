@@ -26,9 +26,9 @@ mod imp {
     pub use super::PlainCell as UnsafeCell;
     pub use alloc::sync::Arc;
     pub use core::hint::spin_loop;
-    pub use core::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
-    };
+    #[cfg(target_has_atomic = "64")]
+    pub use core::sync::atomic::AtomicU64;
+    pub use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, fence};
 }
 
 #[cfg(loom)]
@@ -36,9 +36,9 @@ mod imp {
     pub use loom::cell::UnsafeCell;
     pub use loom::hint::spin_loop;
     pub use loom::sync::Arc;
-    pub use loom::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
-    };
+    #[cfg(target_has_atomic = "64")]
+    pub use loom::sync::atomic::AtomicU64;
+    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, fence};
 }
 
 #[cfg(shuttle)]
@@ -46,8 +46,10 @@ mod imp {
     pub use super::PlainCell as UnsafeCell;
     pub use shuttle::hint::spin_loop;
     pub use shuttle::sync::Arc;
+    #[cfg(target_has_atomic = "64")]
+    pub use shuttle::sync::atomic::AtomicU64;
     pub use shuttle::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, fence,
     };
 }
 
@@ -55,9 +57,11 @@ mod imp {
 pub use alloc::sync::Arc as PlainArc;
 pub use core::sync::atomic::Ordering;
 pub use edge::Edge;
+/// Nothing here needs it; for those who have it, and use this facade.
+#[cfg(target_has_atomic = "64")]
+pub use imp::AtomicU64;
 pub use imp::{
-    Arc, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, UnsafeCell, fence,
-    spin_loop,
+    Arc, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, UnsafeCell, fence, spin_loop,
 };
 
 /// `UnsafeCell` with loom's interface, at no cost: the content is reached through closures, which

@@ -148,6 +148,26 @@ fn a_full_list_refuses_and_changes_nothing() {
     assert_eq!(got, [0, 1, 2, 3]);
 }
 
+/// Who counts its items has room when the call that took them is over, not while it hands them on.
+#[test]
+fn room_of_a_batch_comes_back_at_its_end() {
+    let mut consumer = rings::ring::<u32>(2);
+    let mut producer = consumer.add_producer();
+    assert_eq!(producer.push_slice(&[0, 1]), 2);
+    let taken = consumer.pop_batch(2, |_| {
+        assert_eq!(producer.push(2), Err(PushError::Full(2)));
+    });
+    assert_eq!(taken, 2);
+    assert_eq!(producer.push_slice(&[2, 3]), 2);
+}
+
+#[test]
+fn rings_too_large_are_refused_when_they_are_allocated() {
+    let mut consumer = rings::ring::<u32>(1 << (usize::BITS - 1));
+    assert!(panic_of(|| consumer.add_producer()).starts_with("capacity overflow"));
+    assert_eq!((consumer.producers(), consumer.pop()), (0, Err(PopError::Closed)));
+}
+
 #[test]
 fn credits_are_for_their_own_ring() {
     let (mut worker, mut main) = shared::credited::<u32>(2);

@@ -224,7 +224,7 @@ fn shared_all<L: Layout<Item>>(capacity: usize) {
         for number in 0..PRODUCERS {
             let mut producer = producer.clone();
             scope.spawn(move || {
-                // In parts, each by a producer that leaves with something pending.
+                // In parts, each by a producer of its own; the last leaves with something pending.
                 for part in 0..10 {
                     let (first, last) = (count * part / 10, count * (part + 1) / 10);
                     let base = number * count + first;

@@ -49,7 +49,8 @@ const GROUP: usize = usize::BITS as usize;
 /// Each ring holds `capacity` items, rounded up to a power of two.
 ///
 /// # Panics
-/// If `capacity` is 0 or 1, or too large to allocate.
+/// If `capacity` is 0 or 1, or the next power of two is no `usize`. The rings are allocated by
+/// [`Consumer::add_producer`].
 ///
 /// # Examples
 /// ```
@@ -73,7 +74,8 @@ pub fn ring<T>(capacity: usize) -> Consumer<T> {
 /// Each ring holds `capacity` items, rounded up to a power of two.
 ///
 /// # Panics
-/// If `capacity` is 0 or 1, or too large to allocate.
+/// If `capacity` is 0 or 1, or the next power of two is no `usize`. The rings are allocated by
+/// [`Consumer::add_producer`].
 #[must_use]
 pub fn ring_in<T, L: Layout<T>>(capacity: usize) -> Consumer<T, L> {
     ring_at(capacity, 0)
@@ -138,7 +140,8 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Appends `item` and makes it visible, with everything deferred before it.
     ///
     /// Whoever counts the items it has pushed and not seen answered, and keeps the count at or
-    /// below [`Producer::capacity`], is never refused.
+    /// below [`Producer::capacity`], is never refused. An item is answered when the call that took
+    /// it has returned: a batch gives back its room at the end, not while `each` runs.
     ///
     /// # Errors
     /// [`PushError::Full`] if this producer's ring is full, after committing what was deferred;
@@ -277,6 +280,18 @@ pub struct Consumer<T, L: Layout<T> = Compact> {
 
 impl<T, L: Layout<T>> Consumer<T, L> {
     /// Adds a producer with an empty ring; at any time.
+    ///
+    /// # Panics
+    /// If a ring of this capacity is too large to allocate.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut main = flintlock_queues::mpsc::rings::ring::<u32>(4);
+    /// let (mut one, mut two) = (main.add_producer(), main.add_producer());
+    /// one.push(1).expect("a new ring has room");
+    /// two.push(2).expect("a new ring has room");
+    /// assert_eq!(main.pop_batch(4, |_| ()), 2);
+    /// ```
     #[must_use]
     pub fn add_producer(&mut self) -> Producer<T, L> {
         let index = self.free_index();

@@ -61,8 +61,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.pop_slow()
     }
 
-    /// Takes up to `max` items in order and hands each to `each`; returns how many. The room is
-    /// given back once, at the end, also if `each` panics. 0 means empty or closed;
+    /// Takes up to `max` items in order and hands each to `each`; returns how many. Room is
+    /// given back at the end of the buffer and of the batch, also if `each` panics. 0 means empty or closed;
     /// [`Consumer::pop`] tells which.
     #[inline]
     pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
