@@ -24,14 +24,15 @@ use alloc::boxed::Box;
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop};
+use core::pin::Pin;
 use core::ptr;
 
 use crate::sync::PlainArc;
 
 /// A value that is one machine word and knows which of its low bits are always zero.
 ///
-/// Any thread; nothing blocks or allocates. Implemented by [`Box`], [`Arc`](PlainArc), [`Index`],
-/// [`Tagged`] and every enum made by [`tagged!`](crate::tagged!). Rings of the
+/// Any thread; nothing blocks or allocates. Implemented by [`Box`], pinned boxes,
+/// [`Arc`](PlainArc), references, [`Index`], [`Tagged`] and every enum made by [`tagged!`](crate::tagged!). Rings of the
 /// [`Words`](crate::Words) layout carry these in 8 bytes a slot.
 ///
 /// # Safety
@@ -91,6 +92,39 @@ unsafe impl<T> Word for PlainArc<T> {
     unsafe fn from_word(word: *mut ()) -> Self {
         // SAFETY: [word-arc] the caller hands in what `into_raw` gave, once.
         unsafe { Self::from_raw(word.cast()) }
+    }
+}
+
+// SAFETY: [word-pin] a box, and nothing moves what it points at: neither the word nor its way back.
+unsafe impl<T> Word for Pin<Box<T>> {
+    const SPARE: usize = <Box<T> as Word>::SPARE;
+
+    #[inline(always)]
+    fn into_word(self) -> *mut () {
+        // SAFETY: [word-pin] the pointee stays where it is.
+        unsafe { Self::into_inner_unchecked(self) }.into_word()
+    }
+
+    #[inline(always)]
+    unsafe fn from_word(word: *mut ()) -> Self {
+        // SAFETY: [word-box] the caller hands in what `into_word` gave, once.
+        Box::into_pin(unsafe { Box::from_word(word) })
+    }
+}
+
+// SAFETY: [word-ref] a reference is a non-null pointer aligned for `T`, and can be copied.
+unsafe impl<T> Word for &T {
+    const SPARE: usize = align_of::<T>() - 1;
+
+    #[inline(always)]
+    fn into_word(self) -> *mut () {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+
+    #[inline(always)]
+    unsafe fn from_word(word: *mut ()) -> Self {
+        // SAFETY: [word-ref] the caller hands in what a reference of this lifetime gave.
+        unsafe { &*word.cast_const().cast() }
     }
 }
 
@@ -332,6 +366,14 @@ impl<P: Word, const KINDS: usize> fmt::Debug for Tagged<P, KINDS> {
 /// }
 /// ```
 ///
+/// The unsafe code is the macro's own: a crate that forbids it can use the macro.
+/// ```
+/// #![forbid(unsafe_code)]
+/// flintlock_queues::tagged! {
+///     pub enum Job { A(Box<u64>), B(Box<u32>) }
+/// }
+/// ```
+///
 /// A variant whose pointee has too little alignment does not compile:
 /// ```compile_fail,E0080
 /// flintlock_queues::tagged! {
@@ -353,14 +395,14 @@ macro_rules! tagged {
 
         const _: () = {
             #[repr(usize)]
-            enum Kind {
+            enum __FlintlockKind {
                 $( $variant, )+
             }
 
-            const MASK: usize = {
-                let mask = $crate::kind_mask([$( Kind::$variant as usize ),+].len());
+            const __FLINTLOCK_MASK: usize = {
+                let mask = $crate::kind_mask([$( __FlintlockKind::$variant as usize ),+].len());
                 $(
-                    assert!(
+                    ::core::assert!(
                         <$pointer as $crate::Word>::SPARE & mask == mask,
                         "a pointee is not aligned enough for so many kinds"
                     );
@@ -370,34 +412,33 @@ macro_rules! tagged {
 
             // SAFETY: [word-tagged] each variant's word has its spare bits zero and the kind sets
             // those of the mask only; what all variants leave over stays zero.
-            #[allow(unsafe_code, reason = "checked by the constants above")]
             unsafe impl $crate::Word for $name {
                 const SPARE: usize =
-                    !MASK $( & <$pointer as $crate::Word>::SPARE )+;
+                    !__FLINTLOCK_MASK $( & <$pointer as $crate::Word>::SPARE )+;
 
                 #[inline]
                 fn into_word(self) -> *mut () {
                     match self {
                         $(
                             Self::$variant(pointer) => $crate::Word::into_word(pointer)
-                                .map_addr(|addr| addr | Kind::$variant as usize),
+                                .map_addr(|addr| addr | __FlintlockKind::$variant as usize),
                         )+
                     }
                 }
 
                 #[inline]
                 unsafe fn from_word(word: *mut ()) -> Self {
-                    let kind = word.addr() & MASK;
-                    let pointer = word.map_addr(|addr| addr & !MASK);
+                    let kind = word.addr() & __FLINTLOCK_MASK;
+                    let pointer = word.map_addr(|addr| addr & !__FLINTLOCK_MASK);
                     $(
-                        if kind == Kind::$variant as usize {
+                        if kind == __FlintlockKind::$variant as usize {
                             // SAFETY: [word-tagged] the kind says which variant's word this is.
                             return Self::$variant(unsafe {
                                 <$pointer as $crate::Word>::from_word(pointer)
                             });
                         }
                     )+
-                    unreachable!("the kind of a word is a variant")
+                    ::core::unreachable!("the kind of a word is a variant")
                 }
             }
         };

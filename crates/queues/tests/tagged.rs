@@ -1,6 +1,7 @@
 //! Round trips of tagged words: every kind, every pointer, and through every ring.
 #![cfg(not(any(loom, shuttle)))]
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use flintlock_queues::mpsc::{rings, shared};
@@ -37,6 +38,68 @@ tagged! {
         I(Box<Connection>), J(Box<Connection>), K(Box<Connection>), L(Box<Connection>),
         M(Box<Connection>), N(Box<Connection>), O(Box<Connection>), P(Index),
     }
+}
+
+/// What the macro defines for itself gets into nobody's way, however the caller calls his own.
+mod names_of_the_caller {
+    use flintlock_queues::Word;
+
+    #[derive(Debug, PartialEq)]
+    #[repr(align(64))]
+    struct Mask(u8);
+
+    flintlock_queues::tagged! {
+        #[derive(Debug, PartialEq)]
+        enum Kind {
+            Kind(Box<Mask>),
+            MASK(Box<[u64; 2]>),
+        }
+    }
+
+    #[test]
+    fn a_kind_is_an_enum_as_any_other() {
+        for make in [|| Kind::Kind(Box::new(Mask(1))), || Kind::MASK(Box::new([2, 3]))] {
+            let word = make().into_word();
+            // SAFETY: [test-word] the word comes from `into_word` of the same type, once.
+            #[expect(unsafe_code, reason = "the trait's round trip itself is under test")]
+            let again = unsafe { Kind::from_word(word) };
+            assert_eq!(again, make());
+        }
+    }
+
+    flintlock_queues::tagged! {
+        enum Outer {
+            A(Box<Kind>),
+            B(Box<u64>),
+        }
+    }
+
+    #[test]
+    fn a_pointee_may_be_called_kind() {
+        assert_eq!(<Outer as Word>::SPARE, 6);
+        let kind = Kind::Kind(Box::new(Mask(7)));
+        assert!(
+            matches!(Outer::A(Box::new(kind)), Outer::A(kind) if matches!(*kind, Kind::Kind(_)))
+        );
+        assert!(matches!(Outer::B(Box::new(8)), Outer::B(number) if *number == 8));
+    }
+}
+
+/// References and pinned boxes are words too; pinned, the pointee stays where it is.
+#[test]
+fn references_and_pins_cross() {
+    static NUMBERS: [u64; 2] = [5, 6];
+    let (mut producer, mut consumer) = spsc::ring_in::<&'static u64, Words>(2);
+    producer.push(&NUMBERS[1]).expect("room");
+    assert!(consumer.pop().is_ok_and(|number| std::ptr::eq(number, &NUMBERS[1])));
+
+    let (mut producer, mut consumer) = spsc::ring_in::<Tagged<Pin<Box<Connection>>>, Words>(2);
+    let pinned = Box::pin(Connection(9));
+    let address = &raw const *pinned;
+    producer.push(Tagged::new(4, pinned)).expect("room");
+    let (kind, pinned) = consumer.pop().expect("it is there").into_parts();
+    assert_eq!((kind, pinned.0), (4, 9));
+    assert_eq!(&raw const *pinned, address);
 }
 
 fn job() -> impl Strategy<Value = (u8, Vec<u8>)> {
