@@ -331,7 +331,7 @@ fn unsafe_is_where_it_may_be_and_says_why() {
         ],
         &[
             (path, "// SAFETY: [spsc-owner] only we write here.\nunsafe { y() };\n"),
-            ("crates/queues/src/mpsc/rings.rs", "// SAFETY: [a] b.\nunsafe { y() };\n"),
+            ("crates/queues/src/mpsc/rings/mod.rs", "// SAFETY: [a] b.\nunsafe { y() };\n"),
         ],
     );
 }

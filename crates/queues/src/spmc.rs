@@ -50,6 +50,7 @@
 #![expect(unsafe_code, reason = "items are moved out of slots that another thread writes")]
 
 use core::fmt;
+use core::iter;
 use core::mem::MaybeUninit;
 
 use crate::spsc::{Ring, S2, Writer};
@@ -196,6 +197,28 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.len() == 0
     }
 
+    /// Items for which there is room now; consumers may be making more. In rings of cells some of it is
+    /// not free before the consumer that has claimed it goes on (see the module text).
+    #[inline]
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.capacity().saturating_sub(self.len())
+    }
+
+    /// Whether [`Producer::remaining`] is 0.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.remaining() == 0
+    }
+
+    /// Consumers there are, a hint while they come and go.
+    #[inline]
+    #[must_use]
+    pub fn consumers(&self) -> usize {
+        self.writer.consumers()
+    }
+
     /// Whether every consumer is gone.
     #[inline]
     #[must_use]
@@ -264,6 +287,19 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         claim.peeks.len()
     }
 
+    /// Takes item after item until none is visible. That may never be while producers keep up:
+    /// `take` of the iterator sets a bound.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut producer, mut consumer) = flintlock_queues::spmc::ring::<u8>(4);
+    /// producer.push_slice(&[1, 2, 3]);
+    /// assert_eq!(consumer.drain().collect::<Vec<u8>>(), [1, 2, 3]);
+    /// ```
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        iter::from_fn(|| self.pop().ok())
+    }
+
     /// Fills the front of `items`, by one claim; returns how many, at most [`CLAIM_MAX`].
     #[inline]
     pub fn pop_slice(&mut self, items: &mut [T]) -> usize
@@ -312,6 +348,24 @@ impl<T, L: Layout<T>> Consumer<T, L> {
                 return true;
             }
         }
+    }
+
+    /// Consumers there are, this one included; a hint while others come and go.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut producer, mut consumer) = flintlock_queues::spmc::ring::<u8>(8);
+    /// let other = consumer.clone();
+    /// producer.push_slice(&[1, 2, 3, 4]);
+    /// // A share that leaves something for the other one.
+    /// let share = (consumer.len() / consumer.consumers()).clamp(1, 8);
+    /// assert_eq!(consumer.pop_batch(share, |_| ()), 2);
+    /// assert_eq!(other.len(), 2);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn consumers(&self) -> usize {
+        self.ring.ends.consumers.load(Ordering::Relaxed)
     }
 
     /// Whether the producer is gone; items may be left.

@@ -1,6 +1,6 @@
 //! What the documentation refuses is refused. Misuse that the type system refuses stands as
-//! `compile_fail` examples beside the items: a second producer (`spsc::Producer`,
-//! `spmc::Producer`), too little alignment (`Tagged`, `tagged!`, `Words`), too many kinds.
+//! `compile_fail` examples beside the items: a second producer or consumer, a credit used twice,
+//! too little alignment (`Tagged`, `tagged!`, `Words`), too many kinds.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::cell::Cell;

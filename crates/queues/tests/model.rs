@@ -3,7 +3,9 @@
 
 mod ops;
 
-use flintlock_queues::mpsc::rings;
+use std::cell::RefCell;
+
+use flintlock_queues::mpsc::{rings, shared};
 use flintlock_queues::{Compact, Layout, Padded, Words};
 use flintlock_queues::{Index, spmc, spsc};
 use ops::{Op, all_ops};
@@ -52,6 +54,25 @@ fn slices(
     }
 }
 
+/// A shared ring takes what the ring does not from the list; the list is moved on by commits.
+fn slices_of_shared<L: Layout<Index>>(capacity: usize, first: usize, sizes: &[(usize, usize)]) {
+    let (producer, mut consumer) = shared::ring_at::<Index, L>(capacity, first);
+    let producer = RefCell::new(producer);
+    let ring_and_list = 2 * consumer.capacity();
+    let pop = |items: &mut [Index]| {
+        let mut count = 0;
+        loop {
+            let popped = consumer.pop_slice(&mut items[count..]);
+            count += popped;
+            producer.borrow_mut().commit();
+            if popped == 0 {
+                return count;
+            }
+        }
+    };
+    slices(sizes, |items| producer.borrow_mut().push_slice(items), pop, ring_and_list);
+}
+
 fn slices_of_all<L: Layout<Index>>(capacity: usize, first: usize, sizes: &[(usize, usize)]) {
     let (mut producer, mut consumer) = spsc::ring_at::<Index, L>(capacity, first);
     let rounded = producer.capacity();
@@ -61,6 +82,7 @@ fn slices_of_all<L: Layout<Index>>(capacity: usize, first: usize, sizes: &[(usiz
     let mut consumer = rings::ring_at::<Index, L>(capacity, first);
     let mut producer = consumer.add_producer();
     slices(sizes, |i| producer.push_slice(i), |i| consumer.pop_slice(i), rounded);
+    slices_of_shared::<L>(capacity, first, sizes);
 }
 
 proptest! {

@@ -25,6 +25,7 @@ mod ring;
 mod writer;
 
 use core::fmt;
+use core::iter;
 
 pub(crate) use ring::Ring;
 pub(crate) use writer::{S1, S2, Writer};
@@ -206,6 +207,20 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.len() == 0
     }
 
+    /// Items for which there is room now; the consumer may be making more.
+    #[inline]
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.capacity().saturating_sub(self.len())
+    }
+
+    /// Whether [`Producer::remaining`] is 0.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.remaining() == 0
+    }
+
     /// Whether the consumer is gone.
     #[inline]
     #[must_use]
@@ -220,7 +235,16 @@ impl<T, L: Layout<T>> fmt::Debug for Producer<T, L> {
     }
 }
 
-/// The consuming end of a ring; there is one.
+/// The consuming end of a ring; there is one, which may move but not be cloned.
+///
+/// ```
+/// let (_producer, consumer) = flintlock_queues::spsc::ring::<u8>(2);
+/// let second = consumer;
+/// ```
+/// ```compile_fail,E0599
+/// let (_producer, consumer) = flintlock_queues::spsc::ring::<u8>(2);
+/// let second = consumer.clone();
+/// ```
 ///
 /// One thread at a time; nothing blocks. Dropping it drops the items it can see; the producer
 /// learns of it by [`Producer::is_closed`] and [`PushError::Closed`].
@@ -279,6 +303,19 @@ impl<T, L: Layout<T>> Consumer<T, L> {
                 return max;
             }
         }
+    }
+
+    /// Takes item after item until none is visible. That may never be while producers keep up:
+    /// `take` of the iterator sets a bound.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut producer, mut consumer) = flintlock_queues::spsc::ring::<u8>(4);
+    /// producer.push_slice(&[1, 2, 3]);
+    /// assert_eq!(consumer.drain().collect::<Vec<u8>>(), [1, 2, 3]);
+    /// ```
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        iter::from_fn(|| self.pop().ok())
     }
 
     /// Fills the front of `items`; returns how many.

@@ -232,11 +232,17 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
         self.slots.capacity()
     }
 
+    /// Consumers there are.
+    #[inline]
+    pub(crate) fn consumers(&self) -> usize {
+        // Nothing is read on the strength of this, so nothing has to be published by it.
+        self.ring.ends.consumers.load(Ordering::Relaxed)
+    }
+
     /// Whether every consumer is gone.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        // Nothing is read on the strength of this, so nothing has to be published by it.
-        self.ring.ends.consumers.load(Ordering::Relaxed) == 0
+        self.consumers() == 0
     }
 
     /// Whether an item fits at the tail as far as is known without asking.

@@ -6,6 +6,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
+use core::iter;
 use core::ptr;
 
 use super::orphan::Orphan;
@@ -15,7 +16,16 @@ use crate::sync::buffer::Slots;
 use crate::sync::slot::Slot;
 use crate::{Compact, Layout, PopError};
 
-/// The consuming end of a ring; there is one.
+/// The consuming end of a ring; there is one, which may move but not be cloned.
+///
+/// ```
+/// let (producer, consumer) = flintlock_queues::mpsc::shared::ring::<u8>(2);
+/// let (another, second) = (producer.clone(), consumer);
+/// ```
+/// ```compile_fail,E0599
+/// let (producer, consumer) = flintlock_queues::mpsc::shared::ring::<u8>(2);
+/// let (another, second) = (producer.clone(), consumer.clone());
+/// ```
 ///
 /// One thread at a time; nothing blocks or allocates, except for taking over what producers left
 /// behind. Dropping it drops the items it can see; producers learn of it by
@@ -76,6 +86,19 @@ impl<T, L: Layout<T>> Consumer<T, L> {
             }
         }
         taken
+    }
+
+    /// Takes item after item until none is visible. That may never be while producers keep up:
+    /// `take` of the iterator sets a bound.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut producer, mut consumer) = flintlock_queues::mpsc::shared::ring::<u8>(4);
+    /// producer.push_slice(&[1, 2, 3]);
+    /// assert_eq!(consumer.drain().collect::<Vec<u8>>(), [1, 2, 3]);
+    /// ```
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        iter::from_fn(|| self.pop().ok())
     }
 
     /// Fills the front of `items`; returns how many.

@@ -24,6 +24,19 @@ use crate::{Compact, Layout, PopError};
 ///
 /// Any thread. A credit that is dropped is room that nobody can use any more: give it back by
 /// [`CreditConsumer::refund`] if the push is not going to happen.
+///
+/// It is good for one push:
+/// ```
+/// let (mut worker, mut main) = flintlock_queues::mpsc::shared::credited::<u8>(2);
+/// let credit = main.credit().expect("an empty ring gives credit");
+/// worker.push(credit, 1);
+/// ```
+/// ```compile_fail,E0382
+/// let (mut worker, mut main) = flintlock_queues::mpsc::shared::credited::<u8>(2);
+/// let credit = main.credit().expect("an empty ring gives credit");
+/// worker.push(credit, 1);
+/// worker.push(credit, 2);
+/// ```
 #[derive(Debug)]
 #[must_use = "a dropped credit is room lost for good"]
 pub struct Credit {

@@ -190,6 +190,21 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.len() == 0
     }
 
+    /// Items that are accepted now in any case, since the pending list has room for them; what finds
+    /// room in the ring comes on top.
+    #[inline]
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.capacity().saturating_sub(self.pending.len())
+    }
+
+    /// Whether [`Producer::remaining`] is 0.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.remaining() == 0
+    }
+
     /// Whether the consumer is gone.
     #[inline]
     #[must_use]
