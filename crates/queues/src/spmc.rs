@@ -22,8 +22,8 @@
 //! before it is owned, so the swap comes first, each cell is marked when it was read, and the
 //! producer asks the cell. **The bound**: a consumer stopped between claim and mark keeps nothing
 //! that is in the ring from another consumer, but the producer gets `Full` when it comes round to
-//! that cell, after at most capacity minus claimed further pushes. From then on nobody gets anything
-//! until the consumer runs again.
+//! that cell, after at most capacity minus claimed further pushes. From then on nobody gets
+//! anything until the consumer runs again.
 //!
 //! The lap argument. A consumer that sees the lap of `h` in the slot of `h`, and then moves the
 //! head from `h`, has the word of `h`. A younger word, of `h + 2 * capacity` or one of
@@ -115,8 +115,8 @@ pub fn ring_at<T, L: Layout<T>>(capacity: usize, first: usize) -> (Producer<T, L
 /// The producing end; there is one, and it cannot be cloned.
 ///
 /// One thread at a time; nothing blocks, a refused push pauses for a microsecond at most. Dropping
-/// it publishes what was deferred, closes the ring and executes a `SeqCst` fence as a commit does; look
-/// afterwards whether consumers sleep.
+/// it publishes what was deferred, closes the ring and executes a `SeqCst` fence as a commit does;
+/// look afterwards whether consumers sleep.
 ///
 /// ```compile_fail,E0599
 /// let (producer, _consumer) = flintlock_queues::spmc::ring::<u8>(2);
@@ -197,8 +197,8 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.len() == 0
     }
 
-    /// Items for which there is room now; consumers may be making more. In rings of cells some of it is
-    /// not free before the consumer that has claimed it goes on (see the module text).
+    /// Items for which there is room now; consumers may be making more. In rings of cells some of
+    /// it is not free before the consumer that has claimed it goes on (see the module text).
     #[inline]
     #[must_use]
     pub fn remaining(&self) -> usize {

@@ -32,8 +32,9 @@ use crate::sync::PlainArc;
 /// A value that is one machine word and knows which of its low bits are always zero.
 ///
 /// Any thread; nothing blocks or allocates. Implemented by [`Box`], pinned boxes,
-/// [`Arc`](PlainArc), references, [`Index`], [`Tagged`] and every enum made by [`tagged!`](crate::tagged!). Rings of the
-/// [`Words`](crate::Words) layout carry these in 8 bytes a slot.
+/// [`Arc`](PlainArc), references, [`Index`], [`Tagged`] and every enum made by
+/// [`tagged!`](crate::tagged!). Rings of the [`Words`](crate::Words) layout carry these in 8 bytes
+/// a slot.
 ///
 /// # Safety
 /// For every value: `into_word` returns a word whose [`SPARE`](Self::SPARE) bits are all zero,

@@ -246,8 +246,8 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     }
 
     /// Whether no item is visible now in any ring. After announcing that it sleeps and a `SeqCst`
-    /// fence, a consumer that sees `true` here and is not closed will be seen by the next commit of each
-    /// producer, or after its drop.
+    /// fence, a consumer that sees `true` here and is not closed will be seen by the next commit of
+    /// each producer, or after its drop.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rings().all(spsc::Consumer::is_empty)

@@ -32,7 +32,8 @@ impl Drop for Bell {
     }
 }
 
-/// One producer, with a ring of its own. Made by [`Consumer::add_producer`](super::Consumer::add_producer), not cloned.
+/// One producer, with a ring of its own. Made by
+/// [`Consumer::add_producer`](super::Consumer::add_producer), not cloned.
 ///
 /// ```
 /// let mut main = flintlock_queues::mpsc::rings::ring::<u8>(2);

@@ -71,9 +71,9 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.pop_slow()
     }
 
-    /// Takes up to `max` items in order and hands each to `each`; returns how many. Room is
-    /// given back at the end of the buffer and of the batch, also if `each` panics. 0 means empty or closed;
-    /// [`Consumer::pop`] tells which.
+    /// Takes up to `max` items in order and hands each to `each`; returns how many. Room is given
+    /// back at the end of the buffer and of the batch, also if `each` panics. 0 means empty or
+    /// closed; [`Consumer::pop`] tells which.
     #[inline]
     pub fn pop_batch(&mut self, max: usize, mut each: impl FnMut(T)) -> usize {
         let mut taken = 0;

@@ -57,9 +57,9 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 
     /// Appends `item` and makes it visible, with everything pending before it, as far as there is
-    /// room; what does not fit waits in the pending list, in order. While [`Producer::pending`] is not 0
-    /// afterwards, this producer may hold a reservation that hides what others push: commit again
-    /// soon, and do not sleep.
+    /// room; what does not fit waits in the pending list, in order. While [`Producer::pending`] is
+    /// not 0 afterwards, this producer may hold a reservation that hides what others push: commit
+    /// again soon, and do not sleep.
     ///
     /// # Errors
     /// [`PushError::Full`] if the pending list holds [`Producer::capacity`] items and none could
@@ -190,8 +190,8 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.len() == 0
     }
 
-    /// Items that are accepted now in any case, since the pending list has room for them; what finds
-    /// room in the ring comes on top.
+    /// Items that are accepted now in any case, since the pending list has room for them; what
+    /// finds room in the ring comes on top.
     #[inline]
     #[must_use]
     pub fn remaining(&self) -> usize {
