@@ -69,6 +69,9 @@ pub(crate) struct Crew<H: Handler> {
     pub(crate) hands: Vec<Hand<H>>,
     leavers: Vec<Leaver>,
     departed: Done,
+    /// The system is to refuse threads.
+    #[cfg(test)]
+    pub(crate) refuses: bool,
 }
 
 impl<H: Handler> Crew<H> {
@@ -85,6 +88,8 @@ impl<H: Handler> Crew<H> {
             hands: Vec::new(),
             leavers: Vec::new(),
             departed: Done::default(),
+            #[cfg(test)]
+            refuses: false,
         }
     }
 
@@ -101,6 +106,10 @@ impl<H: Handler> Crew<H> {
         ends: Ends<H>,
         now_ns: u64,
     ) -> io::Result<()> {
+        #[cfg(test)]
+        if self.refuses {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let index = self.hands.len();
         self.reap(now_ns, |leaver| leaver == index);
         let block = Arc::new(CachePadded::new(Block::new()));

@@ -28,7 +28,8 @@ pub struct Turn {
     /// Jobs that this turn may submit, as far as known: ready connections, say.
     pub jobs: usize,
     /// Units of work that the event loop has completed since its start, inline ones included:
-    /// commands, say. The policy compares their rate with and without workers.
+    /// commands, say. The policy compares their rate with and without workers; if the count falls,
+    /// it starts measuring anew.
     pub completed: u64,
     /// CPUs that something else of the process needs now, such as a background save.
     pub reserved_cpus: usize,

@@ -2,7 +2,7 @@
 //!
 //! Owned by the pool, on the main thread. Does no IO, reads no clock, takes no lock and knows no
 //! thread, so the same code runs in the product, in unit tests and in the discrete-event
-//! simulation of `tests/simulation.rs`.
+//! simulation in `tests/simulation`.
 //!
 //! The problem: a worker pays only if it takes more work off the main thread than the hand-over
 //! adds, which depends on the number of free cores, on the kind of load and on where the clients
@@ -215,6 +215,8 @@ pub struct Policy {
     tuning: Tuning,
     /// Time and completed work of the last sample.
     last: (Duration, u64),
+    /// Workers that the last decision wanted active, if there was one.
+    asked: Option<usize>,
     /// Since the last change of the number of workers.
     window: Window,
     /// The stretch over which idleness is judged; started anew when it was not idle.
@@ -239,6 +241,7 @@ impl Policy {
     pub fn new(tuning: Tuning) -> Self {
         Self {
             last: (Duration::ZERO, 0),
+            asked: None,
             window: Window::new(),
             idle_window: Window::new(),
             recent: Window::new(),
@@ -254,17 +257,25 @@ impl Policy {
     }
 
     /// Judges one sample. `sample.active` must be what the last decision asked for, unless the
-    /// caller could not follow it; that counts as a change from outside, and windows start anew.
+    /// caller could not follow it, which counts as a change from outside: windows start anew, and a
+    /// growth for which there were not enough threads backs off as one that did not pay.
     #[must_use]
     pub fn decide(&mut self, sample: &Sample) -> Decision {
         let span = sample.now.saturating_sub(self.last.0);
-        let completed = sample.completed.saturating_sub(self.last.1);
+        let completed = sample.completed.checked_sub(self.last.1);
         self.last = (sample.now, sample.completed);
+        let followed = self.follow(sample);
         let saturated = self.saturation(sample);
         self.saturated_run = if saturated.is_some() { self.saturated_run + 1 } else { 0 };
-        self.window.add(span, completed, sample, saturated.is_some());
-        self.idle_window.add(span, completed, sample, saturated.is_some());
-        self.recent.add(span, completed, sample, saturated.is_some());
+        match completed {
+            Some(completed) if followed => {
+                for window in [&mut self.window, &mut self.idle_window, &mut self.recent] {
+                    window.add(span, completed, sample, saturated.is_some());
+                }
+            }
+            // The count or the number of workers is another: this stretch compares with nothing.
+            _ => self.start_anew(),
+        }
 
         let (verdict, reason) = if sample.active > sample.cap() {
             self.trial = None;
@@ -280,11 +291,25 @@ impl Policy {
         self.decision(sample, verdict, reason)
     }
 
+    /// Whether as many workers are active as the last decision asked for.
+    fn follow(&mut self, sample: &Sample) -> bool {
+        let asked = self.asked.unwrap_or(sample.active);
+        if sample.active < asked && self.trial.is_some() {
+            // The threads could not be started. Trying again and again would cost main more than
+            // they could save.
+            self.forbid_growth(sample, sample.active);
+        }
+        // What came about of a growth is still on trial; any other change is none of its making.
+        self.trial = self.trial.filter(|t| t.from < sample.active && sample.active <= asked);
+        sample.active == asked
+    }
+
     /// Forgets what was measured, for a change from outside (configuration, CPUs): the next
     /// samples must not be compared with those before it. Back-offs end too, since what they
     /// learned may no longer hold.
     pub fn reset(&mut self) {
         self.start_anew();
+        self.asked = None;
         self.trial = None;
         self.barrier_level = usize::MAX;
         self.back_off = self.tuning.back_off_min;
@@ -446,15 +471,15 @@ impl Policy {
     /// Undoes a growth, and forbids the next one for longer each time.
     fn regret(&mut self, sample: &Sample, to: usize, reason: Reason) -> (Verdict, Reason) {
         self.trial = None;
-        self.barrier_level = to;
+        self.forbid_growth(sample, to);
+        (Verdict::Shrink(to), reason)
+    }
+
+    /// No growth above `level` for a while.
+    fn forbid_growth(&mut self, sample: &Sample, level: usize) {
+        self.barrier_level = level;
         self.barrier_until = sample.now + self.back_off;
         self.back_off = (self.back_off * BACK_OFF_FACTOR).min(self.tuning.back_off_max);
-        if to < sample.active {
-            (Verdict::Shrink(to), reason)
-        } else {
-            // The growth never came about, for example because no thread could be started.
-            (Verdict::Hold, Reason::BackOff)
-        }
     }
 
     /// Whether the main thread went without a CPU lately; looks once per
@@ -490,11 +515,12 @@ impl Policy {
         (Verdict::Shrink(needed), Reason::Idle)
     }
 
-    fn decision(&self, sample: &Sample, verdict: Verdict, reason: Reason) -> Decision {
+    fn decision(&mut self, sample: &Sample, verdict: Verdict, reason: Reason) -> Decision {
         let active = match verdict {
             Verdict::Grow(to) | Verdict::Shrink(to) => to,
             Verdict::Hold => sample.active,
         };
+        self.asked = Some(active);
         let tuning = &self.tuning;
         // The main thread's CPU is never free, and a spinning worker must not cost anybody a slice.
         let room = active > 0

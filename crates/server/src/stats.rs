@@ -12,6 +12,8 @@ pub(crate) struct Stats {
     pub rejected_connections: u64,
     /// Requests run, refused ones not counted.
     pub commands: u64,
+    /// Those of them that were forgotten.
+    commands_forgotten: u64,
     /// Changes of keys since the start.
     pub changes: u64,
     /// Changes up to the last SAVE or BGSAVE.
@@ -133,10 +135,17 @@ impl Stats {
         rates.output = self.net_output_bytes;
     }
 
+    /// Requests run since the start, whatever was forgotten since: for those who compare rates.
+    pub(crate) fn commands_ever(&self) -> u64 {
+        self.commands_forgotten + self.commands
+    }
+
     /// CONFIG RESETSTAT: forgets what was counted; changes since the last save stay.
     pub(crate) fn reset(&mut self) {
         let (changes, changes_saved) = (self.changes, self.changes_saved);
-        *self = Self { changes, changes_saved, ..Self::new(self.per_command.len()) };
+        let commands_forgotten = self.commands_ever();
+        let anew = Self::new(self.per_command.len());
+        *self = Self { changes, changes_saved, commands_forgotten, ..anew };
     }
 }
 
@@ -155,6 +164,17 @@ mod tests {
             (stats.errors.len(), stats.error_replies, stats.errors["E0"]),
             (ERRORS_MAX, 1001, 2)
         );
+    }
+
+    #[test]
+    fn a_reset_forgets_what_is_shown_and_not_what_is_compared() {
+        let mut stats = Stats::new(0);
+        for run in 1..=3 {
+            stats.commands = 50;
+            assert_eq!(stats.commands_ever(), 50 * run);
+            stats.reset();
+            assert_eq!((stats.commands, stats.commands_ever()), (0, 50 * run));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The policy, one sample at a time. What it does over minutes is in `tests/simulation.rs`.
+//! The policy, one sample at a time. What it does over minutes is in `tests/simulation`.
 
 use super::*;
 
@@ -330,6 +330,66 @@ fn spinning_needs_a_free_cpu() {
     ] {
         change(&mut bench.sample);
         assert_eq!(bench.step(10 * MS).spin, Duration::ZERO, "{:?}", bench.sample);
+    }
+}
+
+/// The count of an event loop may start again, as INFO's does when it is reset.
+#[test]
+fn a_count_that_falls_undoes_no_good_growth() {
+    let mut bench = Bench::ignited(1);
+    bench.relieve();
+    bench.run(40 * MS);
+    bench.sample.completed = 0;
+    bench.run(Duration::from_secs(2));
+    assert_eq!(bench.sample.active, 1, "{:?}", bench.changes);
+    assert_eq!(bench.changes.len(), 1, "{:?}", bench.changes);
+}
+
+/// A thread that cannot be started is asked for again as often as a growth that did not pay.
+#[test]
+fn a_growth_that_cannot_be_followed_backs_off() {
+    let mut bench = Bench::busy(1);
+    let mut tries = Vec::new();
+    while bench.sample.now < Duration::from_secs(130) {
+        let decision = bench.step(5 * MS);
+        if let Verdict::Grow(to) = decision.verdict {
+            assert_eq!(to, 1);
+            tries.push(bench.sample.now.as_secs());
+            bench.sample.active = 0;
+        }
+    }
+    assert!(tries == [0, 3, 15, 63, 123], "{} tries", tries.len());
+}
+
+/// Some threads were started, and those are judged as if no more had been asked for.
+#[test]
+fn what_came_about_of_a_growth_is_judged() {
+    for (rate, active) in [(100_000, 0), (150_000, 2)] {
+        let mut bench = Bench::ignited(8);
+        bench.saturate();
+        bench.step(5 * MS);
+        bench.saturate();
+        bench.step(5 * MS);
+        assert_eq!(bench.sample.active, 4);
+        bench.sample.active = 2;
+        bench.sample.workers_busy_permille = 1900;
+        bench.rate = rate;
+        assert_eq!(bench.step(5 * MS).reason, Reason::BackOff, "no more for now");
+        bench.run(200 * MS);
+        assert_eq!(bench.sample.active, active, "{:?}", bench.changes);
+        assert_eq!(bench.sample.now.as_millis() / 100, 2, "long before the next try");
+    }
+}
+
+/// A change that nobody asked for says nothing about the growth that was on trial.
+#[test]
+fn a_change_from_outside_ends_the_trial() {
+    for active in [0, 3] {
+        let mut bench = Bench::ignited(3);
+        bench.sample.active = active;
+        bench.step(5 * MS);
+        assert_eq!(bench.policy.trial, None, "{active}");
+        assert_eq!(bench.policy.window.span, Duration::ZERO, "{active}");
     }
 }
 

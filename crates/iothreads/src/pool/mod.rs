@@ -178,3 +178,6 @@ impl<H: Handler> fmt::Debug for Pool<H> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

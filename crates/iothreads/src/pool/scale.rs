@@ -66,7 +66,7 @@ impl<H: Handler> Pool<H> {
 
     /// Makes `to` workers active, or as many as can be started.
     fn activate(&mut self, to: usize, reason: Reason, sample: Sample) -> Option<Change> {
-        // What could not be started is counted; the policy sees how many there are.
+        // What could not be started is counted; the policy sees how many there are, and backs off.
         let _ = self.start_up_to(to);
         let (from, to) = (self.active, to.min(self.crew.len()));
         if from == to {

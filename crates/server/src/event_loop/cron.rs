@@ -73,7 +73,7 @@ impl EventLoop {
         // What is pending has all changes to wait for; there are to be no new ones.
         let expires = !self.server.end.is_pending();
         let more = (expires && self.expire_slice(now)) | self.server.garbage.step(now + SLICE);
-        let commands = self.server.stats.commands;
+        let commands = self.server.stats.commands_ever();
         let busy = commands != self.cron.commands_seen;
         self.cron.commands_seen = commands;
         let volatile = self.server.keyspace.dbs.used().any(|db| db.table.counts().volatile > 0);

@@ -25,7 +25,7 @@ impl EventLoop {
     /// Lets the pool decide how many workers take part in this turn.
     pub(super) fn steer_network(&mut self) {
         let Some(offload) = &mut self.server.offload else { return };
-        let (jobs, commands) = (self.ready.len(), self.server.stats.commands);
+        let (jobs, commands) = (self.ready.len(), self.server.stats.commands_ever());
         if let Some(change) = offload.turn(self.server.mono_ms, jobs, commands) {
             self.server.log.debug(format_args!(
                 "IO workers: {} active instead of {} ({})",
