@@ -93,9 +93,12 @@ pub(crate) struct Totals {
 pub(crate) struct Governor {
     policy: Policy,
     sampler: Sampler,
-    meter: Meter,
+    /// Opened by the first look, on the thread that it is to measure.
+    meter: Option<Meter>,
     cpus: UsableCpus,
     cpus_read_at: Duration,
+    /// Between two samples while no worker is active.
+    period: Duration,
     next_sample: Duration,
     idle_read_from: Duration,
     wake_by: Option<Duration>,
@@ -107,16 +110,15 @@ pub(crate) struct Governor {
 
 impl Governor {
     pub(crate) fn new(tuning: Tuning, clock: &dyn Clock) -> Self {
-        let mut meter = Meter::new();
         let now = clock.now();
-        let origin = counters(now, &mut meter, true, &Turn::default(), &Totals::default());
         Self {
             policy: Policy::new(tuning),
-            sampler: Sampler::new(origin),
-            meter,
+            sampler: Sampler::new(Counters::default()),
+            meter: None,
             cpus: UsableCpus::read(),
             cpus_read_at: now,
-            next_sample: now + tuning.period_inactive,
+            period: tuning.period_inactive,
+            next_sample: now,
             idle_read_from: now,
             wake_by: None,
             marks: Marks::new(),
@@ -141,13 +143,23 @@ impl Governor {
         now >= self.next_sample
     }
 
+    /// Reads the limits of the machine again, if that is some time ago. For a pool in which nothing
+    /// is decided, each time that it [is due](Governor::is_due).
+    pub(crate) fn read_cpus(&mut self, now: Duration) {
+        if now.saturating_sub(self.cpus_read_at) >= CPUS_PERIOD {
+            self.cpus = self.cpus.refreshed();
+            self.cpus_read_at = now;
+        }
+        self.next_sample = self.cpus_read_at + CPUS_PERIOD;
+    }
+
     /// See [`Sampler::jobs_that_pay`].
     pub(crate) fn jobs_that_pay(&self) -> usize {
         usize::try_from(self.sampler.jobs_that_pay()).unwrap_or(usize::MAX)
     }
 
-    /// Takes a sample and decides. What is decided must be told with [`Governor::changed`] once it
-    /// is carried out.
+    /// Takes a sample and decides; `None` for the first sample, with which measuring begins. What
+    /// is decided must be told with [`Governor::changed`] once it is carried out.
     pub(crate) fn decide(
         &mut self,
         clock: &dyn Clock,
@@ -155,19 +167,24 @@ impl Governor {
         totals: &Totals,
         active: usize,
         workers_max: usize,
-    ) -> (Decision, Sample) {
+    ) -> Option<(Decision, Sample)> {
         let now = clock.now();
-        if now.saturating_sub(self.cpus_read_at) >= CPUS_PERIOD {
-            self.cpus = self.cpus.refreshed();
-            self.cpus_read_at = now;
-        }
+        let Some(meter) = &mut self.meter else {
+            let mut meter = Meter::new();
+            self.sampler = Sampler::new(counters(now, &mut meter, true, turn, totals));
+            self.meter = Some(meter);
+            self.policy.begin(now, turn.completed);
+            self.next_sample = now + self.period;
+            return None;
+        };
         let with_idle = self.sampler.wants_idle(now) && now >= self.idle_read_from;
-        let counters = counters(now, &mut self.meter, with_idle, turn, totals);
+        let counters = counters(now, meter, with_idle, turn, totals);
         if with_idle {
             // Reading it takes long where there are many CPUs.
             let cost = clock.now().saturating_sub(now);
             self.idle_read_from = now + cost * IDLE_COST_FRACTION;
         }
+        self.read_cpus(now);
         let limits = Limits {
             workers_max,
             usable_cpus: self.cpus.count(),
@@ -179,12 +196,13 @@ impl Governor {
         self.next_sample = decision.next_sample;
         self.wake_by = decision.wake_by;
         self.reason = decision.reason;
-        (decision, sample)
+        Some((decision, sample))
     }
 
     /// The number of active workers changed, by decision or from outside.
     pub(crate) fn changed(&mut self, change: Change) {
         self.sampler.changed(change.from, change.to);
+        self.reason = change.reason;
         self.changes += 1;
         if self.log.len() == LOG_MAX {
             self.log.pop_front();
@@ -192,9 +210,11 @@ impl Governor {
         self.log.push_back(change);
     }
 
-    /// The configuration changed: what was learned before no longer holds.
-    pub(crate) fn reset(&mut self) {
+    /// The configuration changed: what was learned before no longer holds, and a pool that decides
+    /// nothing may have to from now on.
+    pub(crate) fn reset(&mut self, now: Duration) {
         self.policy.reset();
+        self.next_sample = self.next_sample.min(now + self.period);
     }
 
     pub(crate) fn wake_by(&self) -> Option<Duration> {
@@ -298,16 +318,63 @@ mod tests {
         let mut governor = Governor::new(Tuning::default(), &clock);
         let mut samples = 0;
         for _ in 0..10_000 {
-            clock.advance(MS / 10);
             governor.look(0, 0, 3, clock.now());
-            if governor.is_due(clock.now()) {
-                let totals = Totals::default();
-                let (decision, sample) = governor.decide(&clock, &Turn::default(), &totals, 0, 0);
+            if governor.is_due(clock.now())
+                && let Some((decision, sample)) = decide(&mut governor, &clock)
+            {
                 assert_eq!(sample.jobs_per_turn, 3);
                 assert_eq!(decision.reason, Reason::NoCpu);
                 samples += 1;
             }
+            clock.advance(MS / 10);
         }
-        assert_eq!(samples, 20, "one each 50 ms");
+        assert_eq!(samples, 19, "one each 50 ms, once measuring has begun");
+    }
+
+    fn decide(governor: &mut Governor, clock: &Manual) -> Option<(Decision, Sample)> {
+        governor.decide(clock, &Turn::default(), &Totals::default(), 0, 0)
+    }
+
+    /// A file of the thread that made the pool tells nothing any more when that has ended, and
+    /// before that it tells of the wrong one.
+    #[test]
+    fn the_thread_that_ticks_is_measured_and_not_the_one_that_made_the_pool() {
+        let clock = Manual::new();
+        let make = || Governor::new(Tuning::default(), &clock);
+        let mut governor = std::thread::scope(|scope| scope.spawn(make).join().expect("no panic"));
+        assert_eq!(decide(&mut governor, &clock), None, "measuring begins");
+        let meter = governor.meter.as_mut().expect("it has begun");
+        assert_eq!(
+            meter.read(false).run_delay.is_some(),
+            Meter::new().read(false).run_delay.is_some()
+        );
+        clock.advance(50 * MS);
+        let (_, sample) = decide(&mut governor, &clock).expect("a sample");
+        assert!(sample.main_busy_permille.is_some());
+    }
+
+    #[test]
+    fn the_reason_is_that_of_the_last_change_whoever_made_it() {
+        let clock = Manual::new();
+        let mut governor = Governor::new(Tuning::default(), &clock);
+        assert_eq!(governor.reason(), Reason::BelowIgnition);
+        let (at, sample) = (MS, Sample::default());
+        governor.changed(Change { at, from: 3, to: 1, reason: Reason::Cap, sample });
+        assert_eq!(governor.reason(), Reason::Cap);
+    }
+
+    #[test]
+    fn the_limits_of_the_machine_are_read_each_ten_seconds() {
+        let clock = Manual::new();
+        let mut governor = Governor::new(Tuning::default(), &clock);
+        governor.cpus.online = 4000;
+        for (at_ms, due) in [(0, true), (9_999, false), (10_000, true), (10_001, false)] {
+            clock.advance(MS * at_ms - clock.now());
+            assert_eq!(governor.is_due(clock.now()), due, "{at_ms}");
+            if due {
+                governor.read_cpus(clock.now());
+            }
+            assert_eq!(governor.usable_cpus().online == 4000, at_ms < 10_000, "{at_ms}");
+        }
     }
 }

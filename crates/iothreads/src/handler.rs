@@ -22,8 +22,7 @@ use crate::clock::{Clock, nanos};
 ///
 /// # Examples
 /// ```
-/// use flintlock_iothreads::{Context, Handler, Outcome, Panic};
-/// use flintlock_queues::Compact;
+/// use flintlock_iothreads::{Compact, Context, Handler, Outcome, Panic};
 ///
 /// struct Squares;
 ///
@@ -54,8 +53,8 @@ pub trait Handler: Send + Sync + Sized + 'static {
     type Job: Send + 'static;
     /// What the main thread gets back.
     type Answer: Send + 'static;
-    /// How the rings keep both: [`flintlock_queues::Words`] if they are one word each (8 bytes a
-    /// slot, and a stopped worker holds up nobody), else [`flintlock_queues::Compact`].
+    /// How the rings keep both: [`Words`](crate::Words) if they are one word each (8 bytes a slot,
+    /// and a stopped worker holds up nobody), else [`Compact`](crate::Compact).
     type Layout: Layout<Self::Job> + Layout<Self::Answer>;
     /// Who is told if a job panics; read from each job before it runs, so keep it cheap.
     type Owner: Copy;
@@ -63,7 +62,8 @@ pub trait Handler: Send + Sync + Sized + 'static {
     type Local;
 
     /// The state of worker number `worker`. Worker thread, once; for jobs that the main thread
-    /// has to finish itself also main, with the number of workers as `worker`.
+    /// has to finish itself also main, with [`WORKERS_MAX`](crate::WORKERS_MAX) as `worker`, which
+    /// is no worker's number.
     fn local(&self, worker: usize) -> Self::Local;
 
     /// Who owns `job`. Worker; must not panic (the process is aborted).
@@ -214,7 +214,7 @@ impl<'a, L> Context<'a, L> {
         Self { worker, local, budget, bytes, freed_bytes, clock, started_ns: now_ns, now_ns }
     }
 
-    /// The number of the worker, from 0.
+    /// The number of the worker, from 0; on the main thread [`WORKERS_MAX`](crate::WORKERS_MAX).
     #[must_use]
     pub fn worker(&self) -> usize {
         self.worker
@@ -226,7 +226,8 @@ impl<'a, L> Context<'a, L> {
     }
 
     /// Tells that the job has done `bytes` more and would go on; returns whether it may. If not,
-    /// the job should return [`Outcome::Again`]. Reads the clock only while bytes are left.
+    /// the job should return [`Outcome::Again`]. Reads the clock only while bytes are left; by that
+    /// the worker knows, too, that answers made before wait for long.
     pub fn may_go_on(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes >= self.budget.bytes {

@@ -23,6 +23,9 @@ mod tuning;
 mod window;
 mod worker;
 
+/// How the queues keep jobs and answers, for [`Handler::Layout`].
+pub use flintlock_queues::{Compact, Layout, Padded, Words};
+
 pub use berth::{Arrival, Berth, Direction};
 pub use clock::{Clock, Manual, Monotonic};
 pub use cpu::{BadCpuList, CpuList, Meter, Reading, UsableCpus, thread_cpu_time};

@@ -236,7 +236,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy that has seen nothing yet; the time before its first sample starts at zero.
+    /// A policy that has seen nothing yet; the time before its first sample starts at zero, unless
+    /// [`Policy::begin`] is called.
     #[must_use]
     pub fn new(tuning: Tuning) -> Self {
         Self {
@@ -254,6 +255,11 @@ impl Policy {
             shrunk_at: None,
             tuning,
         }
+    }
+
+    /// Starts the time before the first sample at `now`, and its work at `completed`.
+    pub fn begin(&mut self, now: Duration, completed: u64) {
+        self.last = (now, completed);
     }
 
     /// Judges one sample. `sample.active` must be what the last decision asked for, unless the

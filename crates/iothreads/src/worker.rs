@@ -8,7 +8,9 @@
 //! When to ring. Waking main costs a system call here and a sleep there, and a main that is woken
 //! for each pass of a worker hands out as little at a time as it got. So a worker that has more to
 //! do lets a sleeping main sleep on, until it runs dry, [`RING_ANSWERS`] wait or [`RING_NS`] are
-//! over: a busy lane says that main is not who everybody waits for.
+//! over: a busy lane says that main is not who everybody waits for. Answers are published at the
+//! end of a pass; where a job was long enough to ask for the time, before the next one too, so
+//! that nobody waits for a whole claim of such jobs.
 //!
 //! Order of a pass: up to 16 jobs of the own inbox, then one claim from the shared lane; between
 //! any two jobs one job of the high lane. So a flood in one inbox delays neither lane by more than
@@ -125,9 +127,10 @@ pub(crate) struct Worker<H: Handler> {
     silent_shown: u64,
     /// Answers and unfinished jobs pushed since the last commit.
     uncommitted: usize,
-    /// How many were committed since main fell asleep, and since when: it is to be woken.
+    /// How many were committed since main fell asleep: it is to be woken.
     unrung: usize,
-    unrung_since_ns: u64,
+    /// The age of the oldest of both, as far as known.
+    untold_since_ns: u64,
     /// How many main is woken for at once: any, if jobs are long.
     ring_min: usize,
     /// Running mean of the time of a job.
@@ -167,7 +170,7 @@ impl<H: Handler> Worker<H> {
             silent_shown: 0,
             uncommitted: 0,
             unrung: 0,
-            unrung_since_ns: 0,
+            untold_since_ns: 0,
             ring_min,
             job_ns: 0,
         }
@@ -333,6 +336,7 @@ impl<H: Handler> Worker<H> {
         if self.counted_on {
             self.pass_on();
         }
+        let start_ns = self.known_ns();
         let shared = &*self.shared;
         let mut context = Context::new(
             self.index,
@@ -340,31 +344,44 @@ impl<H: Handler> Worker<H> {
             &mut self.counts.freed_bytes,
             shared.budget,
             &*shared.clock,
-            self.job_start_ns.max(self.now_ns),
+            start_ns,
         );
         let ran = run_caught(&shared.handler, job, &mut context);
         self.job_start_ns = context.now_ns();
+        let claim_max = shared.claim_max;
         if ran.panicked {
             self.counts.panics += 1;
             self.local = shared.handler.local(self.index);
         }
-        match ran.outcome {
+        let left = match ran.outcome {
             Outcome::Again(job) => {
                 self.counts.again += 1;
-                return Some(job);
+                Some(job)
             }
             Outcome::Done(answer) => {
                 let pushed = self.ends.answers.push_deferred(answer);
                 assert!(pushed.is_ok() || self.quitting(), "each job has room for its answer");
+                if self.uncommitted + self.unrung == 0 {
+                    self.untold_since_ns = self.job_start_ns;
+                }
                 self.uncommitted += 1;
+                None
             }
-            Outcome::Nothing => self.silent += 1,
-        }
-        self.counts.jobs[lane as usize] += 1;
-        if self.uncommitted >= ANSWERS_MAX || shared.claim_max == 1 {
+            Outcome::Nothing => {
+                self.silent += 1;
+                None
+            }
+        };
+        self.counts.jobs[lane as usize] += u64::from(left.is_none());
+        // Only a job that asked for the time can have been long, as far as known.
+        let late = self.job_start_ns != start_ns && self.untold_ns() >= RING_NS;
+        if late || self.uncommitted >= ANSWERS_MAX || claim_max == 1 {
             self.publish();
         }
-        None
+        if late {
+            self.ring();
+        }
+        left
     }
 
     /// Books the time since the last booking as useful, for so many runs.
@@ -384,7 +401,7 @@ impl<H: Handler> Worker<H> {
         let answered = std::mem::take(&mut self.uncommitted);
         if answered > 0 {
             // First, so that main sees the date with the answers it is for.
-            self.shared.answer_probe.note(self.now_ns);
+            self.shared.answer_probe.note(self.known_ns());
             self.ends.answers.commit();
             self.ends.again.commit();
         }
@@ -396,10 +413,19 @@ impl<H: Handler> Worker<H> {
         if answered > 0 {
             self.owe_ring(answered);
         }
-        let waited_ns = self.now_ns.saturating_sub(self.unrung_since_ns);
-        if self.unrung >= self.ring_min || waited_ns >= RING_NS {
+        if self.unrung >= self.ring_min || self.untold_ns() >= RING_NS {
             self.ring();
         }
+    }
+
+    /// The time, without asking the clock.
+    fn known_ns(&self) -> u64 {
+        self.job_start_ns.max(self.now_ns)
+    }
+
+    /// How long answers have been kept back or have waited for main, if there are any.
+    fn untold_ns(&self) -> u64 {
+        self.known_ns().saturating_sub(self.untold_since_ns)
     }
 
     /// After a commit of `answered` answers: notes that main is to be woken for them, if it sleeps.
@@ -410,7 +436,7 @@ impl<H: Handler> Worker<H> {
             return;
         }
         if self.unrung == 0 {
-            self.unrung_since_ns = self.now_ns;
+            self.untold_since_ns = self.known_ns();
         }
         self.unrung += answered;
     }

@@ -5,32 +5,16 @@
 //! explored further in `src/park/tests.rs`.
 #![cfg(loom)]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod explore;
+
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use flintlock_iothreads::{Bell, Budget, Clock, Context, Handler, Options, Outcome, Panic, Pool};
-use flintlock_queues::Words;
+use explore::explore;
+use flintlock_iothreads::{
+    Bell, Budget, Clock, Context, Handler, Options, Outcome, Panic, Pool, Words,
+};
 use loom::cell::Cell;
-
-const CAP: Duration = Duration::from_secs(300);
-
-fn explore(name: &str, preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.max_branches = 50_000;
-    builder.max_duration = Some(CAP);
-    let executions = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&executions);
-    let start = Instant::now();
-    builder.check(move || {
-        counter.fetch_add(1, Ordering::Relaxed);
-        model();
-    });
-    let (took, count) = (start.elapsed(), executions.load(Ordering::Relaxed));
-    println!("{name}: {count} executions in {took:.2?}");
-    assert!(took < CAP, "{name} was not exhausted");
-}
 
 #[derive(Debug)]
 struct Still;
@@ -45,12 +29,19 @@ impl Clock for Still {
 #[repr(align(16))]
 struct Payload {
     number: Cell<u64>,
+    /// How often it comes back unfinished.
+    turns: Cell<u64>,
     dropped: Arc<Mutex<usize>>,
 }
 
 impl Payload {
     fn new(dropped: &Arc<Mutex<usize>>) -> Box<Self> {
-        Box::new(Self { number: Cell::new(1), dropped: Arc::clone(dropped) })
+        Self::long(dropped, 0)
+    }
+
+    fn long(dropped: &Arc<Mutex<usize>>, turns: u64) -> Box<Self> {
+        let (number, turns) = (Cell::new(1), Cell::new(turns));
+        Box::new(Self { number, turns, dropped: Arc::clone(dropped) })
     }
 
     fn add(&self) -> u64 {
@@ -84,6 +75,11 @@ impl Handler for Adding {
         job: Box<Payload>,
         _context: &mut Context<'_, ()>,
     ) -> Outcome<Box<Payload>, Box<Payload>> {
+        let left = job.turns.get();
+        if left > 0 {
+            job.turns.set(left - 1);
+            return Outcome::Again(job);
+        }
         job.add();
         Outcome::Done(job)
     }
@@ -124,12 +120,12 @@ fn drain(private: bool) {
 
 #[test]
 fn loom_draining_the_shared_lane() {
-    explore("drain shared", 2, || drain(false));
+    explore("drain shared", || drain(false));
 }
 
 #[test]
 fn loom_draining_a_private_inbox() {
-    explore("drain private", 2, || drain(true));
+    explore("drain private", || drain(true));
 }
 
 /// The only worker is taken away while it may hold, have or not yet have seen the job.
@@ -146,7 +142,41 @@ fn resize() {
 
 #[test]
 fn loom_resizing_while_a_job_is_in_flight() {
-    explore("resize", 2, resize);
+    explore("resize", resize);
+}
+
+/// The same with a job that is not finished at once: a worker goes on with it, or main does.
+fn resize_unfinished() {
+    let dropped = Arc::default();
+    let mut pool = pool();
+    assert!(pool.submit(Payload::long(&dropped, 1)).is_ok());
+    pool.commit();
+    pool.resize(0).expect("nothing to start");
+    let mut seen = 0;
+    assert_eq!(pool.quiesce(None, |answer| seen += answer.add()), Ok(1));
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn loom_resizing_while_an_unfinished_job_is_in_flight() {
+    explore("resize, unfinished", resize_unfinished);
+}
+
+/// A second worker comes while the first one may be about to take the job, or to sleep.
+fn grow() {
+    let dropped = Arc::default();
+    let mut pool = pool();
+    assert!(pool.submit(Payload::new(&dropped)).is_ok());
+    pool.commit();
+    pool.resize(2).expect("loom starts threads");
+    let mut seen = 0;
+    assert_eq!(pool.quiesce(None, |answer| seen += answer.add()), Ok(1));
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn loom_growing_while_a_job_is_in_flight() {
+    explore("grow", grow);
 }
 
 /// The pool is dropped while a job is on its way: it is dropped once, wherever it is.
@@ -161,5 +191,5 @@ fn drop_in_flight() {
 
 #[test]
 fn loom_dropping_the_pool_while_a_job_is_in_flight() {
-    explore("drop", 2, drop_in_flight);
+    explore("drop", drop_in_flight);
 }

@@ -11,7 +11,7 @@ use flintlock_iothreads::policy::{Reason, Tuning};
 use flintlock_iothreads::{
     Bell, CpuList, Manual, Options, Pool, Refusal, Scaling, StillBusy, Turn, UsableCpus,
 };
-use support::{Answer, Counted, DEADLINE, Deeds, Gate, Job, all, fixed, numbers, until, with};
+use support::{Answer, DEADLINE, Deeds, Gate, Job, all, fixed, numbers, until, with};
 
 #[test]
 fn every_job_is_answered_once() {
@@ -317,86 +317,6 @@ fn a_stopped_worker_holds_up_nobody_else() {
 }
 
 #[test]
-fn resizing_under_load_loses_nothing() {
-    let mut pool = fixed(1);
-    let mut next = 0;
-    let mut answers = Vec::new();
-    for size in [8, 1, 3].into_iter().cycle().take(150) {
-        for _ in 0..40 {
-            pool.submit(Job::Carry(Box::new(next))).expect("credit");
-            next += 1;
-        }
-        pool.commit();
-        pool.resize(size).expect("threads can be started");
-        assert_eq!((pool.threads(), pool.active()), (size, size));
-        pool.drain(1000, |answer| answers.push(answer));
-        if next % 400 == 0 {
-            answers.extend(all(&mut pool));
-        }
-    }
-    answers.extend(all(&mut pool));
-    assert_eq!(numbers(&answers), (0..next).collect::<Vec<_>>());
-}
-
-#[test]
-fn jobs_of_workers_that_left_are_finished_by_main() {
-    let mut pool = fixed(1);
-    let gate = Gate::new();
-    pool.submit(Job::Stop(Arc::clone(&gate), 0)).expect("credit");
-    pool.commit();
-    gate.wait_reached();
-    for job in 1..=10 {
-        pool.submit(Job::Steps(2, job)).expect("credit");
-    }
-    pool.submit_high(Job::Echo(11)).expect("credit");
-    pool.submit_to(0, Job::Echo(12)).expect("room");
-    pool.submit(Job::Silent(Arc::default())).expect("credit");
-    pool.commit();
-    pool.resize(0).expect("nothing to start");
-    gate.open();
-    let answers = all(&mut pool);
-    assert_eq!(numbers(&answers), (0..=12).collect::<Vec<_>>());
-    assert_eq!(pool.threads(), 0);
-    assert_eq!(pool.in_flight(), 0);
-}
-
-#[test]
-fn dropping_a_pool_drops_each_job_once() {
-    let alive = Arc::new(AtomicUsize::new(0));
-    let gate = Gate::new();
-    let mut pool = fixed(2);
-    pool.submit_to(0, Job::Stop(Arc::clone(&gate), 0)).expect("room");
-    pool.commit();
-    for job in 0..100 {
-        let held = || Counted::new(&alive);
-        pool.submit(Job::Hold(held(), job)).expect("credit");
-        pool.submit_high(Job::Hold(held(), job)).expect("credit");
-        pool.submit_to(0, Job::Hold(held(), job)).expect("room");
-        if job == 50 {
-            pool.commit();
-        }
-    }
-    gate.wait_reached();
-    gate.open();
-    drop(pool);
-    assert_eq!(alive.load(Ordering::SeqCst), 0);
-}
-
-#[test]
-fn shutdown_finishes_everything_and_joins() {
-    let alive = Arc::new(AtomicUsize::new(0));
-    let mut pool = fixed(2);
-    for job in 0..200 {
-        pool.submit(Job::Hold(Counted::new(&alive), job)).expect("credit");
-    }
-    let mut answers = Vec::new();
-    pool.shutdown(|answer| answers.push(answer));
-    assert_eq!(numbers(&answers), (0..200).collect::<Vec<_>>());
-    drop(answers);
-    assert_eq!(alive.load(Ordering::SeqCst), 0);
-}
-
-#[test]
 fn a_sleeping_main_thread_is_woken_once() {
     let wakes = Arc::new(AtomicUsize::new(0));
     let heard = Arc::clone(&wakes);
@@ -438,6 +358,18 @@ fn waiting_parks_until_an_answer_or_the_limit() {
     pool.submit(Job::Sleep(Duration::from_millis(20), 1)).expect("credit");
     assert!(pool.wait(Some(DEADLINE)));
     assert_eq!(pool.drain(10, |_| ()), 1);
+}
+
+/// No clock shows the end of the longest limit there is.
+#[test]
+fn the_longest_limit_is_none() {
+    let mut pool = fixed(1);
+    for limit in [None, Some(Duration::MAX)] {
+        assert!(!pool.wait(limit), "nothing is in flight, so nothing would end it");
+        pool.submit(Job::Echo(1)).expect("credit");
+        assert!(pool.wait(limit));
+        assert_eq!(pool.quiesce(limit, |answer| assert_eq!(answer.number(), 1)), Ok(1));
+    }
 }
 
 /// A worker may spin for its next job; the main thread would take the CPU from whoever sends it.
@@ -564,14 +496,4 @@ fn an_adaptive_pool_ignites_and_a_decision_is_logged() {
     }
     assert_eq!(pool.active(), 0);
     assert_eq!(pool.submit(Job::Echo(2)).expect_err("inactive").reason, Refusal::Inactive);
-}
-
-#[test]
-fn a_resize_to_fewer_lowers_an_adaptive_pool() {
-    let mut pool = with(Options { scaling: Scaling::Fixed(3), ..Options::adaptive(3) });
-    pool.rescale(Scaling::Adaptive(3)).expect("nothing to start");
-    assert_eq!(pool.active(), 3);
-    pool.resize(1).expect("nothing to start");
-    assert_eq!((pool.active(), pool.threads()), (1, 1));
-    assert_eq!(pool.decisions().next_back().map(|change| change.reason), Some(Reason::Cap));
 }

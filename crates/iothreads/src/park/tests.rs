@@ -4,10 +4,13 @@
 //! runs each model again with one fence left out, which leaves release and acquire only: loom must
 //! find the loss.
 
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize as Plain, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+#[path = "../../tests/explore/mod.rs"]
+mod explore;
 
+use std::process::Command;
+use std::time::Duration;
+
+use explore::explore;
 use flintlock_queues::mpsc::rings;
 use flintlock_queues::{Words, spmc, spsc};
 use loom::thread;
@@ -15,28 +18,6 @@ use loom::thread;
 use super::*;
 
 type Item = Box<u64>;
-
-/// Most time a model may take; one that is cut off proves nothing and fails.
-const CAP: Duration = Duration::from_secs(300);
-
-/// Explores `model` to the end, within `LOOM_MAX_PREEMPTIONS` (2 if unset) preemptions.
-fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
-    builder.max_branches = 20_000;
-    builder.max_duration = Some(CAP);
-    let executions = std::sync::Arc::new(Plain::new(0));
-    let counter = std::sync::Arc::clone(&executions);
-    let start = Instant::now();
-    builder.check(move || {
-        counter.fetch_add(1, SeqCst);
-        model();
-    });
-    let (took, count) = (start.elapsed(), executions.load(SeqCst));
-    println!("{name}: {count} executions in {took:.2?}");
-    // Loom returns silently when the time is up.
-    assert!(took < CAP, "{name} was not exhausted");
-}
 
 /// Runs `one` on a spawned thread and `other` on this one; loom 0.7.2 misses faults for one of the
 /// two assignments, so every model runs both ways.
@@ -342,5 +323,8 @@ fn loom_release_and_acquire_alone_lose_wake_ups() {
         let text = String::from_utf8_lossy(&run.stdout);
         assert!(text.contains("running 1 test"), "{model} is a model");
         assert!(!run.status.success(), "without {fence}, {model} finds nothing");
+        // A model that is cut off fails too, and would have found nothing.
+        let why = String::from_utf8_lossy(&run.stderr);
+        assert!(why.contains("deadlock"), "without {fence}, {model}: {why}");
     }
 }

@@ -340,6 +340,7 @@ fn a_count_that_falls_undoes_no_good_growth() {
     bench.relieve();
     bench.run(40 * MS);
     bench.sample.completed = 0;
+    bench.step(10 * MS);
     bench.run(Duration::from_secs(2));
     assert_eq!(bench.sample.active, 1, "{:?}", bench.changes);
     assert_eq!(bench.changes.len(), 1, "{:?}", bench.changes);

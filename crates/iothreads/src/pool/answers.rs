@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::{Pool, StillBusy};
 use crate::clock::nanos;
 use crate::handler::{Context, Handler, Outcome, run_caught};
+use crate::options::WORKERS_MAX;
 use crate::sync::Arc;
 
 /// Drains that bring something between two answers whose way back is timed.
@@ -36,7 +37,7 @@ impl<H: Handler> Pool<H> {
         }
         self.take_back();
         if self.crew.len() == 0 && self.owed() > 0 {
-            count += self.finish_stranded(&mut each);
+            count += self.finish_stranded(max - count, &mut each);
         }
         count
     }
@@ -73,12 +74,14 @@ impl<H: Handler> Pool<H> {
         }
     }
 
-    /// Finishes jobs of the lanes on this thread: the workers they were for have ended.
+    /// Finishes jobs of the lanes on this thread, up to `max` answers: the workers they were for
+    /// have ended.
     #[cold]
-    fn finish_stranded(&mut self, each: &mut impl FnMut(H::Answer)) -> usize {
+    fn finish_stranded(&mut self, max: usize, each: &mut impl FnMut(H::Answer)) -> usize {
         self.publish();
-        let before = self.tally.answered;
-        while let Some(job) = self.stranded() {
+        let mut count = 0;
+        while count < max {
+            let Some(job) = self.stranded() else { break };
             self.tally.stranded += 1;
             let mut left = Some(job);
             while let Some(job) = left.take() {
@@ -87,12 +90,13 @@ impl<H: Handler> Pool<H> {
                     Outcome::Nothing => self.tally.stranded_silent += 1,
                     Outcome::Done(answer) => {
                         self.tally.answered += 1;
+                        count += 1;
                         each(answer);
                     }
                 }
             }
         }
-        usize::try_from(self.tally.answered - before).unwrap_or(usize::MAX)
+        count
     }
 
     fn stranded(&mut self) -> Option<H::Job> {
@@ -103,7 +107,8 @@ impl<H: Handler> Pool<H> {
     /// Runs `job` once on this thread, as a worker would.
     fn run_here(&mut self, job: H::Job) -> Outcome<H::Job, H::Answer> {
         let handler = &self.shared.handler;
-        let worker = self.crew.len();
+        // Workers that are leaving may still run jobs, so none of their numbers will do.
+        let worker = WORKERS_MAX;
         let local = self.local.get_or_insert_with(|| handler.local(worker));
         let clock = &*self.shared.clock;
         let freed = &mut self.tally.stranded_bytes;
@@ -116,9 +121,17 @@ impl<H: Handler> Pool<H> {
         ran.outcome
     }
 
-    /// Whether draining would do anything.
+    /// Whether draining would do anything: jobs that no worker is left for are its to finish.
     fn has_answers(&self) -> bool {
-        !self.answers.is_empty() || !self.again.is_empty() || !self.unfinished.is_empty()
+        !self.answers.is_empty()
+            || !self.again.is_empty()
+            || !self.unfinished.is_empty()
+            || (self.crew.len() == 0 && self.depth() > 0)
+    }
+
+    /// The end of a wait of at most `limit`; `None` if it has none that a clock could show.
+    fn until(&self, limit: Option<Duration>) -> Option<Duration> {
+        self.shared.clock.now().checked_add(limit?)
     }
 
     /// Commits, and announces that the event loop is about to sleep in its poller. Returns whether
@@ -148,14 +161,18 @@ impl<H: Handler> Pool<H> {
     /// Waits for an answer, for at most `limit`; returns whether there is one. For an event loop
     /// that cannot sleep in its poller because the poller is in a job ([`Pool::submit_poll`]).
     /// Parks at once: time that the main thread spins is no answer's and a neighbour's. Other pools
-    /// on the same bell end the wait too, and then it returns `false` before its time.
+    /// on the same bell end the wait too, and then it returns `false` before its time; so it does
+    /// without a limit if nothing is in flight, since nobody would end it.
     pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         self.commit();
         if self.has_answers() {
             return true;
         }
+        let until = self.until(limit);
+        if until.is_none() && self.in_flight() == 0 {
+            return false;
+        }
         let shared = Arc::clone(&self.shared);
-        let until = limit.map(|limit| shared.clock.now() + limit);
         shared.bell.park(until, &*shared.clock, || self.has_answers());
         self.has_answers()
     }
@@ -172,7 +189,7 @@ impl<H: Handler> Pool<H> {
         mut each: impl FnMut(H::Answer),
     ) -> Result<usize, StillBusy> {
         let shared = Arc::clone(&self.shared);
-        let until = limit.map(|limit| shared.clock.now() + limit);
+        let until = self.until(limit);
         let mut drained = 0;
         loop {
             drained += self.drain(usize::MAX, &mut each);

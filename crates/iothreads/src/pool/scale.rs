@@ -26,8 +26,7 @@ impl<H: Handler> Pool<H> {
     ///
     /// Returns the change, if there was one.
     pub fn tick(&mut self, turn: &Turn) -> Option<Change> {
-        let clock = PlainArc::clone(&self.shared.clock);
-        self.now = clock.now();
+        self.now = self.shared.clock.now();
         if self.active > 0 {
             let depth = self.depth();
             self.tally.depth.note(depth as u64);
@@ -35,19 +34,29 @@ impl<H: Handler> Pool<H> {
         } else {
             self.governor.look(0, 0, turn.jobs, self.now);
         }
-        let mut change = None;
-        if matches!(self.options.scaling, Scaling::Adaptive(_)) && self.governor.is_due(self.now) {
-            let totals = self.crew.done(nanos(self.now)).totals;
-            let workers_max = self.options.scaling.workers_max();
-            let (decision, sample) =
-                self.governor.decide(&*clock, turn, &totals, self.active, workers_max);
-            self.shared.orders.spin_ns.store(nanos(decision.spin), Ordering::Relaxed);
-            if let Some(to) = wanted(decision.verdict) {
-                change = self.activate(to, decision.reason, sample);
-            }
-            self.crew.reap(nanos(self.now), |_| false);
-        }
+        let change = if self.governor.is_due(self.now) { self.decide(turn) } else { None };
         self.settle(turn.jobs);
+        change
+    }
+
+    /// Takes a sample, and does what the policy makes of it; in a pool for which there is nothing
+    /// to decide, only reads how many CPUs there are.
+    fn decide(&mut self, turn: &Turn) -> Option<Change> {
+        let workers_max = match self.options.scaling {
+            Scaling::Adaptive(count) if count > 0 => count,
+            _ => {
+                self.governor.read_cpus(self.now);
+                return None;
+            }
+        };
+        let clock = PlainArc::clone(&self.shared.clock);
+        let totals = self.crew.done(nanos(self.now)).totals;
+        let (decision, sample) =
+            self.governor.decide(&*clock, turn, &totals, self.active, workers_max)?;
+        self.shared.orders.spin_ns.store(nanos(decision.spin), Ordering::Relaxed);
+        let change =
+            wanted(decision.verdict).and_then(|to| self.activate(to, decision.reason, sample));
+        self.crew.reap(nanos(self.now), |_| false);
         change
     }
 
@@ -128,7 +137,7 @@ impl<H: Handler> Pool<H> {
         self.commit();
         self.crew.close_from(count);
         self.crew.reap(nanos(self.now), |_| false);
-        self.governor.reset();
+        self.governor.reset(self.now);
         let started = match scaling {
             Scaling::Adaptive(_) => {
                 self.activate(self.active.min(count), Reason::Cap, Sample::default());
