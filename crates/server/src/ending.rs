@@ -233,8 +233,7 @@ impl Server {
             }
             Verdict::Wait => false,
             Verdict::Exit => {
-                let gauges = tier.cache.gauges();
-                let left = gauges.saves_queued + gauges.saves_in_flight;
+                let left = tier.cache.unsaved_keys();
                 if left > 0 {
                     self.log.notice(format_args!(
                         "{left} changed keys are in the journal only; the next start will replay \

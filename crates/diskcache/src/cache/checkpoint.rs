@@ -148,10 +148,19 @@ impl Checkpoint {
 
     /// Keys in the batches under way.
     pub(super) fn in_flight(&self) -> usize {
+        self.keys(Settling::len)
+    }
+
+    /// Of those, the ones that are not in the engine, as far as is known.
+    pub(super) fn unsaved(&self) -> usize {
+        self.keys(Settling::unsaved)
+    }
+
+    fn keys(&self, of_settling: impl FnOnce(&Settling) -> usize) -> usize {
         let out = match &self.out {
             Out::Idle => 0,
             Out::Committing(sent) | Out::Unclear(sent) | Out::Examining(sent) => sent.len(),
-            Out::Settling(settling) => settling.len(),
+            Out::Settling(settling) => of_settling(settling),
         };
         self.build.as_ref().map_or(0, Build::len) + out
     }

@@ -71,6 +71,12 @@ impl Cache {
         }
     }
 
+    /// Changed keys that are in the journal only.
+    #[must_use]
+    pub fn unsaved_keys(&self) -> u64 {
+        (self.dirty.len() + self.checkpoint.unsaved()) as u64
+    }
+
     /// Takes every figure to `metrics`: counters, gauges, bytes by account, times of jobs.
     pub fn report(&self, metrics: &mut dyn Metrics) {
         for (name, value) in self.stats.counters() {

@@ -211,6 +211,8 @@ impl Stats {
             ("maintain_failures", self.maintain_failures),
             ("journal_written_bytes", self.journal.written_bytes),
             ("engine_written_bytes", self.engine.written_bytes),
+            ("engine_merge_failures", self.engine.merge_failures),
+            ("engine_unread_overwrites", self.engine.unread_overwrites),
         ]
         .into_iter()
         .chain(ErrorKind::ALL.iter().zip(self.errors).map(|((_, name), count)| (*name, count)))

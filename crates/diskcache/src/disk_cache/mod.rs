@@ -171,8 +171,7 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
             Err(error) => return Err(error),
         }
         let (guard, ()) = self.wait_for(self.lock()?, None, Cache::begin_sync)?;
-        let gauges = guard.cache.gauges();
-        Ok(Closed { unsaved_keys: gauges.saves_queued + gauges.saves_in_flight })
+        Ok(Closed { unsaved_keys: guard.cache.unsaved_keys() })
     }
 }
 

@@ -164,7 +164,12 @@ impl Storage for MemoryStore {
         let state = self.lock();
         let bytes = |(k, r): (&KeyBuf, &Record)| (k.as_disk().len() + r.payload.len()) as u64;
         let held = state.records.iter().map(bytes).sum();
-        StoreStats { disk_bytes: 0, memory_bytes: held, runs: 1, written_bytes: state.bytes }
+        StoreStats {
+            memory_bytes: held,
+            runs: 1,
+            written_bytes: state.bytes,
+            ..StoreStats::default()
+        }
     }
 }
 

@@ -109,6 +109,11 @@ pub struct StoreStats {
     pub runs: u64,
     /// Bytes written since opening, merges included.
     pub written_bytes: u64,
+    /// Merges that failed since opening.
+    pub merge_failures: u64,
+    /// Records since opening that were replaced or deleted although they could not be read: the
+    /// counts of [`Meta`] are off by at most this, until they are made anew.
+    pub unread_overwrites: u64,
 }
 
 /// A blocking key-value engine. Any thread; many at once.

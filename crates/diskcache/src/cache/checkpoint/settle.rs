@@ -70,6 +70,12 @@ impl Settling {
         self.batches.iter().map(|batch| batch.nodes.len()).sum::<usize>() - self.at
     }
 
+    /// Of those, the ones that are not saved.
+    pub(super) fn unsaved(&self) -> usize {
+        let is_saved = self.batches.iter().all(|batch| batch.fate == Fate::Saved);
+        if is_saved { 0 } else { self.len() }
+    }
+
     pub(super) fn memory_bytes(&self) -> u64 {
         let nodes: usize = self.batches.iter().map(|batch| batch.nodes.capacity()).sum();
         (nodes * size_of::<Node>()) as u64

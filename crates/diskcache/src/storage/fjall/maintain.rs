@@ -30,10 +30,10 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::key::Space;
-use crate::storage::StoreError;
 use crate::storage::codec::space_end;
 use crate::storage::fjall::FjallStore;
-use crate::storage::fjall::tree::{Figures, Levels, Shared, Tree};
+use crate::storage::fjall::tree::{Figures, Levels, RUNS_END, RUNS_MAX, Shared, Tree};
+use crate::storage::{ErrorKind, StoreError};
 
 /// Tombstones are squeezed out when they are this many, and this share (one in n) of the live
 /// records: that much is rewritten for what is gained.
@@ -57,6 +57,9 @@ const SQUEEZED_TABLE_MIN: u64 = 1 << 20;
 const PURGE_MAX: usize = 10_000;
 /// Dead spaces looked at in one step.
 const PURGE_LOOKS_MAX: usize = 64;
+/// Pauses between steps that fail.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Bytes of memory of an open table beside its pinned blocks: its structures and file handle.
 const TABLE_BYTES: u64 = 2 << 10;
 
@@ -67,6 +70,23 @@ pub(super) struct Maintainer {
     dropped: BTreeSet<Space>,
     /// The version in which nothing more can be squeezed out.
     squeezed: Option<u64>,
+    trouble: Option<Trouble>,
+}
+
+/// The last step failed.
+#[derive(Debug)]
+struct Trouble {
+    kind: ErrorKind,
+    /// No step is tried before. A merge may read for seconds before it meets a damaged block.
+    until: Instant,
+    pause: Duration,
+}
+
+impl Trouble {
+    fn after(last: Option<Self>, kind: ErrorKind) -> Self {
+        let pause = last.map_or(PAUSE_MIN, |last| (last.pause * 2).min(PAUSE_MAX));
+        Self { kind, until: Instant::now() + pause, pause }
+    }
 }
 
 impl Shared {
@@ -109,20 +129,35 @@ impl FjallStore {
         Ok(is_made)
     }
 
-    /// One merge that is due, before the first level gets too many runs.
-    pub(super) fn merge_one(&self) -> Result<bool, StoreError> {
-        self.step_with(|_, tree| tree.compact(self.levels(tree)))
+    /// Merges what must be merged before another batch is taken: runs of the first level above
+    /// [`RUNS_MAX`], and superseded records that take too much of the disk. A failure holds up no
+    /// batch, and is tried again after a pause, until there are [`RUNS_END`] runs.
+    ///
+    /// # Errors
+    /// What the last merge failed with, when there are that many: reads would look into more and
+    /// more of them, and the tree can count few more.
+    pub(super) fn make_way(&self) -> Result<(), StoreError> {
+        let runs = || self.tree().first_level().0;
+        let merge = |_: &mut Maintainer, tree: &Tree| tree.compact(self.levels(tree));
+        if runs() >= RUNS_END
+            && let Some(trouble) = &mut self.maintainer().trouble
+        {
+            // The batch itself comes after a pause.
+            trouble.until = Instant::now();
+        }
+        while runs() >= RUNS_MAX && self.step_with(merge).unwrap_or(false) {}
+        while self.is_bloated() && self.step_with(|m, t| self.squeeze(m, t)).unwrap_or(false) {}
+        if runs() < RUNS_END {
+            return Ok(());
+        }
+        let kind = self.maintainer().trouble.as_ref().map_or(ErrorKind::Io, |last| last.kind);
+        Err(StoreError::new(kind, "merging the engine's tables, of which there are too many"))
     }
 
     /// Whether superseded records take so much of the disk that no batch may add to them.
-    pub(super) fn is_bloated(&self) -> bool {
+    fn is_bloated(&self) -> bool {
         let bytes_min = self.shared.options.table_bytes;
         self.is_stale(&self.tree().figures(), BLOATED_SHARE, bytes_min)
-    }
-
-    /// One step that makes it less so.
-    pub(super) fn squeeze_one(&self) -> Result<bool, StoreError> {
-        self.step_with(|maintainer, tree| self.squeeze(maintainer, tree))
     }
 
     fn is_stale(&self, figures: &Figures, share: u64, bytes_min: u64) -> bool {
@@ -145,20 +180,25 @@ impl FjallStore {
         step: impl FnOnce(&mut Maintainer, &Tree) -> Result<bool, StoreError>,
     ) -> Result<bool, StoreError> {
         let mut maintainer = self.maintainer();
-        if self.shared.rules.stopped() {
+        let is_paused = |last: &Trouble| Instant::now() < last.until;
+        if self.shared.rules.stopped() || maintainer.trouble.as_ref().is_some_and(is_paused) {
             return Ok(false);
         }
         let tree = self.tree();
         let done = step(&mut maintainer, &tree);
         self.note_written(&tree);
         let done = done.and_then(|more| tree.collect().map(|()| more));
-        if done.is_err() {
-            // Tables may be orphaned, or the version on disk another one than in memory.
-            self.set_suspect();
-            if self.shared.rules.stopped() {
-                return Ok(false);
-            }
+        let Err(error) = &done else {
+            maintainer.trouble = None;
+            return done;
+        };
+        // Tables may be orphaned, or the version on disk another one than in memory.
+        self.set_suspect();
+        if self.shared.rules.stopped() {
+            return Ok(false);
         }
+        self.ledger().merge_failures += 1;
+        maintainer.trouble = Some(Trouble::after(maintainer.trouble.take(), error.kind));
         done
     }
 

@@ -13,6 +13,10 @@
 //! one more ingestion then writes new version files, and only when that succeeds does the batch
 //! count. If the tree cannot be opened, the outcome is [`ErrorKind::Unclear`] and the next commit
 //! opens it before anything else.
+//!
+//! A block that cannot be read is the loss of its keys, and of nothing else: keys of it are written
+//! and deleted like any other, and a merge that meets it is given up while batches go on, in a
+//! first level that grows. That cannot go on for ever: see [`FjallStore::make_way`].
 
 mod backup;
 mod expired;
@@ -102,6 +106,8 @@ struct Ledger {
     live: u64,
     /// Those of dead spaces too, until nothing is left of the space.
     records: u64,
+    merge_failures: u64,
+    unread_overwrites: u64,
 }
 
 impl Ledger {
@@ -240,13 +246,17 @@ impl FjallStore {
         affirmed.map_err(unclear)
     }
 
-    /// Sorts the batch, looks up what its author does not know, and returns the new counts.
+    /// Sorts the batch, looks up what its author does not know, and returns the new counts, with
+    /// how many writes they are a guess for.
+    ///
+    /// A record that cannot be read is replaced or deleted all the same: its key is lost if it is
+    /// not written, and every other key of the batch with it. It is taken to be there.
     fn prepare(
         &self,
         committer: &Committer,
         purged: &BTreeSet<Space>,
         batch: &mut Batch,
-    ) -> Result<Meta, StoreError> {
+    ) -> (Meta, u64) {
         let mut meta = std::mem::take(&mut batch.meta);
         meta.dead.retain(|space| !purged.contains(space));
         meta.counts = committer.meta.counts.clone();
@@ -254,17 +264,19 @@ impl FjallStore {
         batch.writes.retain(|w| !meta.dead.contains(&w.key.as_ref().space));
         batch.writes.sort_by(|a, b| a.key.cmp(&b.key));
         let tree = self.tree();
-        let mut failed = None;
+        let mut unread = 0;
         batch.writes.retain(|write| {
             let present = match write.before {
-                Before::Present if !committer.distrust => Ok(true),
-                Before::Absent if !committer.distrust => Ok(false),
-                _ => lookup(&tree, &write.key).map(|record| record.is_some()),
+                Before::Present if !committer.distrust => true,
+                Before::Absent if !committer.distrust => false,
+                _ => lookup(&tree, &write.key).map_or_else(
+                    |_| {
+                        unread += 1;
+                        true
+                    },
+                    |record| record.is_some(),
+                ),
             };
-            let present = present.unwrap_or_else(|e| {
-                failed = failed.take().or(Some(e));
-                false
-            });
             let count = meta.counts.entry(write.key.as_ref().space).or_default();
             match (present, write.record.is_some()) {
                 (false, true) => *count += 1,
@@ -275,10 +287,7 @@ impl FjallStore {
             }
             true
         });
-        match failed {
-            Some(e) => Err(e),
-            None => Ok(meta),
-        }
+        (meta, unread)
     }
 
     fn ingest(&self, meta: &Meta, commit: u64, writes: &[Write]) -> Result<(), StoreError> {
@@ -358,10 +367,13 @@ impl Storage for FjallStore {
         }
         assert!(batch.meta.highest >= batch.meta.watermark, "the highest is at least all");
         assert!(batch.meta.watermark >= committer.meta.watermark, "the watermark only rises");
-        while self.tree().first_level().0 >= tree::RUNS_MAX && self.merge_one()? {}
-        while self.is_bloated() && self.squeeze_one()? {}
+        self.make_way()?;
+        if self.suspect() {
+            // A merge failed.
+            self.reopen(committer)?;
+        }
         let purged = self.purged().clone();
-        let meta = self.prepare(committer, &purged, &mut batch)?;
+        let (meta, unread) = self.prepare(committer, &purged, &mut batch);
         debug_assert!(
             batch.writes.windows(2).all(|w| w[0].key < w[1].key),
             "each key once in a batch"
@@ -372,7 +384,10 @@ impl Storage for FjallStore {
         }
         self.shared.rules.set_dead(meta.dead.clone());
         self.purged().retain(|space| !purged.contains(space));
-        self.ledger().count(&meta);
+        let mut ledger = self.ledger();
+        ledger.count(&meta);
+        ledger.unread_overwrites += unread;
+        drop(ledger);
         committer.commit = commit;
         committer.meta = meta;
         Ok(committer.meta.counts.clone())
@@ -445,12 +460,14 @@ impl Storage for FjallStore {
     }
 
     fn stats(&self) -> StoreStats {
-        let figures = self.tree().figures();
+        let (figures, ledger) = (self.tree().figures(), *self.ledger());
         StoreStats {
             disk_bytes: figures.disk_bytes,
             memory_bytes: self.shared.memory_bytes(&figures),
             runs: figures.runs,
-            written_bytes: self.ledger().written_bytes,
+            written_bytes: ledger.written_bytes,
+            merge_failures: ledger.merge_failures,
+            unread_overwrites: ledger.unread_overwrites,
         }
     }
 }

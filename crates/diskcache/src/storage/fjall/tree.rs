@@ -11,7 +11,7 @@
 //!   way, memory and disk may disagree about the version, and the next version would overwrite the
 //!   file that `current` may name. So after any failed write the tree is opened anew before it is
 //!   written again ([`super::FjallStore`] sees to that); opening also removes orphaned tables.
-//! - The version file counts the runs of a level in 8 bits. [`RUNS_MAX`] keeps far away from it.
+//! - The version file counts the runs of a level in 8 bits. [`RUNS_END`] keeps away from it.
 //! - Old versions, and with them old tables, are kept until [`Tree::collect`].
 //! - A tombstone is dropped only in a merge into the last level.
 
@@ -42,6 +42,8 @@ use crate::storage::{ErrorKind, StoreError};
 
 /// More sorted runs than this in the first level are merged before another batch is taken.
 pub(super) const RUNS_MAX: usize = 48;
+/// With this many, merges having failed, no batch is taken.
+pub(super) const RUNS_END: usize = 192;
 /// Keys of the first and the last record of a tree; see [`Tree::fence`].
 pub(super) const FENCES: [&[u8; KEY_PREFIX_LEN]; 2] =
     [&[0; KEY_PREFIX_LEN], &[u8::MAX; KEY_PREFIX_LEN]];

@@ -183,6 +183,6 @@ impl Storage for SimStore {
     }
 
     fn stats(&self) -> StoreStats {
-        StoreStats { disk_bytes: 0, memory_bytes: 1000, runs: 1, written_bytes: 0 }
+        StoreStats { memory_bytes: 1000, runs: 1, ..StoreStats::default() }
     }
 }
