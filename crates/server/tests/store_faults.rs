@@ -186,6 +186,40 @@ fn a_journal_that_is_gone_is_no_empty_start() {
     }
 }
 
+#[test]
+fn keys_of_a_damaged_block_can_be_written_and_deleted() {
+    let Some(mut server) = ours() else { return };
+    write(&mut server.connect(), 0..KEYS);
+    assert!(server.terminate().success());
+    let tables = fs::read_dir(server.dir().join(STORE).join("engine/tables")).expect("tables");
+    let paths = tables.map(|entry| entry.expect("a readable entry").path());
+    let length = |path: &PathBuf| fs::metadata(path).expect("it was listed").len();
+    let path = paths.max_by_key(length).expect("there is one");
+    let mut bytes = fs::read(&path).expect("a table");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    fs::write(&path, bytes).expect("a table");
+    server.restart();
+    let mut client = server.connect();
+    let all = 0..KEYS;
+    let bad: Vec<usize> = all.filter(|n| client.run(&format!("GET key:{n}")).is_error()).collect();
+    assert!(bad.len() >= 4 && bad.len() < KEYS / 4, "{} keys in a block", bad.len());
+    // Taken to be there; of what can be read it is known.
+    let gone = format!("DEL key:{} none key:{} none:2", bad[0], bad[1]);
+    assert_eq!(client.ok(&gone).integer(), Ok(2));
+    client.ok(&format!("SET key:{} new", bad[2]));
+    server.terminate();
+    server.restart();
+    let mut client = server.connect();
+    for n in [bad[0], bad[1]] {
+        assert!(client.ok(&format!("GET key:{n}")).is_null(), "key:{n} was deleted");
+    }
+    assert_eq!(client.ok(&format!("GET key:{}", bad[2])).text(), Ok(&b"new"[..]));
+    for n in &bad[3..] {
+        assert!(client.run(&format!("GET key:{n}")).is_error(), "key:{n} is no miss");
+    }
+}
+
 /// Limits the size of any file the running server writes; what it has stays.
 fn limit_file_size(server: &Server, limit: &str) {
     let pid = server.pid().to_string();
@@ -230,5 +264,25 @@ fn a_full_disk_is_an_error_and_no_end() {
     for number in 0..accepted {
         let reply = client.ok(&format!("GET late:{number}"));
         assert_eq!(reply.text(), Ok(value(number).as_bytes()), "late:{number} was acknowledged");
+    }
+}
+
+#[test]
+fn keys_are_counted_while_the_disk_is_full() {
+    let Some(mut server) = ours() else { return };
+    write(&mut server.connect(), 0..10);
+    assert!(server.terminate().success());
+    server.restart();
+    let mut client = server.connect();
+    // Of this it is not known whether it is new before the engine was asked.
+    client.ok("SET key:3 other");
+    limit_file_size(&server, "1");
+    let count = client.ok("DBSIZE").integer().expect("a number");
+    assert!((10..=11).contains(&count), "{count}");
+    limit_file_size(&server, "unlimited");
+    let until = Instant::now() + DEADLINE;
+    while client.ok("DBSIZE").integer() != Ok(10) {
+        assert!(Instant::now() < until, "the count is right again when there is room");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

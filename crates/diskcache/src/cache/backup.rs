@@ -148,7 +148,10 @@ impl Cache {
         if self.backup.is_some() {
             return None;
         }
-        let token = self.waiters.begin(tag);
+        let token = self.begin(tag);
+        if self.closed {
+            return Some(self.waiters.token(token));
+        }
         let progress = Arc::default();
         self.backup = Some(BackupRun { token, plan, progress, result: Ok(()) });
         self.lane.send(Errand::Hold);

@@ -249,7 +249,7 @@ impl Cache {
     }
 
     /// Bytes of journal that no watermark has freed yet.
-    fn unsaved_journal_bytes(&self) -> u64 {
+    pub(super) fn unsaved_journal_bytes(&self) -> u64 {
         let freed = self.checkpoint.marks.front().map_or(self.logged_bytes(), |(_, bytes)| *bytes);
         self.logged_bytes() - freed
     }

@@ -159,6 +159,8 @@ pub(super) struct JournalJob {
     pub(super) writer: Box<Writer>,
     pub(super) group: Option<Group>,
     pub(super) sync: bool,
+    /// The watermark file is synced too, and before it everything logged.
+    pub(super) mark: bool,
     pub(super) trim: Option<Seq>,
     pub(super) errand: Option<Errand>,
 }
@@ -303,6 +305,8 @@ pub(super) struct JournalOutcome {
     pub(super) spare: Option<Group>,
     /// The append and the sync.
     pub(super) result: Result<(), Failure>,
+    /// It included the watermark file.
+    pub(super) mark: bool,
     pub(super) trim: Option<Result<(), Failure>>,
     pub(super) errand: Option<(Errand, Result<Option<Export>, Failure>)>,
 }
@@ -443,12 +447,16 @@ pub(super) fn guard<T>(run: impl FnOnce() -> Result<T, StoreError>) -> Result<T,
 }
 
 fn journal(job: JournalJob) -> JournalOutcome {
-    let JournalJob { mut writer, group, sync, trim, errand } = job;
+    let JournalJob { mut writer, group, sync, mark, trim, errand } = job;
     let result = guard(|| {
         if let Some(group) = group {
             writer.append(group)?;
         }
-        if sync { writer.sync().map(drop) } else { Ok(()) }
+        match (mark, sync) {
+            (true, _) => writer.close().map(drop),
+            (false, true) => writer.sync().map(drop),
+            (false, false) => Ok(()),
+        }
     });
     let trim = trim.map(|upto| guard(|| writer.trim(upto).map(drop)));
     let errand = errand.map(|errand| {
@@ -466,7 +474,7 @@ fn journal(job: JournalJob) -> JournalOutcome {
         (errand, done)
     });
     let spare = writer.take_spare();
-    JournalOutcome { writer, spare, result, trim, errand }
+    JournalOutcome { writer, spare, result, mark, trim, errand }
 }
 
 #[cfg(test)]

@@ -85,8 +85,14 @@ pub(super) struct Lane {
     trimming: Seq,
     /// Goes with the next job.
     errand: Option<Errand>,
+    /// The watermark file is to be synced once everything is durable.
+    wants_mark: bool,
+    /// What it says durably, as far as it was asked for.
+    marked: Seq,
     stats: JournalStats,
     backoff: Backoff,
+    /// Of trims alone: a segment that cannot be dropped makes nothing less durable.
+    trim_backoff: Backoff,
     failure: Option<Failure>,
 }
 
@@ -109,7 +115,10 @@ impl Lane {
             trimmed: Seq(0),
             trimming: Seq(0),
             errand: None,
+            wants_mark: false,
+            marked: Seq(0),
             backoff: Backoff::default(),
+            trim_backoff: Backoff::default(),
             failure: None,
         }
     }
@@ -139,6 +148,17 @@ impl Lane {
         self.wanted = self.wanted.max(seq);
     }
 
+    /// Asks for everything logged to become durable, and for the watermark file to say so durably.
+    pub(super) fn want_mark(&mut self) {
+        self.want(self.last_seq());
+        self.wants_mark = self.marked < self.last_seq();
+    }
+
+    /// What the watermark file says durably, as far as it was asked for.
+    pub(super) fn marked(&self) -> Seq {
+        self.marked
+    }
+
     /// Everything up to `upto` is in the engine.
     pub(super) fn trim(&mut self, upto: Seq) {
         self.trim_to = self.trim_to.max(upto);
@@ -159,19 +179,20 @@ impl Lane {
         // An export is of everything logged before it.
         let sync = self.is_sync_due(now_ms) || errand == Some(Errand::Export);
         let append = !self.group.is_empty() && (sync || self.is_append_due(now_ms));
-        let trim = self.is_trim_due().then_some(self.trim_to);
-        if !append && !sync && trim.is_none() && errand.is_none() {
+        let trim = self.is_trim_due(now_ms).then_some(self.trim_to);
+        let mark = self.wants_mark;
+        if !append && !sync && !mark && trim.is_none() && errand.is_none() {
             return None;
         }
         self.errand = None;
         let group = append.then(|| self.swap_group());
         self.trimming = self.trim_to;
         self.in_flight_bytes = group.as_ref().map_or(0, |g| g.memory_bytes() as u64);
-        Some(JournalJob { writer: self.writer.take()?, group, sync, trim, errand })
+        Some(JournalJob { writer: self.writer.take()?, group, sync, mark, trim, errand })
     }
 
-    fn is_trim_due(&self) -> bool {
-        self.trim_to > self.trimmed
+    fn is_trim_due(&self, now_ms: u64) -> bool {
+        self.trim_to > self.trimmed && self.trim_backoff.is_over(now_ms)
     }
 
     fn is_append_due(&self, now_ms: u64) -> bool {
@@ -211,7 +232,7 @@ impl Lane {
 
     /// A job came back; true when more is durable than before.
     pub(super) fn complete(&mut self, outcome: JournalOutcome, now_ms: u64) -> bool {
-        let JournalOutcome { writer, spare, result, trim, errand: _ } = outcome;
+        let JournalOutcome { writer, spare, result, mark, trim, errand: _ } = outcome;
         self.in_flight_bytes = 0;
         self.spare = self.spare.take().or(spare);
         let before = self.durable;
@@ -223,21 +244,30 @@ impl Lane {
             self.unsynced_since_ms = None;
         }
         // A failed trim leaves a journal that is too long: try again later, refuse nothing.
-        if let Some(Ok(())) = trim {
-            self.trimmed = self.trimming;
+        match trim {
+            Some(Ok(())) => {
+                self.trimmed = self.trimming;
+                self.trim_backoff.succeeded();
+            }
+            Some(Err(_)) => self.trim_backoff.failed(now_ms),
+            None => {}
         }
-        if result.is_err() || matches!(trim, Some(Err(_))) {
-            self.backoff.failed(now_ms);
-        } else {
-            self.backoff.succeeded();
+        match result {
+            Ok(()) => self.backoff.succeeded(),
+            Err(_) => self.backoff.failed(now_ms),
+        }
+        if mark && result.is_ok() {
+            self.marked = self.durable;
+            self.wants_mark = self.marked < self.wanted;
         }
         self.failure = result.err();
         self.durable > before
     }
 
-    /// Ends the pause after a failure.
+    /// Ends the pauses after failures.
     pub(super) fn retry_now(&mut self) {
         self.backoff.succeeded();
+        self.trim_backoff.succeeded();
     }
 
     /// Why the last job failed; `None` once one succeeded.
@@ -294,7 +324,8 @@ impl Lane {
             return Some(0);
         }
         let is_full = self.group.len_bytes() >= HAND_OVER_BYTES;
-        let at_once = is_full || self.is_trim_due() || self.is_sync_due(0);
+        let at_once = is_full || self.wants_mark || self.is_sync_due(0);
+        let trim = (self.trim_to > self.trimmed).then(|| self.trim_backoff.until_ms());
         let filling = (!self.group.is_empty()).then_some(self.group_since_ms + HAND_OVER_MS);
         let due = match self.mode {
             _ if at_once => Some(0),
@@ -303,6 +334,6 @@ impl Lane {
                 filling.into_iter().chain(self.oldest_ms().map(|at| at + n)).min()
             }
         };
-        due.map(|at| at.max(self.backoff.until_ms()))
+        due.into_iter().chain(trim).min().map(|at| at.max(self.backoff.until_ms()))
     }
 }

@@ -176,11 +176,14 @@ impl Loads {
         Some(load)
     }
 
-    /// Marks every load of a dead space; what they bring is dropped.
-    pub(super) fn outdate(&mut self, space: Space) {
+    /// Marks every load of a dead space; what they bring is dropped. Shows `each` the chains of
+    /// their waiters, which are no longer theirs.
+    pub(super) fn outdate(&mut self, space: Space, each: &mut impl FnMut(u32)) {
         for id in &self.index {
-            if let Some(load) = self.loads.get_mut(*id) {
-                load.stale |= load.key.as_ref().space == space;
+            let load = self.loads.get_mut(*id).expect("the index names loads");
+            if load.key.as_ref().space == space {
+                load.stale = true;
+                each(std::mem::replace(&mut load.links, NONE));
             }
         }
     }
@@ -189,6 +192,12 @@ impl Loads {
     pub(super) fn wishes(&mut self) -> usize {
         self.forget_granted();
         self.ahead.len()
+    }
+
+    /// Whether no key is on its way in.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_empty()
     }
 
     /// Loads that no worker has yet.
@@ -267,7 +276,7 @@ mod tests {
         let mut loads = Loads::default();
         let (a, _) = loads.join(key(1, b"a"), 0);
         let (b, _) = loads.join(key(2, b"a"), 0);
-        loads.outdate(Space(1));
+        loads.outdate(Space(1), &mut |_| ());
         assert!(loads.get(a).is_some_and(|l| l.stale));
         assert!(loads.get(b).is_some_and(|l| !l.stale));
     }

@@ -36,6 +36,7 @@
 //! | `waiters`, [`op`] | who waits for what; pins; kinds of tokens |
 //! | [`memory`], [`evict`], `room` | the byte ledger; the choice; eviction and back-pressure |
 //! | `spaces` | databases, flushes, key counts |
+//! | `refusal` | when writes are refused |
 //! | [`recover`] | from the journal to the state before the stop |
 //! | [`backup`] | the steps of a copy while the store is used |
 //! | [`job`] | work for other threads, as values |
@@ -68,6 +69,7 @@ pub mod op;
 mod options;
 mod reading;
 pub mod recover;
+mod refusal;
 pub mod rng;
 mod room;
 mod spaces;
@@ -75,7 +77,6 @@ pub mod stats;
 mod waiters;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ use dirty::{DirtyQueue, Node};
 use expired::ExpiredKeys;
 use flags::KeyState;
 use home::{Home, Known, Resident};
-use job::{Done, Failure, Job, Outcome, Work};
+use job::{Done, Failure, Job, JournalOutcome, Outcome, Work};
 use lane::Lane;
 use loads::Loads;
 use memory::{Account, Ledger};
@@ -104,6 +105,7 @@ pub use inspect::Explained;
 pub use lane::Durability;
 pub use loads::LoadPhase;
 pub use options::{Now, Options};
+pub use refusal::{JOURNAL_MULTIPLE_MAX, Refusal};
 pub use room::Room;
 pub use spaces::KeyCount;
 pub use waiters::Completion;
@@ -115,24 +117,6 @@ pub struct Turn {
     pub more: bool,
     /// The latest time to take the next turn, if nothing happens before.
     pub wake_ms: Option<u64>,
-}
-
-/// Why writes should be refused for now.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub enum Refusal {
-    /// The journal cannot be written: what is logged may not become durable.
-    Journal(Failure),
-    /// The engine cannot take batches, and dirty keys have used up their share of the memory.
-    Engine(Failure),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Journal(failure) => write!(f, "the journal: {failure}"),
-            Self::Engine(failure) => write!(f, "the engine: {failure}"),
-        }
-    }
 }
 
 /// The cache. See the module's head for the flow.
@@ -252,6 +236,9 @@ impl Cache {
         if (was == Known::Value) != exists || was == Known::Unknown {
             self.recount(key.space, was, exists, *state);
         }
+        if was == Known::Unknown && !self.loads.is_empty() {
+            self.wake_readers(key);
+        }
         if state.mark_dirty() {
             let since_ms = options::wrapped_ms(self.now);
             let node = Node { space: key.space, hash: key.hash, first_seq: seq, since_ms };
@@ -303,15 +290,6 @@ impl Cache {
         self.checkpoint.watermark()
     }
 
-    /// Why writes should be refused now, if they should.
-    #[must_use]
-    pub fn refusing(&self) -> Option<Refusal> {
-        if let Some(failure) = self.lane.failure() {
-            return Some(Refusal::Journal(failure));
-        }
-        self.checkpoint.failure().filter(|_| self.evictor.is_stuck()).map(Refusal::Engine)
-    }
-
     // ---- Spaces -------------------------------------------------------------------------
 
     /// The space of database `db`; `None` when there is no such database.
@@ -349,8 +327,11 @@ impl Cache {
     /// # Panics
     /// As [`Cache::flush`].
     pub fn flush_all(&mut self, dbs: Range<usize>) {
-        let loads = &mut self.loads;
-        self.spaces.flush_all(dbs, self.checkpoint.next_batch(), |old| loads.outdate(old));
+        let (loads, waiters) = (&mut self.loads, &mut self.waiters);
+        // Whoever waits for a key of theirs knows now that it is gone.
+        let mut each = |links| waiters.load_came(links, None);
+        let next_batch = self.checkpoint.next_batch();
+        self.spaces.flush_all(dbs, next_batch, |old| loads.outdate(old, &mut each));
         self.evictor.look_again();
         self.log_spaces();
     }
@@ -380,17 +361,35 @@ impl Cache {
     /// Asks for everything logged so far to become durable. Completes at once or soon.
     pub fn begin_sync(&mut self, tag: u64) -> Token<op::Sync> {
         let upto = self.lane.last_seq();
-        let id = self.waiters.begin(tag);
+        let id = self.begin(tag);
         self.lane.want(upto);
         self.waiters.wait_sync(id, upto);
         self.waiters.wake_sync(self.lane.durable());
         self.waiters.token(id)
     }
 
-    /// Asks for everything dirty now to be saved in the engine; writes go on meanwhile.
+    /// As [`Cache::begin_sync`], and the watermark file is synced with it, before a clean end: the
+    /// next opening then knows of every operation that it was durable.
+    pub fn begin_end(&mut self, tag: u64) -> Token<op::Sync> {
+        let upto = self.lane.last_seq();
+        let id = self.begin(tag);
+        self.lane.want_mark();
+        self.waiters.wait_mark(id, upto);
+        self.waiters.wake_mark(self.lane.marked());
+        self.waiters.token(id)
+    }
+
+    /// Whether everything logged is durable, and the watermark file says so durably.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.lane.marked() >= self.lane.last_seq()
+    }
+
+    /// Asks for everything dirty now to be saved in the engine; writes go on meanwhile. Fails when
+    /// the engine or the journal fails twice in a row meanwhile; what is dirty is tried again.
     pub fn begin_drain(&mut self, tag: u64) -> Token<op::Drain> {
         let upto = self.lane.last_seq();
-        let id = self.waiters.begin(tag);
+        let id = self.begin(tag);
         self.waiters.wait_drain(id, upto);
         self.checkpoint.want(upto);
         self.waiters.token(id)
@@ -408,9 +407,20 @@ impl Cache {
         limit_bytes: usize,
         tag: u64,
     ) -> Token<op::Scan> {
-        let id = self.waiters.begin(tag);
-        self.outbox.push_back(Job(Work::Scan { token: id, from, limit, limit_bytes }));
+        let id = self.begin(tag);
+        if !self.closed {
+            self.outbox.push_back(Job(Work::Scan { token: id, from, limit, limit_bytes }));
+        }
         self.waiters.token(id)
+    }
+
+    /// An operation that is not about keys; it is over at once when the cache is closed.
+    fn begin(&mut self, tag: u64) -> TokenId {
+        let id = self.waiters.begin(tag);
+        if self.closed {
+            self.waiters.finish(id, Err(Failure::CLOSED));
+        }
+        id
     }
 
     /// Moves the completions that came since the last call to `out`, oldest first.
@@ -440,9 +450,9 @@ impl Cache {
         self.waiters.leave(token.into_id());
     }
 
-    /// Asks for everything logged so far to become durable; nobody waits for it.
-    pub(crate) fn want_sync(&mut self) {
-        self.lane.want(self.lane.last_seq());
+    /// Asks for a clean end as [`Cache::begin_end`] does; nobody waits for it.
+    pub(crate) fn want_end(&mut self) {
+        self.lane.want_mark();
     }
 
     /// Ends the pauses that follow failures of the journal and of the engine: somebody wants to
@@ -450,13 +460,6 @@ impl Cache {
     pub fn retry_now(&mut self) {
         self.lane.retry_now();
         self.checkpoint.retry_now();
-    }
-
-    /// What keeps operations from becoming durable, or keys from being saved, at the moment.
-    #[must_use]
-    pub fn trouble(&self) -> Option<Refusal> {
-        let journal = self.lane.failure().map(Refusal::Journal);
-        journal.or_else(|| self.checkpoint.failure().map(Refusal::Engine))
     }
 
     /// Whether there is something to evict for.
@@ -540,16 +543,7 @@ impl Cache {
             Outcome::Load(results) => self.load_done(results, home),
             Outcome::Commit(result) => self.commit_done(result),
             Outcome::Examine(result) => self.examine_done(result),
-            Outcome::Journal(mut outcome) => {
-                self.stats.journal_done(&outcome);
-                if let Some((errand, result)) = outcome.errand.take() {
-                    self.errand_done(errand, result);
-                }
-                if self.lane.complete(outcome, now.mono_ms) {
-                    self.evictor.memory_changed();
-                    self.waiters.wake_sync(self.lane.durable());
-                }
-            }
+            Outcome::Journal(outcome) => self.journal_done(outcome),
             Outcome::Maintain { result, expired } => {
                 self.stats.maintain_failures += u64::from(result.is_err());
                 self.maintenance.running = false;
@@ -562,6 +556,22 @@ impl Cache {
             }
             Outcome::BackupEngine(result) => self.backup_engine_done(result),
             Outcome::BackupJournal(result) => self.backup_journal_done(result),
+        }
+    }
+
+    fn journal_done(&mut self, mut outcome: JournalOutcome) {
+        self.stats.journal_done(&outcome);
+        if let Some((errand, result)) = outcome.errand.take() {
+            self.errand_done(errand, result);
+        }
+        let before = self.lane.failure();
+        if self.lane.complete(outcome, self.now.mono_ms) {
+            self.evictor.memory_changed();
+            self.waiters.wake_sync(self.lane.durable());
+        }
+        self.waiters.wake_mark(self.lane.marked());
+        if let (Some(_), Some(failure)) = (before, self.lane.failure()) {
+            self.waiters.refuse_drains(failure);
         }
     }
 

@@ -25,7 +25,7 @@ use super::memory::Account;
 use super::op::{Load, Pinned};
 use crate::key::{KeyBuf, KeyRef, Space};
 use crate::storage::Before;
-use crate::token::{Token, TokenId};
+use crate::token::{NONE, Token, TokenId};
 
 /// Keys in one job.
 const JOB_KEYS: usize = 64;
@@ -151,7 +151,7 @@ impl Cache {
 
     /// Whether caps and memory allow one more read.
     fn may_start(&self, id: TokenId) -> bool {
-        let links = self.loads.get(id).map_or(crate::token::NONE, |load| load.links);
+        let links = self.loads.get(id).map_or(NONE, |load| load.links);
         if self.waiters.wanted_by_oldest(links) {
             return true;
         }
@@ -261,6 +261,15 @@ impl Cache {
         let mut state = KeyState::new(Before::Present);
         self.changed(key, seq, Known::Value, false, &mut state);
         home.insert(key, None, state);
+    }
+
+    /// `key` was written, and whoever waits for it need not wait for its read, which may hang. The
+    /// load itself goes on, and keeps the key from being forgotten until it is back.
+    #[cold]
+    pub(super) fn wake_readers(&mut self, key: KeyRef<'_>) {
+        let load = self.loads.find(key).and_then(|id| self.loads.get_mut(id));
+        let links = load.map_or(NONE, |load| std::mem::replace(&mut load.links, NONE));
+        self.waiters.load_came(links, None);
     }
 
     pub(super) fn set_load_account(&mut self) {

@@ -133,7 +133,7 @@ impl Cache {
     /// Waits for room for `need_bytes`; first come, first served.
     pub fn begin_room(&mut self, need_bytes: u64, tag: u64) -> Token<op::Room> {
         self.stats.throttled += 1;
-        let id = self.waiters.begin(tag);
+        let id = self.begin(tag);
         self.waiters.wait_room(id, need_bytes);
         self.waiters.token(id)
     }
@@ -183,12 +183,12 @@ impl Cache {
         } else {
             self.evictor.stuck = false;
         }
-        if self.lane.unwritten_bytes() > self.options.unwritten_bytes() {
-            return more;
-        }
-        if let Some(Refusal::Engine(failure)) = self.refusing() {
+        if let Some(Refusal::Engine(failure) | Refusal::Journal(failure)) = self.refusing() {
             // Waiting is for as long as saving takes, not for as long as the disk is full.
             self.waiters.refuse_room(failure);
+        }
+        if self.lane.unwritten_bytes() > self.options.unwritten_bytes() {
+            return more;
         }
         let mut granted = 0;
         while let Some(need) = self.waiters.first_for_room() {

@@ -90,6 +90,7 @@ pub(super) struct Waiters {
     posted: VecDeque<Completion>,
     for_room: VecDeque<(TokenId, u64)>,
     for_sync: VecDeque<(Seq, TokenId)>,
+    for_mark: VecDeque<(Seq, TokenId)>,
     for_drain: VecDeque<(Seq, TokenId)>,
     blocked: usize,
 }
@@ -105,6 +106,7 @@ impl Default for Waiters {
             posted: VecDeque::new(),
             for_room: VecDeque::new(),
             for_sync: VecDeque::new(),
+            for_mark: VecDeque::new(),
             for_drain: VecDeque::new(),
             blocked: 0,
         }
@@ -378,6 +380,17 @@ impl Waiters {
         }
     }
 
+    pub(super) fn wait_mark(&mut self, id: TokenId, upto: Seq) {
+        self.for_mark.push_back((upto, id));
+    }
+
+    /// Finishes the ends that the watermark file covers.
+    pub(super) fn wake_mark(&mut self, marked: Seq) {
+        while let Some((_, id)) = self.for_mark.pop_front_if(|(upto, _)| *upto <= marked) {
+            self.finish(id, Ok(Output::Nothing));
+        }
+    }
+
     pub(super) fn wait_drain(&mut self, id: TokenId, upto: Seq) {
         self.for_drain.push_back((upto, id));
     }
@@ -386,6 +399,13 @@ impl Waiters {
     pub(super) fn wake_drain(&mut self, drained: Seq) {
         while let Some((_, id)) = self.for_drain.pop_front_if(|(upto, _)| *upto <= drained) {
             self.finish(id, Ok(Output::Nothing));
+        }
+    }
+
+    /// Ends every drain.
+    pub(super) fn refuse_drains(&mut self, failure: Failure) {
+        while let Some((_, id)) = self.for_drain.pop_front() {
+            self.finish(id, Err(failure));
         }
     }
 

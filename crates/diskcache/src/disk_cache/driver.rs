@@ -73,13 +73,12 @@ fn step<V: Codec>(
     }
     let now = inner.look_at_clock();
     if inner.is_ending {
-        let last = inner.cache.last_seq();
         let end = *end.get_or_insert_with(|| Instant::now() + END_MAX);
-        let is_over = inner.cache.durable() >= last && inner.cache.backup_progress().is_none();
+        let is_over = inner.cache.is_ended() && inner.cache.backup_progress().is_none();
         if is_over || Instant::now() >= end {
             return None;
         }
-        inner.cache.want_sync();
+        inner.cache.want_end();
     }
     let evicted = inner.cache.stats().evictions;
     let turn = inner.turn(now);

@@ -230,6 +230,10 @@ impl<V: Codec> Inner<V> {
         let fresh = self.cache.fresh_state(key.space);
         let (old, state) = self.home.set(key, value, expires_at_ms, fresh);
         self.cache.changed(key, seq, was, exists, state);
+        if was == Known::Unknown {
+            // Whoever waits for its read need not.
+            self.wake();
+        }
         Ok((seq, old))
     }
 

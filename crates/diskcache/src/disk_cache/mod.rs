@@ -167,10 +167,15 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
         let saved = self.wait_for(self.lock()?, Some(until), Cache::begin_drain);
         match saved {
             Ok((guard, ())) => drop(guard),
-            Err(Error::TimedOut) => {}
+            // What the engine does not take is in the journal.
+            Err(
+                Error::TimedOut
+                | Error::Store(_)
+                | Error::Refused(crate::cache::Refusal::Engine(_)),
+            ) => {}
             Err(error) => return Err(error),
         }
-        let (guard, ()) = self.wait_for(self.lock()?, None, Cache::begin_sync)?;
+        let (guard, ()) = self.wait_for(self.lock()?, None, Cache::begin_end)?;
         Ok(Closed { unsaved_keys: guard.cache.unsaved_keys() })
     }
 }
@@ -420,7 +425,8 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
     /// # Errors
     /// The disk does not take it at the moment; it is tried again, whether anybody waits or not.
     pub fn save(&self) -> Result<(), Error> {
-        self.wait_for(self.lock()?, None, Cache::begin_drain).map(|(guard, ())| drop(guard))
+        let saved = self.wait_for(self.lock()?, None, Cache::begin_drain);
+        saved.map(|(guard, ())| drop(guard)).map_err(|error| self.refused(error))
     }
 
     /// Copies the store as of some moment during the call into `target`, which is made; others go

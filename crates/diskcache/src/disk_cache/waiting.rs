@@ -217,10 +217,16 @@ impl<K, V: Codec> DiskCache<K, V> {
         change: Option<&Change<'_, V>>,
     ) -> Result<Guard<'a, V>, Error> {
         let need = change.map_or(0, Change::len_bytes) + key.key.len() as u64;
-        match self.wait_for(guard, None, |cache, tag| cache.begin_room(need, tag)) {
-            Ok((guard, ())) => Ok(guard),
-            Err(Error::Store(failure)) => Err(Error::Refused(Refusal::Engine(failure))),
-            Err(error) => Err(error),
+        let waited = self.wait_for(guard, None, |cache, tag| cache.begin_room(need, tag));
+        waited.map(|(guard, ())| guard).map_err(|error| self.refused(error))
+    }
+
+    /// The error of a wait that journal or engine ended, with which of them it was.
+    pub(super) fn refused(&self, error: Error) -> Error {
+        let Error::Store(failure) = error else { return error };
+        match self.lock() {
+            Ok(guard) => Error::Refused(guard.cache.trouble().unwrap_or(Refusal::Engine(failure))),
+            Err(error) => error,
         }
     }
 

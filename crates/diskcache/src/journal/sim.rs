@@ -46,6 +46,7 @@ struct State {
     faults: BTreeMap<u64, Fault>,
     dead: bool,
     capacity: Option<u64>,
+    keeps_files: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -96,11 +97,17 @@ impl SimDir {
         let mut state = self.lock();
         state.faults.clear();
         state.dead = false;
+        state.keeps_files = false;
     }
 
     /// Limits the bytes of all files together; a write beyond it fails with ENOSPC.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().capacity = bytes;
+    }
+
+    /// Lets every removal of a file fail, or none.
+    pub fn keep_files(&self, on: bool) {
+        self.lock().keeps_files = on;
     }
 
     /// Operations so far.
@@ -322,6 +329,9 @@ impl Dir for SimDir {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.lock();
         state.step_whole()?;
+        if state.keeps_files {
+            return Err(eio());
+        }
         state.unbind(name)?;
         Ok(())
     }

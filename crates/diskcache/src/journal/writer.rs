@@ -326,11 +326,15 @@ impl Writer {
     }
 
     /// Makes everything durable, the watermark included; for a clean end. The writer stays usable.
+    /// A watermark that cannot be written is counted, and costs nothing but its statement.
     ///
     /// # Errors
     /// As [`Writer::sync`].
     pub fn close(&mut self) -> Result<Seq, StoreError> {
         let durable = self.sync()?;
+        if self.mark.is_none() {
+            self.note_mark();
+        }
         self.sync_mark();
         Ok(durable)
     }

@@ -4,3 +4,4 @@ mod batches;
 mod scenarios;
 mod sim;
 mod simulation;
+mod troubles;

@@ -83,6 +83,8 @@ fn many_seeds_meet_everything() {
         "misses",
         "maintain_failures",
         "engine_written_bytes",
+        "engine_merge_failures",
+        "engine_unread_overwrites",
         "errors_corrupt",
         "errors_closed",
         "errors_cancelled",

@@ -271,6 +271,21 @@ impl<'a> Ctx<'a> {
         found.is_some()
     }
 
+    /// As [`Ctx::delete_key`]; a key of which it could not be read whether it was there is taken to
+    /// have been.
+    pub(crate) fn delete_unseen(&mut self, key: Key<'_>) -> bool {
+        let found = self.find_resident(key);
+        match found {
+            Some(loc) => self.delete(key, loc),
+            None if self.server.is_known(self.db, key.bytes) => return false,
+            None => {
+                let loc = self.insert(key, NewValue::Absent, None);
+                self.changed(key, Known::Unknown, Some(loc), Effect::Delete);
+            }
+        }
+        true
+    }
+
     /// Takes the value out of the keyspace. With a disk tier an absent entry is left behind: the
     /// disk may still have the key.
     fn remove(&mut self, loc: Loc) -> Option<Loc> {

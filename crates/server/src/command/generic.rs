@@ -33,7 +33,7 @@ pub(super) fn commands() -> Vec<Command> {
 }
 
 fn del(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let deleted = (1..request.len()).filter(|&i| ctx.delete_key(ctx.key(request, i))).count();
+    let deleted = (1..request.len()).filter(|&i| ctx.delete_unseen(ctx.key(request, i))).count();
     reply.count(deleted);
     Ok(())
 }

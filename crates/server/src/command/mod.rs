@@ -178,6 +178,12 @@ impl Command {
         Self { name, arity, flags: Flags(all), keys, needs_old: None, rehearse: None, run, id: 0 }
     }
 
+    /// Whether it wants the old values of its keys for its answer only, and does without those that
+    /// cannot be read: else nobody could get rid of a damaged key.
+    pub(crate) fn may_run_unseen(&self) -> bool {
+        matches!(self.name, "del" | "unlink")
+    }
+
     /// The row of a command that need not load the keys it overwrites.
     pub(crate) const fn blind(self, needs_old: fn(&Request<'_>) -> bool) -> Self {
         Self { needs_old: Some(needs_old), ..self }

@@ -149,7 +149,7 @@ impl Tier {
     /// Begins the end: everything logged is made durable and, with `drain`, all dirty keys are
     /// saved in the engine, which makes the next start fast. See [`Tier::is_at_rest`].
     pub(crate) fn begin_end(&mut self, drain: bool) {
-        let token = self.cache.begin_sync(BACKGROUND);
+        let token = self.cache.begin_end(BACKGROUND);
         self.syncs.push(token);
         if drain {
             self.last_drain = Some(self.cache.begin_drain(BACKGROUND));
@@ -166,13 +166,15 @@ impl Tier {
         self.cache.durable() >= self.cache.last_seq()
     }
 
-    /// Takes a background completion back. Its failure shows in the cache's state, which retries.
+    /// Takes a background completion back. A failure shows in the cache's state; a drain goes on.
     pub(crate) fn background_done(&mut self, completion: Completion) {
         if let Some(i) = self.syncs.iter().position(|token| token.id() == completion.token) {
             let token = self.syncs.swap_remove(i);
             let _ = self.cache.complete(token);
-        } else if let Some(token) = self.last_drain.take_if(|t| t.id() == completion.token) {
-            let _ = self.cache.complete(token);
+        } else if let Some(token) = self.last_drain.take_if(|t| t.id() == completion.token)
+            && self.cache.complete(token).is_err()
+        {
+            self.last_drain = Some(self.cache.begin_drain(BACKGROUND));
         }
     }
 

@@ -18,7 +18,7 @@ use flintlock_diskcache::storage::ErrorKind;
 use flintlock_diskcache::{Token, TokenId, op};
 
 use crate::client::{Client, ClientKey};
-use crate::command::{Error, Flags, Found, Keys, OwnedRequest, Request};
+use crate::command::{Command, Error, Flags, Found, Keys, OwnedRequest, Request};
 use crate::keyspace::{Hasher, Key};
 use crate::server::Server;
 use crate::types::Rng;
@@ -113,6 +113,8 @@ pub(crate) struct Prepared {
     is_planned: bool,
     has_room: bool,
     is_counted: bool,
+    /// Some of its keys cannot be read, and it does without.
+    is_blind: bool,
     pub(super) is_saved: bool,
 }
 
@@ -254,6 +256,9 @@ impl Server {
                 return Ready::Now(Some(Found::new(session.db, name, loc)));
             }
         }
+        if session.prepared.as_ref().is_some_and(|prepared| prepared.is_blind) {
+            return Ready::Now(None);
+        }
         let is_missing = |db: usize, key: Key<'_>| dbs[db].table.find(key).is_none();
         let is_short = any_key(request, client, dbs.len(), self.keyspace.hasher(), is_missing);
         Ready::from(if is_short { self.load_keys(key, request) } else { None })
@@ -368,13 +373,26 @@ impl Server {
         let tier = self.tier.as_mut()?;
         let session = &mut self.clients.get_mut(key)?.session;
         let blocked = session.blocked.take_if(|blocked| blocked.id() == Some(id))?;
+        let may_be_blind = session.last_command.is_some_and(Command::may_run_unseen);
         let prepared = session.prepared();
         let result = match blocked {
-            Blocked::Load(token) => tier.cache.complete_load(token).map(|pinned| {
-                prepared.pinned = Some(pinned);
-            }),
+            Blocked::Load(token) => match tier.cache.complete_load(token) {
+                Ok(pinned) => {
+                    prepared.pinned = Some(pinned);
+                    Ok(())
+                }
+                Err(Failure { kind: ErrorKind::Io | ErrorKind::Corrupt, .. }) if may_be_blind => {
+                    prepared.is_blind = true;
+                    Ok(())
+                }
+                Err(failure) => Err(failure),
+            },
             Blocked::Room(token) => tier.cache.complete(token).map(|()| prepared.has_room = true),
-            Blocked::Count(token) => tier.cache.complete(token),
+            Blocked::Count(token) => match tier.cache.complete(token) {
+                Err(failure) if failure.kind == ErrorKind::Closed => Err(failure),
+                // The engine cannot be written: every blind write counts as a new key.
+                Ok(()) | Err(_) => Ok(()),
+            },
             Blocked::Save(_) => {
                 prepared.is_saved = true;
                 return Some(self.saves.result());

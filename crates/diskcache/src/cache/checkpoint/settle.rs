@@ -90,7 +90,7 @@ impl Cache {
         match result {
             Ok(counts) => self.batch_saved(sent, &counts),
             Err(failure) if failure.kind == ErrorKind::Unclear => {
-                self.checkpoint.failure = Some(failure);
+                self.note_failure(failure);
                 self.checkpoint.out = Out::Unclear(sent);
             }
             Err(failure) => self.batch_failed(sent, failure, Fate::Failed),
@@ -131,7 +131,7 @@ impl Cache {
             }
             Err(failure) => {
                 self.stats.batch_failures += 1;
-                self.checkpoint.failure = Some(failure);
+                self.note_failure(failure);
                 self.checkpoint.backoff.failed(self.now.mono_ms);
                 self.checkpoint.out = Out::Unclear(sent);
             }
@@ -155,10 +155,17 @@ impl Cache {
         self.start_settling(vec![Fated { nodes: sent.nodes, fate: Fate::Saved }]);
     }
 
+    /// Whoever waits for a drain waits through one failure, not for as long as a disk is full.
+    fn note_failure(&mut self, failure: Failure) {
+        if self.checkpoint.failure.replace(failure).is_some() {
+            self.waiters.refuse_drains(failure);
+        }
+    }
+
     fn batch_failed(&mut self, sent: Sent, failure: Failure, fate: Fate) {
         self.stats.batch_failures += 1;
         self.stats.saves_failed += sent.writes as u64;
-        self.checkpoint.failure = Some(failure);
+        self.note_failure(failure);
         self.checkpoint.backoff.failed(self.now.mono_ms);
         // The map went with the batch.
         self.spaces.is_changed = true;

@@ -179,8 +179,12 @@ impl Twin {
                 (seen.told, seen.failure) = (1, Some(ErrorKind::Cancelled));
             }
             Event::Write | Event::Delete | Event::Flush if !self.alive => return None,
-            Event::Write => (self.known, self.dirty) = (Known::Value, true),
-            Event::Delete => (self.known, self.dirty) = (Known::Absent, true),
+            Event::Write | Event::Delete => {
+                let is_write = event == Event::Write;
+                let known = if is_write { Known::Value } else { Known::Absent };
+                (self.known, self.dirty) = (known, true);
+                self.tell_all(None, &mut seen);
+            }
             Event::Evict => {
                 let there = self.alive && self.known != Known::Unknown;
                 seen.done = there && !self.dirty && !self.is_pinned();
@@ -191,6 +195,7 @@ impl Twin {
             Event::Flush => {
                 (self.alive, self.known, self.dirty) = (false, Known::Absent, false);
                 self.load = self.load.map(|load| TwinLoad { stale: true, ..load });
+                self.tell_all(None, &mut seen);
             }
             Event::Turn(room) => self.turn(room, &mut seen),
             Event::Comes(read) => {
@@ -557,7 +562,10 @@ fn every_event_in_every_state_does_what_the_twin_says() {
                 assert!(is(&|twin| twin.load == load), "{load:?}");
             }
             for known in [Known::Unknown, Known::Value, Known::Absent] {
-                for waiting in 0..=WAITING_MAX {
+                // Nobody waits for what is known.
+                let waiting_max = if known == Known::Unknown { WAITING_MAX } else { 0 };
+                assert!(!is(&|twin| twin.known == known && twin.waiting > waiting_max));
+                for waiting in 0..=waiting_max {
                     let met = |twin: &Twin| {
                         let at = twin.load.map(|load| load.phase);
                         (at, twin.known, twin.waiting) == (Some(phase), known, waiting)

@@ -48,6 +48,8 @@ pub(crate) enum Action {
     Drain,
     /// Somebody asks for a sync.
     Sync,
+    /// Somebody asks for a clean end, which then does not come.
+    End,
     /// Faults from now on.
     Faults(u64, u64, u64),
     /// The journal's disk has this many bytes from now on.
@@ -99,7 +101,8 @@ pub(crate) fn draw(rng: &mut Rng, clients: usize) -> Action {
         975..=978 => Action::Cancel(client),
         979..=980 => Action::Drain,
         981..=982 => Action::Preload(rng.below(DBS as u64) as usize, rng.below(KEYS.into()) as u8),
-        983..=986 => Action::Sync,
+        983..=985 => Action::Sync,
+        986 => Action::End,
         987..=989 => Action::Faults(rng.below(300), rng.below(500), rng.below(1000)),
         990..=993 => Action::Faults(0, 0, 0),
         994 => Action::JournalFault(rng.below(6), rng.below(2) == 0),

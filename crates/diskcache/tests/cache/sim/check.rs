@@ -86,6 +86,10 @@ impl World {
             assert!(round < 100_000, "comes to rest: {:?}", self.cache.gauges());
             self.act(Action::Wait(1 + round / 10));
             self.act(Action::Turn);
+            if self.drains.is_empty() && self.cache.unsaved_keys() > 0 {
+                // Failures from before ended the first.
+                self.act(Action::Drain);
+            }
             while !self.queued.is_empty() {
                 self.act(Action::Run(round));
             }

@@ -29,7 +29,7 @@ use store::{Faults, SimStore};
 
 pub(crate) use actions::{Action, Command, DBS, KEYS, draw, key_in, name_of};
 
-const STORE: StoreId = StoreId([7; 16]);
+pub(crate) const STORE: StoreId = StoreId([7; 16]);
 
 enum Waiting {
     Idle,
@@ -135,6 +135,11 @@ impl World {
                 let token = self.cache.begin_sync(u64::MAX);
                 self.syncs.push((token, upto));
             }
+            Action::End => {
+                let upto = self.cache.last_seq();
+                let token = self.cache.begin_end(u64::MAX);
+                self.syncs.push((token, upto));
+            }
             Action::Faults(read, commit, unclear) => {
                 self.store.set_faults(Faults { read, commit, unclear });
             }
@@ -146,7 +151,8 @@ impl World {
             }
             Action::Crash(seed) => self.crash(seed),
         }
-        self.wake();
+        // What a command writes may wake others.
+        while self.wake() {}
         self.check();
     }
 
@@ -219,9 +225,10 @@ impl World {
         }
     }
 
-    fn wake(&mut self) {
+    fn wake(&mut self) -> bool {
         let mut completions = Vec::new();
         self.cache.poll_completions(&mut completions);
+        let woken = !completions.is_empty();
         for completion in completions {
             if completion.tag == u64::MAX {
                 self.wake_service(completion);
@@ -249,6 +256,7 @@ impl World {
                 }
             }
         }
+        woken
     }
 
     /// A woken command finds its keys, unless a flush or a swap changed what its names mean.
@@ -266,7 +274,10 @@ impl World {
     fn wake_service(&mut self, completion: Completion) {
         if let Some(at) = self.drains.iter().position(|(t, _)| t.id() == completion.token) {
             let (token, upto) = self.drains.swap_remove(at);
-            self.cache.complete(token).unwrap();
+            if self.cache.complete(token).is_err() {
+                // Engine or journal failed twice.
+                return;
+            }
             let meta = self.store.meta();
             if let Ok(meta) = meta {
                 assert!(meta.watermark >= upto || self.all_clean(), "drained to {upto:?}");

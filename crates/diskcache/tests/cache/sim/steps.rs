@@ -107,6 +107,21 @@ impl World {
         !matches!(self.clients[client], Waiting::Idle)
     }
 
+    /// Whether somebody waits for a drain.
+    pub(crate) fn is_draining(&self) -> bool {
+        !self.drains.is_empty()
+    }
+
+    /// Lets `ms` pass, and then everything happen that can without more of it.
+    pub(crate) fn after(&mut self, ms: u64) {
+        self.act(Action::Wait(ms));
+        for _ in 0..10 {
+            self.turn_while_more();
+            self.run_all();
+            self.deliver_all();
+        }
+    }
+
     /// What the engine holds of a key.
     pub(crate) fn in_engine(&self, db: usize, k: u8) -> Option<Vec<u8>> {
         let name = name_of(k);

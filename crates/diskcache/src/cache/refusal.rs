@@ -1,0 +1,50 @@
+//! When writes are refused, and why. Pure; main thread.
+
+use std::fmt;
+
+use super::Cache;
+use super::job::Failure;
+
+/// While batches fail, writes are refused when the unsaved journal is this many times
+/// [`Options::journal_bytes_max`](super::Options::journal_bytes_max).
+pub const JOURNAL_MULTIPLE_MAX: u64 = 4;
+
+/// Why writes should be refused for now.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Refusal {
+    /// The journal cannot be written: what is logged may not become durable.
+    Journal(Failure),
+    /// The engine cannot take batches, and dirty keys have used up their share of the memory, or
+    /// the journal has grown to [`JOURNAL_MULTIPLE_MAX`] times its size.
+    Engine(Failure),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal(failure) => write!(f, "the journal: {failure}"),
+            Self::Engine(failure) => write!(f, "the engine: {failure}"),
+        }
+    }
+}
+
+impl Cache {
+    /// Why writes should be refused now, if they should.
+    #[must_use]
+    pub fn refusing(&self) -> Option<Refusal> {
+        if let Some(failure) = self.lane.failure() {
+            return Some(Refusal::Journal(failure));
+        }
+        let failure = self.checkpoint.failure()?;
+        let journal_bytes_end = self.options.journal_bytes_max.saturating_mul(JOURNAL_MULTIPLE_MAX);
+        let is_full = self.evictor.is_stuck() || self.unsaved_journal_bytes() > journal_bytes_end;
+        is_full.then_some(Refusal::Engine(failure))
+    }
+
+    /// What keeps operations from becoming durable, or keys from being saved, at the moment.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Refusal> {
+        let journal = self.lane.failure().map(Refusal::Journal);
+        journal.or_else(|| self.checkpoint.failure().map(Refusal::Engine))
+    }
+}

@@ -1,0 +1,166 @@
+//! Disks that fail for longer: who waits, who is told, and what is bounded meanwhile.
+
+use flintlock_diskcache::cache::home::Known;
+use flintlock_diskcache::cache::{Durability, JOURNAL_MULTIPLE_MAX, Options, Refusal};
+use flintlock_diskcache::journal::sim::Kept;
+use flintlock_diskcache::journal::{Depth, EngineAt, Verdict, scan};
+use flintlock_diskcache::key::KeyRef;
+use flintlock_diskcache::storage::ErrorKind;
+
+use crate::sim::store::Faults;
+use crate::sim::{Action, Command, DBS, STORE, World};
+
+fn world(options: Options) -> World {
+    World::new(Options { databases: DBS, ..options }, 1, 80)
+}
+
+const NO_COMMITS: Faults = Faults { commit: 1000, read: 0, unclear: 0 };
+
+#[test]
+fn the_journal_has_an_end_while_the_engine_takes_nothing() {
+    // Memory holds one value, so it never fills; the journal holds each that there was.
+    let journal_bytes_max = 10_000;
+    let mut w = world(Options { journal_bytes_max, ..Options::default() });
+    w.done(Command::Set(0, 20, vec![0; 100]));
+    w.store.set_faults(NO_COMMITS);
+    for _ in 0..5_000 {
+        w.act(Action::Send(0, Command::Set(0, 20, vec![1; 100])));
+        w.after(10);
+    }
+    assert!(matches!(w.cache.refusing(), Some(Refusal::Engine(_))), "{:?}", w.cache.gauges());
+    let bytes = w.cache.gauges().journal_bytes;
+    assert!(bytes > journal_bytes_max * JOURNAL_MULTIPLE_MAX / 2, "{bytes}: not at once");
+    assert!(bytes < journal_bytes_max * (JOURNAL_MULTIPLE_MAX + 2), "{bytes}: it has an end");
+    w.store.set_faults(Faults::default());
+    w.after(5_000);
+    assert_eq!(w.cache.refusing(), None, "the engine took what there was");
+    w.verify();
+}
+
+#[test]
+fn a_writer_that_waits_for_room_is_told_when_the_journal_fails() {
+    let durability = Durability::EveryMs(10);
+    let mut w = world(Options { limit_bytes: 40 << 10, durability, ..Options::default() });
+    w.act(Action::Capacity(Some(0)));
+    let errors = w.errors;
+    for client in 0..40 {
+        w.act(Action::Send(client, Command::Set(0, client as u8, vec![7; 2_000])));
+    }
+    assert!((0..40).any(|client| w.waits(client)), "memory is full of what is not written");
+    w.after(100);
+    assert!(w.errors > errors && !(0..40).any(|client| w.waits(client)), "nobody waits for ever");
+    w.verify();
+}
+
+#[test]
+fn a_segment_that_cannot_be_dropped_makes_nothing_less_durable() {
+    let durability = Durability::EveryMs(10);
+    let mut w = world(Options { durability, flush_delay_ms: 20, ..Options::default() });
+    w.dir.keep_files(true);
+    for n in 0..500_u32 {
+        w.act(Action::Send(0, Command::Set(0, 20, n.to_le_bytes().repeat(50))));
+        w.after(15);
+        assert_eq!(w.cache.gauges().durable_lag_ops, 0, "after {n} writes");
+    }
+    assert!(w.cache.stats().journal_failures > 5, "trims were tried");
+    assert!(w.cache.stats().journal_failures < 50, "with pauses in between");
+    assert_eq!(w.cache.refusing(), None);
+    w.dir.keep_files(false);
+    w.after(5_000);
+    assert!(w.cache.gauges().journal_bytes < 20_000, "they are gone in the end");
+    w.verify();
+}
+
+#[test]
+fn a_clean_end_is_known_to_the_next_start() {
+    // What was synced last is proven by no frame behind it.
+    let mut w = world(Options::default());
+    w.done(Command::Set(0, 20, b"value".to_vec()));
+    w.act(Action::Send(0, Command::Set(0, 21, b"the last".to_vec())));
+    w.act(Action::End);
+    w.after(1);
+    assert!(w.cache.is_ended());
+    let last = w.cache.last_seq();
+    let names = w.dir.crash(Kept::Nothing);
+    let mut segments = (1..100).map(|n| format!("journal-{n:020}.log"));
+    let name = segments.rfind(|name| names.bytes(name).is_some()).unwrap();
+    let len = names.bytes(&name).unwrap().len();
+    for cut in (64..len).rev() {
+        let dir = w.dir.crash(Kept::Nothing);
+        dir.cut(&name, cut);
+        let report = scan(&dir, &STORE, EngineAt::default(), Depth::Needed).unwrap();
+        assert!(matches!(report.verdict, Verdict::Refused(_)), "cut at {cut} of {len}");
+    }
+    let report = scan(&names, &STORE, EngineAt::default(), Depth::Needed).unwrap();
+    assert_eq!((report.end, report.proof), (last, last));
+}
+
+#[test]
+fn a_drain_ends_while_the_engine_takes_nothing_or_the_journal_does_not() {
+    for journal in [false, true] {
+        let mut w = world(Options::default());
+        if journal {
+            w.act(Action::Capacity(Some(0)));
+        } else {
+            w.store.set_faults(NO_COMMITS);
+        }
+        w.act(Action::Send(0, Command::Set(0, 20, b"value".to_vec())));
+        w.act(Action::Drain);
+        w.after(1);
+        assert!(w.is_draining(), "the first failure may be the last");
+        w.after(15);
+        w.after(30);
+        assert!(!w.is_draining(), "whoever counts keys gets an answer");
+        w.verify();
+    }
+}
+
+#[test]
+fn a_closed_cache_keeps_nobody_waiting() {
+    let mut w = world(Options::default());
+    w.done(Command::Set(0, 20, b"value".to_vec()));
+    w.cache.close();
+    let from = KeyRef { space: w.cache.space(0).unwrap(), hash: 0, key: b"" }.to_buf();
+    let (sync, end) = (w.cache.begin_sync(1), w.cache.begin_end(2));
+    let (drain, room) = (w.cache.begin_drain(3), w.cache.begin_room(1, 4));
+    let scan = w.cache.begin_scan(from, 10, 1000, 5);
+    let mut over = Vec::new();
+    w.cache.poll_completions(&mut over);
+    assert_eq!(over.iter().map(|completion| completion.tag).sum::<u64>(), 1 + 2 + 3 + 4 + 5);
+    let kinds = [
+        w.cache.complete(sync).err(),
+        w.cache.complete(end).err(),
+        w.cache.complete(drain).err(),
+        w.cache.complete(room).err(),
+        w.cache.complete(scan).map(drop).err(),
+    ];
+    let closed = |failure: &Option<_>| {
+        failure
+            .is_some_and(|f: flintlock_diskcache::cache::job::Failure| f.kind == ErrorKind::Closed)
+    };
+    assert!(kinds.iter().all(closed), "{kinds:?}");
+}
+
+#[test]
+fn readers_of_a_key_that_is_written_wait_for_no_read_that_hangs() {
+    for command in
+        [Command::Set(0, 20, b"new".to_vec()), Command::SetExpiring(0, 20, b"new".to_vec(), 90)]
+    {
+        let mut w = world(Options::default());
+        w.done(Command::Set(0, 20, b"old".to_vec()));
+        w.done(Command::Set(0, 21, b"other".to_vec()));
+        w.evict_all();
+        w.begin(1, Command::Get(0, 20));
+        w.begin(2, Command::MGet(0, vec![20, 21]));
+        assert!(w.waits(1) && w.waits(2));
+        w.begin(3, command);
+        assert!(!w.waits(1), "its answer is in memory");
+        assert!(w.waits(2), "it needs another key too");
+        w.squeeze();
+        assert_eq!(w.known(0, 20), Known::Value, "the read under way keeps it there");
+        w.run_all();
+        w.deliver_all();
+        assert!(!w.waits(2));
+        w.verify();
+    }
+}
