@@ -310,3 +310,123 @@ fn producer_that_looks_at_a_full_ring_again_reserves_nothing() {
     idle.commit();
     assert_eq!(consumer.pop(), Ok(Box::new(1000)));
 }
+
+/// A commit stopped in the middle of its run: what it has published is there, in order.
+fn commit_stopped<L: Layout<Item>>() {
+    let (mut producer, mut consumer) = spsc::ring_in::<Item, L>(CAPACITY);
+    for number in 0..3 {
+        producer.push_deferred(Box::new(number)).expect("room");
+    }
+    let (_producer, ()) = with_stopped(
+        Window::Unstamped,
+        move || {
+            producer.commit();
+            producer
+        },
+        || assert_eq!(consumer.pop(), Err(PopError::Empty), "before the first one"),
+    );
+    assert!(consumer.drain().map(|item| *item).eq(0..3));
+}
+
+#[test]
+fn stopped_commit_shows_what_it_has_published() {
+    commit_stopped::<Words>();
+    commit_stopped::<Compact>();
+}
+
+/// The consumer of a ring stopped before it gives back the room of what it took: the producer has
+/// the rest of the ring, and is refused then.
+#[test]
+fn consumer_stopped_before_it_gives_back_room_keeps_one_slot() {
+    let (mut producer, mut consumer) = spsc::ring_in::<Item, Words>(CAPACITY);
+    producer.push(Box::new(0)).expect("room");
+    let (mut consumer, ()) = with_stopped(
+        Window::Taken,
+        move || {
+            assert_eq!(consumer.pop(), Ok(Box::new(0)));
+            consumer
+        },
+        || {
+            for number in 1..CAPACITY as u64 {
+                producer.push(Box::new(number)).expect("the other slots");
+            }
+            assert!(producer.push(Box::new(9)).is_err_and(|refused| refused.is_full()));
+        },
+    );
+    producer.push(Box::new(CAPACITY as u64)).expect("given back");
+    assert!(consumer.drain().map(|item| *item).eq(1..=CAPACITY as u64));
+}
+
+/// A commit between the clearing of its ready bit and the consumer's second look.
+#[test]
+fn consumer_stopped_with_a_cleared_bit_finds_what_came_meanwhile() {
+    let mut consumer = rings::ring_in::<Item, Words>(CAPACITY);
+    let (mut one, _two) = (consumer.add_producer(), consumer.add_producer());
+    one.push(Box::new(0)).expect("room");
+    one.commit();
+    assert_eq!(consumer.pop(), Ok(Box::new(0)));
+    let (popped, ()) = with_stopped(
+        Window::Settling,
+        move || consumer.pop(),
+        || {
+            one.push(Box::new(1)).expect("room");
+            one.commit();
+        },
+    );
+    assert_eq!(popped, Ok(Box::new(1)));
+}
+
+/// A producer stopped on its way out: what it leaves is there, and nobody is told of the end.
+#[test]
+fn producer_stopped_while_it_goes_has_left_its_items() {
+    let (mut producer, mut consumer) = spsc::ring_in::<Item, Words>(CAPACITY);
+    producer.push_deferred(Box::new(1)).expect("room");
+    with_stopped(
+        Window::Leaving,
+        move || drop(producer),
+        || {
+            assert_eq!(consumer.pop(), Ok(Box::new(1)));
+            assert_eq!(consumer.pop(), Err(PopError::Empty));
+        },
+    );
+    assert_eq!(consumer.pop(), Err(PopError::Closed));
+
+    let (mut producer, mut consumer) = shared::ring_in::<Item, Words>(CAPACITY);
+    for number in 0..=CAPACITY as u64 {
+        producer.push(Box::new(number)).expect("ring or list");
+    }
+    with_stopped(
+        Window::Leaving,
+        move || drop(producer),
+        || {
+            assert!(consumer.drain().map(|item| *item).eq(0..=CAPACITY as u64));
+            assert_eq!(consumer.pop(), Err(PopError::Empty));
+        },
+    );
+    assert_eq!(consumer.pop(), Err(PopError::Closed));
+}
+
+/// A producer stopped while it moves its list on: what it has reserved hides what is behind it, as
+/// with any reservation, and nothing is lost.
+#[test]
+fn producer_stopped_while_it_moves_its_list_on_loses_nothing() {
+    let (mut stopped, mut consumer) = shared::ring_in::<Item, Words>(CAPACITY);
+    let mut other = stopped.clone();
+    for number in 0..CAPACITY as u64 + 2 {
+        stopped.push(Box::new(number)).expect("ring or list");
+    }
+    assert_eq!((stopped.pending(), consumer.drain().count()), (2, CAPACITY));
+    let (_stopped, ()) = with_stopped(
+        Window::Reserved,
+        move || {
+            stopped.commit();
+            stopped
+        },
+        || {
+            other.push(Box::new(1000)).expect("room");
+            assert_eq!(consumer.pop(), Err(PopError::Empty), "hidden behind the reservation");
+        },
+    );
+    let last = CAPACITY as u64;
+    assert!(consumer.drain().map(|item| *item).eq([last, last + 1, 1000]));
+}

@@ -122,6 +122,12 @@ pub(crate) enum Window {
     Reserved,
     /// Items are published, the ready bit is not set.
     Unannounced,
+    /// The one consumer has taken an item and not given back its room.
+    Taken,
+    /// The consumer has cleared a ready bit and not looked again.
+    Settling,
+    /// A producer goes; what it leaves is visible, and the ring is not closed yet.
+    Leaving,
 }
 
 /// Marks a critical [`Window`] in the code.

@@ -31,8 +31,13 @@ fn rings_stream<L: Layout<Item>>(name: &str) {
     for roles in Roles::BOTH {
         explore(&format!("{name} {roles:?}"), move || {
             let ledger = Ledger::default();
-            let mut consumer = rings::ring_at::<Item, L>(2, NEAR_WRAP);
+            let mut consumer = rings::ring_at::<Item, L>(2, NEAR_WRAP - 3);
             let (mut even, mut odd) = (consumer.add_producer(), consumer.add_producer());
+            // More than a lap before the threads part, so that these go round for the second time.
+            for number in 100..103 {
+                even.push(ledger.payload(number)).expect("room");
+                assert_eq!(consumer.pop().map(|item| item.read()), Ok(number));
+            }
             let source = ledger.clone();
             let (evens, (mut all, mut consumer)) = roles.run(
                 move || {
@@ -113,12 +118,11 @@ fn loom_mpsc_rings_stream_cells() {
 }
 
 /// Ready bits are set and cleared around the same item; whatever they say, it arrives.
-#[test]
-fn loom_mpsc_rings_announced() {
+fn rings_announced<L: Layout<Item>>(name: &str) {
     for roles in Roles::BOTH {
-        explore(&format!("announced {roles:?}"), move || {
+        explore(&format!("{name} {roles:?}"), move || {
             let ledger = Ledger::default();
-            let mut consumer = rings::ring_at::<Item, Laps>(2, NEAR_WRAP);
+            let mut consumer = rings::ring_at::<Item, L>(2, NEAR_WRAP);
             let (mut producer, _idle) = (consumer.add_producer(), consumer.add_producer());
             let source = ledger.clone();
             let (_producer, (mut all, mut consumer)) = roles.run(
@@ -138,6 +142,16 @@ fn loom_mpsc_rings_announced() {
             ledger.assert_settled();
         });
     }
+}
+
+#[test]
+fn loom_mpsc_rings_announced_laps() {
+    rings_announced::<Laps>("announced laps");
+}
+
+#[test]
+fn loom_mpsc_rings_announced_cells() {
+    rings_announced::<Cells>("announced cells");
 }
 
 /// A producer leaves with items in its ring while another is added; nothing is lost, and the

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use flintlock_queues::mpsc::shared;
 use flintlock_queues::sync::Edge;
-use flintlock_queues::{Layout, PopError};
+use flintlock_queues::{Index, Layout, PopError};
 use loom::thread;
 use loom_support::{
     Cells, Item, Laps, Ledger, Roles, assert_mutants_caught, explore, pop_within, push_within,
@@ -222,12 +222,11 @@ fn loom_shared_consumer_leaves_cells() {
 }
 
 /// Credits move with jobs; no push ever waits, over two laps.
-#[test]
-fn loom_shared_credits_prove_room() {
+fn credits_prove_room<L: Layout<Item>>(name: &str) {
     for roles in Roles::BOTH {
-        explore(&format!("credits {roles:?}"), move || {
+        explore(&format!("{name} {roles:?}"), move || {
             let ledger = Ledger::default();
-            let (mut producer, mut main) = shared::credited_in::<Item, Cells>(2);
+            let (mut producer, mut main) = shared::credited_at::<Item, L>(2, NEAR_WRAP);
             // Two laps before the threads part.
             for number in 0..3 {
                 let credit = main.credit().expect("one at a time");
@@ -252,6 +251,54 @@ fn loom_shared_credits_prove_room() {
             ledger.assert_settled();
         });
     }
+}
+
+#[test]
+fn loom_shared_credits_prove_room_laps() {
+    credits_prove_room::<Laps>("credits laps");
+}
+
+#[test]
+fn loom_shared_credits_prove_room_cells() {
+    credits_prove_room::<Cells>("credits cells");
+}
+
+/// Two producers each copy as much as the ring holds; what one of them does not get in waits, and
+/// all arrives, in order of its producer.
+fn slices<L: Layout<Index>>(name: &str) {
+    for roles in Roles::BOTH {
+        explore(&format!("{name} {roles:?}"), move || {
+            let (mut one, mut consumer) = shared::ring_at::<Index, L>(2, NEAR_WRAP);
+            let mut two = one.clone();
+            let items = |first: usize| [Index::new(first), Index::new(first + 1)];
+            let second = thread::spawn(move || assert_eq!(two.push_slice(&items(10)), 2));
+            let ((), (mut got, mut consumer)) = roles.run(
+                move || assert_eq!(one.push_slice(&items(0)), 2),
+                move || {
+                    let mut got = [Index::MAX; 2];
+                    let count = consumer.pop_slice(&mut got);
+                    (got[..count].to_vec(), consumer)
+                },
+            );
+            second.join().expect("no panic");
+            got.extend(consumer.drain());
+            assert_eq!(consumer.pop(), Err(PopError::Closed));
+            for first in [0, 10] {
+                let of_producer = got.iter().filter(|item| item.value() / 10 == first / 10);
+                assert!(of_producer.eq(&items(first)), "{got:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn loom_shared_slices_laps() {
+    slices::<Laps>("slices laps");
+}
+
+#[test]
+fn loom_shared_slices_cells() {
+    slices::<Cells>("slices cells");
 }
 
 /// A producer holds its credit from the beginning, while the ring goes round by others; its slot

@@ -7,7 +7,7 @@ mod loom_support;
 mod park;
 
 use flintlock_queues::sync::{AtomicBool, Edge, Ordering};
-use flintlock_queues::{Layout, PopError, spsc};
+use flintlock_queues::{Layout, Padded, PopError, spsc};
 use loom::sync::Arc;
 use loom_support::{
     Cells, Item, Laps, Ledger, Roles, assert_mutants_caught, explore, pop_within, push_within,
@@ -20,10 +20,21 @@ const NEAR_WRAP: usize = usize::MAX - 2;
 /// Items cross one by one. `warm` items go through before the threads part, so that the ring has
 /// been round and the counters wrap within the concurrent part.
 fn stream<L: Layout<Item>>(name: &str, first: usize, warm: usize, items: usize) {
+    stream_of::<L>(name, 2, first, warm, items);
+}
+
+/// As [`stream`], in a ring of `capacity`.
+fn stream_of<L: Layout<Item>>(
+    name: &str,
+    capacity: usize,
+    first: usize,
+    warm: usize,
+    items: usize,
+) {
     for roles in Roles::BOTH {
         explore(&format!("{name} {roles:?}"), move || {
             let ledger = Ledger::default();
-            let (mut producer, mut consumer) = spsc::ring_at::<Item, L>(2, first);
+            let (mut producer, mut consumer) = spsc::ring_at::<Item, L>(capacity, first);
             for number in 0..warm {
                 producer.push(ledger.payload(number)).expect("room");
                 assert_eq!(consumer.pop().expect("an item").read(), number);
@@ -43,7 +54,7 @@ fn stream<L: Layout<Item>>(name: &str, first: usize, warm: usize, items: usize) 
                 },
                 move || (pop_within(items, || consumer.pop()), consumer),
             );
-            got.extend(pop_within(2, || consumer.pop()));
+            got.extend(pop_within(capacity, || consumer.pop()));
             assert!(got.iter().copied().eq(warm..pushed), "all, once, in order: {got:?}");
             assert_eq!(consumer.pop().map(drop), Err(PopError::Closed));
             drop(consumer);
@@ -71,6 +82,19 @@ fn loom_spsc_stream_wraps_twice_laps() {
 #[test]
 fn loom_spsc_stream_wraps_twice_cells() {
     stream::<Cells>("wrap cells", NEAR_WRAP, 1, 5);
+}
+
+/// A ring of four: nothing in the other models hangs on there being two slots.
+#[test]
+fn loom_spsc_stream_of_four() {
+    stream_of::<Laps>("four laps", 4, NEAR_WRAP, 3, 5);
+    stream_of::<Cells>("four cells", 4, NEAR_WRAP, 3, 5);
+}
+
+/// Cells on lines of their own differ in their addresses only, and are built here once.
+#[test]
+fn loom_spsc_stream_padded() {
+    stream::<Padded>("padded", NEAR_WRAP, 1, 4);
 }
 
 /// Two deferred items appear after the commit began, and in order.

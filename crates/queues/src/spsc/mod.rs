@@ -32,7 +32,7 @@ pub(crate) use writer::{S1, S2, Writer};
 
 use crate::sync::buffer::Slots;
 use crate::sync::slot::Slot;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, Window, window};
 use crate::{Compact, Layout, PopError, PushError};
 
 /// Makes a ring of the [`Compact`] layout, which takes any type.
@@ -393,6 +393,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         // SAFETY: [consumer-owner] the only consumer, and the head moves on with each item.
         let item = unsafe { slot.take(place) };
         if item.is_some() {
+            window(Window::Taken);
             self.give_back_room(place.next().index);
         }
         item

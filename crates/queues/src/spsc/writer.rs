@@ -400,6 +400,7 @@ impl<T, S: Slot<T>, const MANY: bool> Drop for End<'_, T, S, MANY> {
 impl<T, S: Slot<T>, const MANY: bool> Drop for Writer<T, S, MANY> {
     fn drop(&mut self) {
         self.publish();
+        window(Window::Leaving);
         // ORDERING: S2
         self.ring.ends.producer_gone.store(true, S2.release());
         // ORDERING: F1

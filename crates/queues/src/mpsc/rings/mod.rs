@@ -41,7 +41,7 @@ use crossbeam_utils::CachePadded;
 pub use producer::Producer;
 
 use self::producer::Bell;
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicUsize, Ordering, Window, window};
 use crate::{Compact, Layout, PopError, spsc};
 
 /// Most items taken from one ring in a row while other rings hold some.
@@ -426,6 +426,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         }
         if is_ready() {
             group.ready.fetch_and(!bit, Ordering::Relaxed);
+            window(Window::Settling);
             // A commit between look and clearing saw the bit set.
             if !ring.is_empty() {
                 group.ready.fetch_or(bit, Ordering::Relaxed);

@@ -409,6 +409,7 @@ impl<T, L: Layout<T>> Drop for Producer<T, L> {
             let orphan = Orphan { ticket: self.ticket, after, items };
             self.ring.rare.orphans.append(orphan);
         }
+        window(Window::Leaving);
         // ORDERING: R2
         self.ring.rare.producers.fetch_sub(1, R2.release());
         // ORDERING: R4
