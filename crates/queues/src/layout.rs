@@ -19,6 +19,15 @@ pub trait Layout<T>: sealed::Sealed + 'static {
 pub enum Compact {}
 
 /// Sequenced cells on cache lines of their own: for any type, 128 bytes a slot on x86-64.
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::{Padded, spmc};
+///
+/// let (mut producer, mut consumer) = spmc::ring_in::<[u64; 4], Padded>(8);
+/// producer.push([1, 2, 3, 4]).expect("room");
+/// assert_eq!(consumer.pop(), Ok([1, 2, 3, 4]));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Padded {}
 

@@ -73,6 +73,17 @@ pub const CLAIM_MAX: usize = 32;
 ///
 /// # Panics
 /// If `capacity` is 0 or 1, or too large to allocate.
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::{PopError, spmc};
+///
+/// let (mut producer, mut consumer) = spmc::ring::<String>(8);
+/// let mut other = consumer.clone();
+/// producer.push("job".to_owned()).expect("an empty ring has room");
+/// assert_eq!(other.pop().as_deref(), Ok("job"));
+/// assert_eq!(consumer.pop(), Err(PopError::Empty));
+/// ```
 #[must_use]
 pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     ring_in(capacity)

@@ -82,6 +82,16 @@ pub fn ring<T>(capacity: usize) -> Consumer<T> {
 /// # Panics
 /// If `capacity` is 0 or 1, or the next power of two is no `usize`. The rings are allocated by
 /// [`Consumer::add_producer`].
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::{Words, mpsc::rings};
+///
+/// let mut main = rings::ring_in::<Box<u32>, Words>(16);
+/// let mut worker = main.add_producer();
+/// worker.push(Box::new(7)).expect("a new ring has room");
+/// assert_eq!(main.pop(), Ok(Box::new(7)));
+/// ```
 #[must_use]
 pub fn ring_in<T, L: Layout<T>>(capacity: usize) -> Consumer<T, L> {
     ring_at(capacity, 0)

@@ -73,6 +73,16 @@ pub fn credited<T>(capacity: usize) -> (CreditProducer<T>, CreditConsumer<T>) {
 ///
 /// # Panics
 /// If `capacity` is 0 or 1, or too large to allocate.
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::{Index, Words, mpsc::shared};
+///
+/// let (mut worker, mut main) = shared::credited_in::<Index, Words>(2);
+/// let credit = main.credit().expect("an empty ring gives credit");
+/// worker.push(credit, Index::new(7));
+/// assert_eq!(main.pop(), Ok(Index::new(7)));
+/// ```
 #[must_use]
 pub fn credited_in<T, L: Layout<T>>(
     capacity: usize,
@@ -171,6 +181,14 @@ impl<T, L: Layout<T>> CreditConsumer<T, L> {
     ///
     /// # Panics
     /// If the credit is for another ring.
+    ///
+    /// # Examples
+    /// ```
+    /// let (_worker, mut main) = flintlock_queues::mpsc::shared::credited::<u8>(2);
+    /// let unused = main.credit().expect("an empty ring gives credit");
+    /// main.refund(unused);
+    /// assert_eq!(main.given(), 0);
+    /// ```
     pub fn refund(&mut self, credit: Credit) {
         assert_eq!(credit.ring, self.consumer.ring_id(), "the credit is for another ring");
         self.came_back(1);

@@ -150,6 +150,15 @@ pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 ///
 /// # Panics
 /// If `capacity` is 0 or 1, or too large to allocate.
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::{Words, mpsc::shared};
+///
+/// let (mut producer, mut consumer) = shared::ring_in::<Box<u32>, Words>(4);
+/// producer.push(Box::new(1)).expect("room");
+/// assert_eq!(consumer.pop(), Ok(Box::new(1)));
+/// ```
 #[must_use]
 pub fn ring_in<T, L: Layout<T>>(capacity: usize) -> (Producer<T, L>, Consumer<T, L>) {
     ring_at(capacity, 0)

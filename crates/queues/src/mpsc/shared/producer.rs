@@ -97,6 +97,16 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// or you see the announcement. Without anything pushed since the last commit there is no
     /// fence. What found no room stays pending, for a commit to come: while
     /// [`Producer::pending`] is not 0, this producer may hold up all others, and must not sleep.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut producer, mut consumer) = flintlock_queues::mpsc::shared::ring::<u8>(2);
+    /// assert_eq!(producer.push_slice(&[1, 2, 3]), 3);
+    /// assert_eq!(producer.pending(), 1, "two fit");
+    /// assert_eq!((consumer.pop(), consumer.pop()), (Ok(1), Ok(2)));
+    /// producer.commit();
+    /// assert_eq!((producer.pending(), consumer.pop()), (0, Ok(3)));
+    /// ```
     #[inline]
     pub fn commit(&mut self) {
         self.flush();
