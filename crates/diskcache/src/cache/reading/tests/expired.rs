@@ -67,6 +67,7 @@ fn they_wait_until_there_is_room_and_for_those_who_are_waited_for() {
     rig.cache.options.loads_max = 1;
     rig.turn();
     assert_eq!(rig.reads.iter().map(|(_, key)| key.as_ref()).collect::<Vec<_>>(), [KEY]);
+    rig.tokens.drain(..).for_each(|token| rig.cache.abandon(token));
 }
 
 #[test]
