@@ -21,11 +21,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::check::{CheckOptions, Outcome, check};
-use crate::journal::{DiskDir, Writer};
-use crate::key::Seq;
 use crate::layout::{self, Identity, LayoutError, StoreDir};
 use crate::recovery::OpenError;
-use crate::storage::{BackupProgress, Storage, StoreError};
+use crate::storage::StoreError;
 
 /// Makes the directories of a backup in `target`, which is missing or empty.
 ///
@@ -112,31 +110,6 @@ fn replace(made: &Path, target: &Path, old: &Path) -> io::Result<()> {
         _ => {}
     }
     fs::rename(made, target).inspect_err(|_| drop(fs::rename(old, target)))
-}
-
-/// All the steps in turn, for a caller that has engine and journal at hand. Returns the cut.
-///
-/// # Errors
-/// The copy is incomplete and should be removed; the store is as before.
-pub fn run(
-    dir: &StoreDir,
-    engine: &dyn Storage,
-    writer: &mut Writer,
-    target: &Path,
-    progress: &dyn Fn(BackupProgress),
-) -> Result<Seq, OpenError> {
-    prepare(target)?;
-    let (journal_dir, engine_dir) = layout::part_dirs(target);
-    writer.hold();
-    let copied = engine.backup(&engine_dir, progress).and_then(|()| {
-        let export = writer.export()?;
-        export.copy(&DiskDir::new(&dir.journal_dir()), &DiskDir::new(&journal_dir))?;
-        Ok(export.cut())
-    });
-    writer.release();
-    let cut = copied?;
-    seal(target, dir.identity())?;
-    Ok(cut)
 }
 
 /// Where a store is made that is restored into `root`.

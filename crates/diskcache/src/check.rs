@@ -13,7 +13,7 @@ use crate::journal::watermark::Found;
 use crate::journal::{
     Depth, Dir, DiskDir, EngineAt, Replay, Report, StoreId, Verdict, Writer, WriterOptions,
 };
-use crate::key::Space;
+use crate::key::{Seq, Space};
 use crate::layout::StoreDir;
 use crate::recovery::{OpenError, inspect};
 use crate::storage::fjall::{FjallOptions, FjallStore};
@@ -81,18 +81,22 @@ pub fn check(
     let id: String = identity.store.0.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut say = Say(out);
     say.line(format_args!("store {id}, {state}"))?;
-    if !FjallStore::exists(&dir.engine_dir()) {
-        say.line(format_args!("engine: there is none"))?;
-        return Ok(if identity.complete { Outcome::Damaged } else { Outcome::Good });
-    }
-    let engine = FjallStore::open(&dir.engine_dir(), FjallOptions::default())?;
-    let (meta, engine_is) = check_engine(&engine, options, &mut say)?;
     let journal: Arc<dyn Dir> = Arc::new(DiskDir::new(&dir.journal_dir()));
-    let at = EngineAt { watermark: meta.watermark, highest: meta.highest };
-    let report = inspect(&*journal, &identity.store, at, identity.complete, Depth::Full)?;
-    show(&report, &mut say)?;
-    let journal_is = repair_journal(report, &journal, identity.store, options, &mut say)?;
-    let outcome = engine_is.max(journal_is);
+    let outcome = match open_engine(&dir, &mut say)? {
+        Some(engine) => {
+            let (meta, engine_is) = check_engine(&engine, options, &mut say)?;
+            let at = EngineAt { watermark: meta.watermark, highest: meta.highest };
+            let report = inspect(&*journal, &identity.store, at, identity.complete, Depth::Full)?;
+            show(&report, &mut say)?;
+            let journal_is = repair_journal(report, &journal, identity.store, options, &mut say)?;
+            engine_is.max(journal_is)
+        }
+        None if identity.complete => {
+            check_journal_alone(&journal, &identity.store, &mut say)?;
+            Outcome::Damaged
+        }
+        None => Outcome::Good,
+    };
     say.line(format_args!(
         "result: {}",
         match outcome {
@@ -102,6 +106,36 @@ pub fn check(
         }
     ))?;
     Ok(outcome)
+}
+
+/// The engine; `None` when there is none, or it cannot be opened.
+fn open_engine(dir: &StoreDir, say: &mut Say<'_>) -> Result<Option<FjallStore>, CheckError> {
+    if !FjallStore::exists(&dir.engine_dir()) {
+        say.line(format_args!("engine: there is none"))?;
+        return Ok(None);
+    }
+    let opened = FjallStore::open(&dir.engine_dir(), FjallOptions::default());
+    if let Err(error) = &opened {
+        say.line(format_args!("engine: cannot be opened: {error}"))?;
+    }
+    Ok(opened.ok())
+}
+
+/// What journal and watermark say by themselves: how much of the journal the engine has is not
+/// known, so it is taken to have what is before the first segment. Nothing is repaired.
+fn check_journal_alone(
+    journal: &Arc<dyn Dir>,
+    store: &StoreId,
+    say: &mut Say<'_>,
+) -> Result<(), CheckError> {
+    let segments = inspect(&**journal, store, EngineAt::default(), true, Depth::Needed)?.segments;
+    let first = segments.first().map_or(Seq(1), |segment| segment.first);
+    let before = Seq(first.0.saturating_sub(1));
+    let at = EngineAt { watermark: before, highest: before };
+    let report = inspect(&**journal, store, at, true, Depth::Full)?;
+    show(&report, say)?;
+    let nothing = CheckOptions::default();
+    repair_journal(report, journal, *store, nothing, say).map(drop)
 }
 
 struct Say<'a>(&'a mut dyn Write);

@@ -162,3 +162,24 @@ fn what_is_in_use_or_no_store_is_left_alone() {
         assert!(code == 2 && err.contains("usage:"), "{err}");
     }
 }
+
+#[test]
+fn the_journal_is_looked_at_although_the_engine_cannot_be() {
+    let scratch = tempfile::tempdir().unwrap();
+    store(scratch.path());
+    let current = scratch.path().join("engine/current");
+    let good = fs::read(&current).unwrap();
+    for bytes in [None, Some("garbage")] {
+        match bytes {
+            None => fs::remove_file(&current).unwrap(),
+            Some(bytes) => fs::write(&current, bytes).unwrap(),
+        }
+        let (code, out, _) = run(scratch.path(), &["--repair"]);
+        assert_eq!(code, 1, "{out}");
+        for line in ["engine: ", "watermark: durable up to ", "journal: clean", "result: damaged"] {
+            assert!(out.contains(line), "{line} in {out}");
+        }
+    }
+    fs::write(&current, good).unwrap();
+    assert_eq!(run(scratch.path(), &[]).0, 0, "nothing was changed");
+}

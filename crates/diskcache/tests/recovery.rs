@@ -7,11 +7,12 @@ use std::path::Path;
 
 use driver::{Driver, mix};
 use flintlock_diskcache::backup;
-use flintlock_diskcache::journal::{ProvenBy, Refusal, Verdict, WriterOptions};
+use flintlock_diskcache::journal::{DiskDir, ProvenBy, Refusal, Verdict, WriterOptions};
 use flintlock_diskcache::key::Seq;
 use flintlock_diskcache::layout::LayoutError;
-use flintlock_diskcache::recovery::{OpenError, OpenOptions, open};
+use flintlock_diskcache::recovery::{OpenError, OpenOptions, OpenStore, open};
 use flintlock_diskcache::storage::fjall::FjallOptions;
+use flintlock_diskcache::storage::{Storage, StoreError};
 
 fn small() -> OpenOptions {
     OpenOptions {
@@ -67,6 +68,19 @@ fn a_store_is_as_it_was_after_each_reopening() {
     }
 }
 
+/// The steps of a backup, in turn.
+fn back_up(store: &mut OpenStore, target: &Path) -> Result<Seq, StoreError> {
+    backup::prepare(target).expect("an empty target");
+    let (journal, engine) = (target.join("journal"), target.join("engine"));
+    store.writer.hold();
+    store.engine.backup(&engine, &|_| {})?;
+    let export = store.writer.export()?;
+    export.copy(&DiskDir::new(&store.dir.journal_dir()), &DiskDir::new(&journal), &|_| {})?;
+    store.writer.release();
+    backup::seal(target, store.dir.identity()).expect("a good disk");
+    Ok(export.cut())
+}
+
 #[test]
 fn a_backup_is_the_store_at_one_moment() {
     let scratch = tempfile::tempdir().unwrap();
@@ -75,9 +89,8 @@ fn a_backup_is_the_store_at_one_moment() {
     for round in 0..4u64 {
         work(&mut driver, 120, round);
         let target = scratch.path().join(format!("backup-{round}"));
-        let store = &mut driver.store;
-        let cut = backup::run(&store.dir, &*store.engine, &mut store.writer, &target, &|_| {});
-        assert_eq!(driver::groups_to(cut.unwrap()), driver.groups);
+        let cut = back_up(&mut driver.store, &target).unwrap();
+        assert_eq!(driver::groups_to(cut), driver.groups);
         let at_backup = driver.groups;
         work(&mut driver, 60, round ^ 99);
         driver.check();
@@ -112,9 +125,8 @@ fn a_backup_without_its_seal_is_no_store_and_full_targets_are_refused() {
         open(&target, &small()),
         Err(OpenError::Layout(LayoutError::NoIdentity { .. }))
     ));
-    let store = &mut driver.store;
-    let again = backup::run(&store.dir, &*store.engine, &mut store.writer, &target, &|_| {});
-    assert!(matches!(again, Err(OpenError::Layout(LayoutError::Io { .. }))));
+    let again = backup::prepare(&target);
+    assert!(matches!(again, Err(LayoutError::Io { .. })));
     let used = backup::restore(&live, &scratch.path().join("y")).unwrap_err();
     assert!(matches!(used, OpenError::Layout(LayoutError::Locked { .. })));
 }

@@ -70,10 +70,13 @@ impl BackupPlan {
         })
     }
 
-    pub(super) fn copy_journal(&self, export: &Export) -> Result<(), Failure> {
+    pub(super) fn copy_journal(&self, export: &Export, progress: &Progress) -> Result<(), Failure> {
         self.step(|| {
             let (to, _) = layout::part_dirs(&self.target);
-            export.copy(&DiskDir::new(&self.journal), &DiskDir::new(&to))?;
+            progress.journal_total_bytes.store(export.len_bytes(), Ordering::Relaxed);
+            export.copy(&DiskDir::new(&self.journal), &DiskDir::new(&to), &|bytes| {
+                progress.journal_bytes.fetch_add(bytes, Ordering::Relaxed);
+            })?;
             backup::seal(&self.target, &self.identity).map_err(layout_error)?;
             match &self.replaces {
                 Some(old) => backup::publish(&self.target, old).map_err(layout_error),
@@ -110,6 +113,9 @@ pub(super) struct Progress {
     total_keys: AtomicU64,
     bytes: AtomicU64,
     total_bytes: AtomicU64,
+    journal_bytes: AtomicU64,
+    /// The length of the journal at the beginning, then what is copied of it.
+    journal_total_bytes: AtomicU64,
 }
 
 impl Progress {
@@ -125,8 +131,9 @@ impl Progress {
         BackupProgress {
             keys: self.keys.load(Ordering::Relaxed),
             total_keys: self.total_keys.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            total_bytes: self.total_bytes.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed) + self.journal_bytes.load(Ordering::Relaxed),
+            total_bytes: self.total_bytes.load(Ordering::Relaxed)
+                + self.journal_total_bytes.load(Ordering::Relaxed),
         }
     }
 }
@@ -152,7 +159,8 @@ impl Cache {
         if self.closed {
             return Some(self.waiters.token(token));
         }
-        let progress = Arc::default();
+        let journal_total_bytes = self.lane.stats().disk_bytes.into();
+        let progress = Arc::new(Progress { journal_total_bytes, ..Progress::default() });
         self.backup = Some(BackupRun { token, plan, progress, result: Ok(()) });
         self.lane.send(Errand::Hold);
         Some(self.waiters.token(token))
@@ -176,7 +184,8 @@ impl Cache {
                 self.outbox.push_back(Job(job));
             }
             (Errand::Export, Ok(Some(export))) => {
-                let job = Work::BackupJournal(run.plan.clone(), export);
+                let progress = Arc::clone(&run.progress);
+                let job = Work::BackupJournal(run.plan.clone(), export, progress);
                 self.outbox.push_back(Job(job));
             }
             (Errand::Export, Ok(None)) => unreachable!("an export without one is an error"),

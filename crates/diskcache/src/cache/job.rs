@@ -116,7 +116,7 @@ pub(super) enum Work {
     /// Makes the directories of a backup and copies the engine.
     BackupEngine(BackupPlan, Arc<Progress>),
     /// Copies the journal and makes the copy a store.
-    BackupJournal(BackupPlan, Export),
+    BackupJournal(BackupPlan, Export, Arc<Progress>),
 }
 
 /// A batch with values that may still have to be encoded.
@@ -371,7 +371,9 @@ impl<D: Decode> Worker<D> {
             Work::BackupEngine(plan, progress) => {
                 Outcome::BackupEngine(plan.copy_engine(&*self.storage, &progress))
             }
-            Work::BackupJournal(plan, export) => Outcome::BackupJournal(plan.copy_journal(&export)),
+            Work::BackupJournal(plan, export, progress) => {
+                Outcome::BackupJournal(plan.copy_journal(&export, &progress))
+            }
         };
         Done { outcome, kind, took_us: 0, stats: self.storage.stats() }
     }

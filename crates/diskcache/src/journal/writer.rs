@@ -514,18 +514,31 @@ impl Export {
         self.cut
     }
 
-    /// Copies the journal into the empty directory `to`, durably; any worker.
+    /// Bytes to copy.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.segments.iter().map(|(_, len)| len).sum()
+    }
+
+    /// Copies the journal into the empty directory `to`, durably; any worker. Tells `copied` the
+    /// bytes of each segment.
     ///
     /// # Errors
     /// The copy is incomplete.
-    pub fn copy(&self, from: &dyn Dir, to: &dyn Dir) -> Result<(), StoreError> {
-        let copied = || {
+    pub fn copy(
+        &self,
+        from: &dyn Dir,
+        to: &dyn Dir,
+        copied: &dyn Fn(u64),
+    ) -> Result<(), StoreError> {
+        let copy = || {
             for (name, len) in &self.segments {
                 copy_file(from, name, to, name, *len)?;
+                copied(*len);
             }
             WatermarkFile::create(to, &self.store, self.mark).map(|_| ())
         };
-        copied().map_err(|e| StoreError::from_io("copying the journal", e))
+        copy().map_err(|e| StoreError::from_io("copying the journal", e))
     }
 }
 
