@@ -237,6 +237,12 @@ impl<'a, L> Context<'a, L> {
         self.now_ns.saturating_sub(self.started_ns) < nanos(self.budget.time)
     }
 
+    /// Bytes that the job may still do: no single step should take more.
+    #[must_use]
+    pub fn bytes_left(&self) -> usize {
+        self.budget.bytes.saturating_sub(self.bytes)
+    }
+
     /// Tells that `bytes` of those announced with `Pool::submit_free` are free now.
     pub fn freed(&mut self, bytes: u64) {
         *self.freed_bytes += bytes;
@@ -270,7 +276,9 @@ mod tests {
         let budget = Budget { bytes: 100, time: Duration::from_micros(10) };
         let mut context = Context::new(0, &mut local, &mut freed, budget, &clock, 0);
         assert!(context.may_go_on(60));
+        assert_eq!(context.bytes_left(), 40);
         assert!(!context.may_go_on(60), "bytes");
+        assert_eq!(context.bytes_left(), 0);
         let mut context = Context::new(0, &mut local, &mut freed, budget, &clock, 0);
         clock.advance(Duration::from_micros(9));
         assert!(context.may_go_on(1));

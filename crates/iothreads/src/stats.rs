@@ -359,13 +359,13 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub(crate) fn note(&mut self, refusal: Refusal) {
+    pub(crate) fn note(&mut self, refusal: Refusal, jobs: u64) {
         *match refusal {
             Refusal::Inactive => &mut self.inactive,
             Refusal::FewJobs => &mut self.few_jobs,
             Refusal::Full => &mut self.full,
             Refusal::NoCredit => &mut self.no_credit,
-        } += 1;
+        } += jobs;
     }
 }
 
@@ -475,7 +475,7 @@ mod tests {
     fn every_refusal_is_counted_apart() {
         let mut refused = Refused::default();
         for refusal in [Refusal::Inactive, Refusal::FewJobs, Refusal::Full, Refusal::NoCredit] {
-            refused.note(refusal);
+            refused.note(refusal, 1);
         }
         let want = Refused { inactive: 1, few_jobs: 1, full: 1, no_credit: 1, ineligible: 0 };
         assert_eq!(refused, want);

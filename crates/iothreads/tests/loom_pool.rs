@@ -162,23 +162,6 @@ fn loom_resizing_while_an_unfinished_job_is_in_flight() {
     explore("resize, unfinished", resize_unfinished);
 }
 
-/// A second worker comes while the first one may be about to take the job, or to sleep.
-fn grow() {
-    let dropped = Arc::default();
-    let mut pool = pool();
-    assert!(pool.submit(Payload::new(&dropped)).is_ok());
-    pool.commit();
-    pool.resize(2).expect("loom starts threads");
-    let mut seen = 0;
-    assert_eq!(pool.quiesce(None, |answer| seen += answer.add()), Ok(1));
-    assert_eq!(seen, 3);
-}
-
-#[test]
-fn loom_growing_while_a_job_is_in_flight() {
-    explore("grow", grow);
-}
-
 /// The pool is dropped while a job is on its way: it is dropped once, wherever it is.
 fn drop_in_flight() {
     let dropped = Arc::default();

@@ -183,9 +183,8 @@ impl Server {
             // The seed is the one that the cache has.
             tier.cache.set_options(open::options(&self.config, 0));
         }
-        let always_active = self.config.io_threads_always_active;
         if let Some(offload) = &mut self.offload
-            && let Err(error) = offload.reconfigure(always_active)
+            && let Err(error) = offload.reconfigure(&self.config)
         {
             self.log.warning(format_args!("IO threads: {error}"));
         }

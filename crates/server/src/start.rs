@@ -118,7 +118,7 @@ fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fat
             recovered.skipped,
         ));
     }
-    server.offload = Offload::new(&server.config, bell)?;
+    server.offload = Some(Offload::new(&server.config, bell)?);
     if server.offload.as_ref().is_some_and(Offload::oversubscribes) {
         log.warning(format_args!(
             "More io-threads are configured than CPUs are usable: the surplus will not be used \

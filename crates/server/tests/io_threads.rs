@@ -387,6 +387,71 @@ fn always_active_is_switched_under_load() {
     }
 }
 
+/// The number of threads is changed all the time under load, up and down, by load and always
+/// active: no request is lost, and none is run twice.
+#[test]
+fn the_number_of_threads_is_changed_under_load() {
+    let server = start(&ALWAYS);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            in_parallel(&server, 6, |name, client, rng| converse(client, rng, name, 200));
+        });
+        scope.spawn(|| {
+            let client = &mut server.connect();
+            let mut rounds = 0;
+            while rounds < 3 || !over.load(Ordering::Relaxed) {
+                for threads in ["1", "8", "1", "3"] {
+                    client.ok(&format!("CONFIG SET io-threads {threads}"));
+                    assert_eq!(client.info("iothreads", "io_threads_configured"), threads);
+                    assert_eq!(client.info("iothreads", "io_threads_running"), threads);
+                }
+                client.ok("CONFIG SET io-threads auto io-threads-always-active no");
+                client.ok("CONFIG SET io-threads-always-active yes");
+                rounds += 1;
+            }
+        });
+        let result = load.join();
+        over.store(true, Ordering::Relaxed);
+        result.expect("every reply was right");
+    });
+    let client = &mut server.connect();
+    client.ok("CONFIG SET io-threads 1");
+    assert_eq!(client.ok("CONFIG GET io-threads").value.items()[1].text(), Some(&b"1"[..]));
+    let inline = client.info_number("iothreads", "io_threads_inline_inactive");
+    wait_until("work done inline is counted", || {
+        client.info_number("iothreads", "io_threads_inline_inactive") > inline
+    });
+    assert!(client.run("CONFIG SET io-threads 0").is_error());
+}
+
+/// While a backup runs, a CPU is left to it.
+#[test]
+fn a_background_save_takes_a_cpu() {
+    let server = start(&["--io-threads", "2", "--io-threads-always-active", "yes"]);
+    let client = &mut server.connect();
+    let value = "v".repeat(1000);
+    let fill: Vec<_> = (0..5000)
+        .map(|key| vec![b"SET".to_vec(), format!("k{key}").into_bytes(), value.clone().into()])
+        .collect();
+    assert!(client.pipeline(&fill).iter().all(Result::is_ok));
+    let reserved =
+        |client: &mut Client| client.info_number("iothreads", "io_threads_reserved_cpus");
+    assert_eq!(reserved(client), 0);
+    // A small one may be over before anybody looks.
+    let seen = (0..50).any(|_| {
+        client.ok("BGSAVE");
+        let mut seen = false;
+        wait_until("the end of the backup", || {
+            seen |= reserved(client) == 1;
+            client.info_number("persistence", "rdb_bgsave_in_progress") == 0
+        });
+        seen
+    });
+    assert!(seen, "no backup took a CPU");
+    assert_eq!(reserved(client), 0);
+}
+
 /// Replies that workers are still sending go out before the process ends.
 #[test]
 fn the_end_waits_for_replies_that_are_being_sent() {

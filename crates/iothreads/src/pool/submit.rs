@@ -115,11 +115,19 @@ impl<H: Handler> Pool<H> {
 
     #[cold]
     fn refuse(&mut self, job: H::Job, reason: Refusal) -> Result<(), Full<H::Job>> {
-        self.tally.refused.note(reason);
+        self.tally.refused.note(reason, 1);
         Err(Full { job, reason })
     }
 
-    /// Counts work that was done inline without being offered, for
+    /// Counts jobs that were not offered because [`Pool::is_accepting`] said so, under the reason
+    /// for that, for [`PoolStats::refused`](crate::PoolStats::refused). Nothing, if it says yes.
+    pub fn note_skipped(&mut self, jobs: u64) {
+        if let Some(reason) = self.refusing {
+            self.tally.refused.note(reason, jobs);
+        }
+    }
+
+    /// Counts a job that was done inline without being offered, since no worker could do it, for
     /// [`PoolStats::refused`](crate::PoolStats::refused).
     pub fn note_ineligible(&mut self) {
         self.tally.refused.ineligible += 1;

@@ -37,7 +37,7 @@ use accept::Door;
 
 /// Events taken from one poll: clients of a larger crowd are served in the next turn, so that
 /// everybody's wait is bounded by the work of this many.
-const EVENTS_MAX: usize = 256;
+const EVENTS_MAX: usize = 200;
 /// Tokens from here up are not clients.
 const FIRST_LISTENER: usize = usize::MAX - 64;
 /// By how much timers of this thread may be late.

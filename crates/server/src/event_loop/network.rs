@@ -8,6 +8,8 @@
 use std::io;
 use std::time::Instant;
 
+use flintlock_iothreads::Turn;
+
 use crate::client::{ClientKey, Closing, Look};
 use crate::net::conn::ConnIo;
 use crate::net::poller::Poller;
@@ -17,7 +19,7 @@ use super::EventLoop;
 use super::serve::GROUP;
 
 /// Answers taken in one turn: clients that are served here and the storage have their turn too.
-const ANSWERS_MAX: usize = 256;
+const ANSWERS_MAX: usize = 200;
 /// Answers of a turn from which on a worker looks for readiness.
 const TAKEN_MIN: usize = 8;
 
@@ -25,8 +27,13 @@ impl EventLoop {
     /// Lets the pool decide how many workers take part in this turn.
     pub(super) fn steer_network(&mut self) {
         let Some(offload) = &mut self.server.offload else { return };
-        let (jobs, commands) = (self.ready.len(), self.server.stats.commands_ever());
-        if let Some(change) = offload.turn(self.server.mono_ms, jobs, commands) {
+        let turn = Turn {
+            jobs: self.ready.len(),
+            completed: self.server.stats.commands_ever(),
+            // A backup merges and copies all the time.
+            reserved_cpus: usize::from(self.server.saves.is_running()),
+        };
+        if let Some(change) = offload.turn(self.server.mono_ms, turn) {
             self.server.log.debug(format_args!(
                 "IO workers: {} active instead of {} ({})",
                 change.to, change.from, change.reason
@@ -61,6 +68,7 @@ impl EventLoop {
         }
         let Some(client) = self.server.clients.get_mut(key) else { return false };
         if client.session.blocked.is_some() {
+            offload.note_ineligible();
             return false;
         }
         let Some(io) = client.io.take() else { return false };

@@ -23,6 +23,8 @@ use crate::util::prefetch::{prefetch_first, prefetch_lines};
 
 /// Bytes offered to one read: one request or pipeline of ordinary size, read in one call.
 const READ_CHUNK: usize = 16 * 1024;
+/// Most bytes of one read, however large the argument that is being received.
+const READ_MAX: usize = 64 * 1024;
 /// Requests parsed ahead of their execution.
 const REQUESTS_MAX: usize = 64;
 /// While more than this is waiting to be sent, no further request of the client is run.
@@ -181,18 +183,23 @@ impl ConnIo {
 
     /// Reads once. A read that leaves room proves the socket drained, so a request costs one call.
     pub(crate) fn receive(&mut self) -> Received {
+        self.receive_up_to(READ_MAX)
+    }
+
+    fn receive_up_to(&mut self, bytes_max: usize) -> Received {
         self.input.make_room();
         if self.input.filled > self.input_max {
             return Received::TooMuch;
         }
+        let Input { buf, filled, .. } = &mut self.input;
+        let end = buf.len().min(filled.saturating_add(bytes_max));
         loop {
-            match self.stream.read(&mut self.input.buf[self.input.filled..]) {
+            match self.stream.read(&mut buf[*filled..end]) {
                 Ok(0) => return Received::Eof,
                 Ok(count) => {
-                    self.input.filled += count;
+                    *filled += count;
                     self.received_bytes += count as u64;
-                    let full = self.input.filled == self.input.buf.len();
-                    return if full { Received::More } else { Received::Drained };
+                    return if *filled == end { Received::More } else { Received::Drained };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Received::Drained;
@@ -203,14 +210,13 @@ impl ConnIo {
         }
     }
 
-    /// As a job: reads until there is a request, nothing more to read, or `may_go_on`, told the
-    /// bytes of each read, forbids it.
-    pub(crate) fn receive_job(&mut self, mut may_go_on: impl FnMut(usize) -> bool) {
+    /// As a job: reads until there is a request, nothing more to read, or the `budget` is used up.
+    pub(crate) fn receive_job(&mut self, budget: &mut impl Budgeted) {
         loop {
-            let before = self.input.filled;
-            self.received = self.receive();
+            let before = self.received_bytes;
+            self.received = self.receive_up_to(budget.bytes_left());
             let done = self.parse() || self.error.is_some() || self.received != Received::More;
-            if done || !may_go_on(self.input.filled.saturating_sub(before)) {
+            if done || !budget.may_go_on((self.received_bytes - before) as usize) {
                 return;
             }
         }
@@ -310,22 +316,22 @@ impl ConnIo {
 
     /// Sends what the socket takes.
     pub(crate) fn send(&mut self) -> Sent {
-        self.send_while(|_| true)
+        self.send_within(&mut Unlimited)
     }
 
-    /// As a job: sends what the socket takes, until `may_go_on`, told the bytes of each write,
-    /// forbids it.
-    pub(crate) fn send_job(&mut self, may_go_on: impl FnMut(usize) -> bool) {
-        self.sent = self.send_while(may_go_on);
+    /// As a job: sends what the socket takes, until the `budget` is used up.
+    pub(crate) fn send_job(&mut self, budget: &mut impl Budgeted) {
+        self.sent = self.send_within(budget);
     }
 
-    fn send_while(&mut self, mut may_go_on: impl FnMut(usize) -> bool) -> Sent {
+    fn send_within(&mut self, budget: &mut impl Budgeted) -> Sent {
         while !self.out.is_empty() {
+            let bytes_max = budget.bytes_left();
             let sent = match self.out.plain() {
-                Some(bytes) => self.stream.write(bytes),
+                Some(bytes) => self.stream.write(&bytes[..bytes.len().min(bytes_max)]),
                 None => {
                     let mut slices = [IoSlice::new(&[]); 64];
-                    let count = self.out.gather(&mut slices);
+                    let count = self.out.gather(bytes_max, &mut slices);
                     self.stream.write_vectored(&slices[..count])
                 }
             };
@@ -334,7 +340,7 @@ impl ConnIo {
                 Ok(count) => {
                     self.out.consume(count);
                     self.sent_bytes += count as u64;
-                    if !self.out.is_empty() && !may_go_on(count) {
+                    if !self.out.is_empty() && !budget.may_go_on(count) {
                         return Sent::Part;
                     }
                 }
@@ -355,6 +361,28 @@ impl ConnIo {
             input.args = Vec::new();
             input.requests = VecDeque::new();
         }
+    }
+}
+
+/// How much a job may do before others have their turn. While it may go on, bytes are left.
+pub(crate) trait Budgeted {
+    /// Bytes that the next step may do at most.
+    fn bytes_left(&self) -> usize;
+
+    /// Tells what the last step did; whether there may be another.
+    fn may_go_on(&mut self, bytes: usize) -> bool;
+}
+
+/// No job: the main thread does what it finds.
+struct Unlimited;
+
+impl Budgeted for Unlimited {
+    fn bytes_left(&self) -> usize {
+        usize::MAX
+    }
+
+    fn may_go_on(&mut self, _: usize) -> bool {
+        true
     }
 }
 

@@ -14,7 +14,7 @@ use flintlock_queues::{Words, tagged};
 use mio::Token;
 
 use crate::net::acceptor::Acceptor;
-use crate::net::conn::ConnIo;
+use crate::net::conn::{Budgeted, ConnIo};
 use crate::net::poller::Poller;
 use crate::types::Parts;
 
@@ -97,11 +97,11 @@ impl Handler for Io {
             Job::Read(mut io) => {
                 #[cfg(test)]
                 super::tests::fail_if_asked(&io);
-                io.receive_job(|bytes| context.may_go_on(bytes));
+                io.receive_job(context);
                 Outcome::Done(Answer::Read(io))
             }
             Job::Write(mut io) => {
-                io.send_job(|bytes| context.may_go_on(bytes));
+                io.send_job(context);
                 Outcome::Done(Answer::Write(io))
             }
             Job::Free(parts) => free(parts, context),
@@ -110,7 +110,9 @@ impl Handler for Io {
                 Outcome::Done(Answer::Accept(acceptor))
             }
             Job::Close(io) => {
+                let bytes = io.memory_bytes();
                 drop(io);
+                context.freed(bytes as u64);
                 Outcome::Nothing
             }
             Job::Poll(mut poller) => {
@@ -127,6 +129,16 @@ impl Handler for Io {
             Whose::None => None,
             Whose::Loop => std::process::abort(),
         }
+    }
+}
+
+impl Budgeted for Context<'_, ()> {
+    fn bytes_left(&self) -> usize {
+        Context::bytes_left(self)
+    }
+
+    fn may_go_on(&mut self, bytes: usize) -> bool {
+        Context::may_go_on(self, bytes)
     }
 }
 

@@ -6,7 +6,8 @@
 //! whichever direction. Commands, keys and decisions stay on the main thread. How many workers
 //! there are is the pool's business: none at first, and none again if they did not pay. Whenever
 //! the pool refuses a job, the half comes back at once and the caller does the work itself, as a
-//! server without workers does. With `io-threads 1`, or one CPU, there is no pool.
+//! server without workers does. With `io-threads 1`, or one CPU, there are none; CONFIG SET, or
+//! more CPUs, may change that.
 //!
 //! `job` is the other side, `report` what operators see.
 //!
@@ -47,11 +48,17 @@ const END_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Offload {
     pool: Pool<Io>,
     threads: IoThreads,
+    always_active: bool,
+    /// What the pool was last told to be.
     scaling: Scaling,
     /// Halves that are away.
     lent: usize,
-    /// Bytes on their way to be freed, as of this turn.
+    /// Bytes of values on their way to be freed, as of this turn.
     freeing_bytes: u64,
+    /// Jobs of turns that the pool was not asked about.
+    skipped: u64,
+    /// CPUs that the rest of the process needs, as of this turn.
+    reserved_cpus: usize,
     /// When the pool last had a turn, in milliseconds of the loop's clock.
     turned_ms: u64,
     /// Unix time at which the pool's clock stood at zero.
@@ -59,21 +66,14 @@ pub(crate) struct Offload {
 }
 
 impl Offload {
-    /// The workers that the configuration asks for; `None` if there are none. An adaptive pool
-    /// starts no thread yet.
+    /// The workers that the configuration asks for. An adaptive pool starts no thread yet.
     ///
     /// # Errors
     /// Threads that are to be always active could not be started.
-    pub(crate) fn new(config: &Config, bell: Arc<Bell>) -> Result<Option<Self>, SpawnError> {
-        let threads = match config.io_threads {
-            Threads::Auto => IoThreads::Auto,
-            Threads::Fixed(count) => IoThreads::Count(count.into()),
-        };
+    pub(crate) fn new(config: &Config, bell: Arc<Bell>) -> Result<Self, SpawnError> {
+        let (threads, always_active) = (threads(config), config.io_threads_always_active);
         let cpus = UsableCpus::read();
-        if threads.workers(&cpus) == 0 {
-            return Ok(None);
-        }
-        let scaling = scaling(threads, &cpus, config.io_threads_always_active);
+        let scaling = scaling(threads, &cpus, always_active);
         let workers = scaling.workers_max();
         let spin = if workers < cpus.count() { SPIN } else { Duration::ZERO };
         let options = Options {
@@ -86,7 +86,18 @@ impl Offload {
         let pool = Pool::new(Io, bell, options)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = unix.saturating_sub(pool.now());
-        Ok(Some(Self { pool, threads, scaling, lent: 0, freeing_bytes: 0, turned_ms: 0, epoch }))
+        Ok(Self {
+            pool,
+            threads,
+            always_active,
+            scaling,
+            lent: 0,
+            freeing_bytes: 0,
+            skipped: 0,
+            reserved_cpus: 0,
+            turned_ms: 0,
+            epoch,
+        })
     }
 
     /// Whether more threads are configured than CPUs are usable.
@@ -94,12 +105,19 @@ impl Offload {
         self.threads.oversubscribes(self.pool.usable_cpus())
     }
 
-    /// Takes a changed `io-threads-always-active` over while jobs run.
+    /// Takes a changed configuration over while jobs run: nothing in flight is lost.
     ///
     /// # Errors
     /// Not all threads could be started; those that run are kept.
-    pub(crate) fn reconfigure(&mut self, always_active: bool) -> Result<(), SpawnError> {
-        let wanted = scaling(self.threads, self.pool.usable_cpus(), always_active);
+    pub(crate) fn reconfigure(&mut self, config: &Config) -> Result<(), SpawnError> {
+        self.threads = threads(config);
+        self.always_active = config.io_threads_always_active;
+        self.rescale()
+    }
+
+    /// Has as many workers as the configuration and the usable CPUs want.
+    fn rescale(&mut self) -> Result<(), SpawnError> {
+        let wanted = scaling(self.threads, self.pool.usable_cpus(), self.always_active);
         if wanted == self.scaling {
             return Ok(());
         }
@@ -118,16 +136,25 @@ impl Offload {
     ///
     /// `now_ms` is any clock that never goes back. While the pool is quiet one turn in each
     /// millisecond is looked at: they are all alike, and looking takes a reading of the clock.
-    pub(crate) fn turn(&mut self, now_ms: u64, jobs: usize, completed: u64) -> Option<Change> {
+    pub(crate) fn turn(&mut self, now_ms: u64, turn: Turn) -> Option<Change> {
+        self.skipped += turn.jobs as u64;
         if self.is_quiet() && self.turned_ms == now_ms {
             return None;
         }
         self.turned_ms = now_ms;
-        let change = self.pool.tick(&Turn { jobs, completed, reserved_cpus: 0 });
-        if self.freeing_bytes > 0 {
-            self.freeing_bytes = self.pool.pending_free_bytes();
-        }
+        self.reserved_cpus = turn.reserved_cpus;
+        let change = self.pool.tick(&turn);
+        self.pool.note_skipped(std::mem::take(&mut self.skipped));
+        // `auto` follows the CPUs. Threads that cannot be started are counted.
+        let _ = self.rescale();
+        // What sockets to be closed hold counts as used no more than it did before.
+        self.freeing_bytes = self.freeing_bytes.min(self.pool.pending_free_bytes());
         change
+    }
+
+    /// Counts a job that no worker can do.
+    pub(crate) fn note_ineligible(&mut self) {
+        self.pool.note_ineligible();
     }
 
     /// Whether this turn's jobs are taken, unless something runs out.
@@ -140,7 +167,7 @@ impl Offload {
     /// # Errors
     /// The half, as it was, if the caller must do it.
     pub(crate) fn read(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
-        self.offer(Job::Read(io))?;
+        self.offer(Job::Read(io), 0)?;
         self.lent += 1;
         Ok(())
     }
@@ -150,7 +177,7 @@ impl Offload {
     /// # Errors
     /// The half, as it was, if the caller must do it.
     pub(crate) fn write(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
-        self.offer(Job::Write(io))?;
+        self.offer(Job::Write(io), 0)?;
         self.lent += 1;
         Ok(())
     }
@@ -165,11 +192,13 @@ impl Offload {
         if !self.pool.is_accepting() {
             return Err(io);
         }
-        self.offer(Job::Close(io))
+        let bytes = io.memory_bytes() as u64;
+        self.offer(Job::Close(io), bytes)
     }
 
-    fn offer(&mut self, job: Job) -> Result<(), Box<ConnIo>> {
-        self.pool.submit(job).map_err(|full| match full.job {
+    /// Offers a job with a half, which frees so many bytes.
+    fn offer(&mut self, job: Job, bytes: u64) -> Result<(), Box<ConnIo>> {
+        self.pool.submit_free(job, bytes).map_err(|full| match full.job {
             Job::Read(io) | Job::Write(io) | Job::Close(io) => io,
             Job::Free(_) | Job::Poll(_) | Job::Accept(_) => {
                 unreachable!("a refused job is the one offered")
@@ -283,6 +312,13 @@ impl Offload {
             answers.push(answer);
         });
         settled.map(|_| ())
+    }
+}
+
+fn threads(config: &Config) -> IoThreads {
+    match config.io_threads {
+        Threads::Auto => IoThreads::Auto,
+        Threads::Fixed(count) => IoThreads::Count(count.into()),
     }
 }
 

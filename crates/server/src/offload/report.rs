@@ -45,6 +45,7 @@ impl Offload {
         field("io_threads_configured", &self.threads)?;
         field("io_threads_max", &(stats.workers_max + 1))?;
         field("io_threads_usable_cpus", &self.pool.usable_cpus().count())?;
+        field("io_threads_reserved_cpus", &self.reserved_cpus)?;
         field("io_threads_running", &(stats.threads + 1))?;
         field("io_threads_active_workers", &stats.active)?;
         field("io_threads_last_reason", &self.pool.reason())?;

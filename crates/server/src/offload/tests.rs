@@ -32,8 +32,7 @@ fn config(threads: u16, always_active: bool) -> Config {
 
 fn offload(threads: u16, always_active: bool) -> Offload {
     let bell = Bell::new(|| {});
-    let offload = Offload::new(&config(threads, always_active), bell).expect("threads");
-    offload.expect("workers are configured")
+    Offload::new(&config(threads, always_active), bell).expect("threads")
 }
 
 /// Both ends of a connection.
@@ -97,9 +96,47 @@ fn write_back(offload: &mut Offload, io: Box<ConnIo>) -> Box<ConnIo> {
 }
 
 #[test]
-fn one_thread_means_no_pool() {
-    let bell = Bell::new(|| {});
-    assert!(Offload::new(&config(1, true), bell).expect("nothing to start").is_none());
+fn one_thread_means_no_worker() {
+    for always_active in [false, true] {
+        let mut offload = offload(1, always_active);
+        assert_eq!(offload.turn(1, Turn { jobs: 50, ..Turn::default() }), None);
+        assert_eq!((offload.pool.threads(), offload.is_accepting()), (0, false));
+        assert!(offload.is_quiet() && offload.wake_by(Instant::now()).is_none());
+    }
+}
+
+/// Whoever changes `io-threads` has as many workers at once, and `auto` follows the CPUs.
+#[test]
+fn the_number_of_workers_follows_the_configuration_and_the_cpus() {
+    let mut offload = offload(1, true);
+    for threads in [8, 1, 3, 3, 2] {
+        offload.reconfigure(&config(threads, true)).expect("threads");
+        assert_eq!(offload.pool.threads(), usize::from(threads) - 1);
+    }
+    let cpus = offload.pool.usable_cpus().count();
+    let mut auto = config(1, true);
+    auto.io_threads = Threads::Auto;
+    offload.reconfigure(&auto).expect("threads");
+    assert_eq!(offload.pool.threads(), cpus - 1);
+    // As if there had been others when it was last derived.
+    offload.scaling = Scaling::Fixed(cpus + 3);
+    offload.pool.rescale(offload.scaling).expect("threads");
+    offload.turn(1, Turn::default());
+    assert_eq!(offload.pool.threads(), cpus - 1);
+}
+
+/// Work that is not even offered is counted, under the reason that the pool had for it.
+#[test]
+fn jobs_that_are_not_offered_are_counted() {
+    let mut offload = offload(2, false);
+    for turn in 0..10 {
+        // Five of them within a millisecond in which the pool was looked at.
+        offload.turn(turn / 2, Turn { jobs: 7, ..Turn::default() });
+    }
+    offload.note_ineligible();
+    offload.turn(100, Turn::default());
+    let refused = offload.pool.stats().refused;
+    assert_eq!((refused.inactive, refused.ineligible), (70, 1));
 }
 
 #[test]
@@ -135,37 +172,67 @@ fn until_waiting(offload: &mut Offload, mut io: Box<ConnIo>, count: usize) -> Bo
     io
 }
 
+/// What a job may read or write at most.
+const BUDGET: u64 = 64 << 10;
+
 /// A reply of megabytes takes many jobs, not one, and arrives whole (valkey 3438: one job wrote
-/// without bound).
+/// without bound). So do shared strings, of which one call could send 64, and bytes in one piece.
 #[test]
 fn a_job_writes_its_budget_and_no_more() {
+    let part: Arc<Vec<u8>> = Arc::new((0..64 << 10).map(|n: u32| (n % 251) as u8).collect());
+    let reply = [b"$65536\r\n", &part[..], b"\r\n"].concat().repeat(128);
+    for shared in [true, false] {
+        let mut offload = offload(2, true);
+        let (mut io, mut peer) = pair(1);
+        if shared {
+            (0..128).for_each(|_| Reply::new(&mut io.out, Proto::Resp2).bulk_shared(&part));
+        } else {
+            io.out.raw(&reply);
+        }
+        let bytes = reply.len();
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; bytes];
+            peer.read_exact(&mut got).expect("the whole reply");
+            got
+        });
+        let mut parts = 0;
+        loop {
+            io = write_back(&mut offload, io);
+            let (_, sent) = io.take_traffic();
+            assert!(sent <= BUDGET, "{sent}");
+            match io.sent {
+                Sent::All => break,
+                // The socket would have taken more.
+                Sent::Part => parts += 1,
+                Sent::Blocked => {}
+                Sent::Broken => panic!("the peer reads"),
+            }
+        }
+        assert!(io.out.is_empty() && parts > 0, "{parts}");
+        assert!(reader.join().expect("no panic") == reply);
+    }
+}
+
+/// Room for a large argument grows with what came of it; a read does not.
+#[test]
+fn a_job_reads_its_budget_and_no_more() {
     let mut offload = offload(2, true);
     let (mut io, mut peer) = pair(1);
-    // Shared strings, and so many that one call cannot send everything.
-    let part: Arc<Vec<u8>> = Arc::new((0..64 << 10).map(|n: u32| (n % 251) as u8).collect());
-    for _ in 0..128 {
-        Reply::new(&mut io.out, Proto::Resp2).bulk_shared(&part);
+    let value = vec![7; 1 << 20];
+    let request = [b"*2\r\n$4\r\nECHO\r\n$1048576\r\n", &value[..], b"\r\n"].concat();
+    let writer = std::thread::spawn(move || peer.write_all(&request).map(|()| peer));
+    let until = Instant::now() + DEADLINE;
+    while io.waiting() == 0 {
+        assert!(Instant::now() < until, "no request");
+        io = read_back(&mut offload, io);
+        let (received, _) = io.take_traffic();
+        assert!(received <= BUDGET, "{received}");
     }
-    let reply = [b"$65536\r\n", &part[..], b"\r\n"].concat().repeat(128);
-    let bytes = reply.len();
-    let reader = std::thread::spawn(move || {
-        let mut got = vec![0; bytes];
-        peer.read_exact(&mut got).expect("the whole reply");
-        got
-    });
-    let mut parts = 0;
-    loop {
-        io = write_back(&mut offload, io);
-        match io.sent {
-            Sent::All => break,
-            // The socket would have taken more.
-            Sent::Part => parts += 1,
-            Sent::Blocked => {}
-            Sent::Broken => panic!("the peer reads"),
-        }
+    match io.front() {
+        Some((Next::Known(request), _)) => assert!(request.arg(1) == value),
+        other => panic!("{other:?}"),
     }
-    assert!(io.out.is_empty() && parts > 0, "{parts}");
-    assert!(reader.join().expect("no panic") == reply);
+    writer.join().expect("no panic").expect("all was read");
 }
 
 fn poller() -> (Box<Poller>, Registry) {
@@ -278,12 +345,12 @@ fn memory_counts_as_used_until_a_worker_has_freed_it() {
         offload.after_sleep();
         // Slices that used up their budget come back through here.
         offload.drain(1, &mut Vec::new());
-        offload.turn(0, 0, 0);
+        offload.turn(0, Turn::default());
     }
     assert_eq!(offload.pool.in_flight(), 0);
 }
 
-/// The switch between always and by load works while jobs are out, in both directions.
+/// The number of workers, and whether they are always active, change while jobs are out.
 #[test]
 fn reconfiguring_loses_no_half() {
     const HALVES: usize = 64;
@@ -291,7 +358,8 @@ fn reconfiguring_loses_no_half() {
     let (mut halves, _peers): (Vec<_>, Vec<_>) = (0..HALVES).map(pair).unzip();
     for round in 0..100 {
         let refused: Vec<_> = halves.drain(..).filter_map(|io| offload.read(io).err()).collect();
-        offload.reconfigure(round % 2 == 1).expect("threads");
+        let threads = [3, 1, 9, 2][round / 2 % 4];
+        offload.reconfigure(&config(threads, round % 2 == 1)).expect("threads");
         let mut answers = Vec::new();
         offload.settle(&mut answers).expect("jobs end");
         halves.extend(refused);
@@ -343,8 +411,13 @@ fn every_socket_is_closed_also_when_the_workers_go() {
         let mut offload = offload(3, true);
         // Not a multiple of sixteen: the last are not published when the workers are told to go.
         let (halves, peers): (Vec<_>, Vec<_>) = (0..70).map(pair).unzip();
+        let mut bytes = 0;
         for io in halves {
+            bytes += io.memory_bytes() as u64;
             offload.close(io).expect("taken");
+        }
+        if !workers_go {
+            assert!((1..=bytes).contains(&offload.pool.pending_free_bytes()), "the last six wait");
         }
         if workers_go {
             offload.pool.rescale(Scaling::Fixed(0)).expect("no thread is started");
@@ -356,7 +429,7 @@ fn every_socket_is_closed_also_when_the_workers_go() {
         while offload.pool.in_flight() > 0 {
             assert!(Instant::now() < until, "{} are left", offload.pool.in_flight());
             now_ms += 1;
-            offload.turn(now_ms, 0, 0);
+            offload.turn(now_ms, Turn::default());
             assert_eq!(offload.drain(1, &mut Vec::new()), 0, "nobody is told");
         }
         for mut peer in peers {

@@ -72,13 +72,15 @@ impl Output {
         self.shared.is_empty().then(|| &self.bytes[self.sent..])
     }
 
-    /// Fills `slices` with what comes next; returns how many were set.
-    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut count = 0;
+    /// Fills `slices` with what comes next, of up to `bytes_max` bytes; returns how many were set.
+    pub fn gather<'a>(&'a self, bytes_max: usize, slices: &mut [IoSlice<'a>]) -> usize {
+        let (mut count, mut left) = (0, bytes_max);
         let mut at = self.sent;
         let mut skip = self.shared_sent;
         let mut push = |part: &'a [u8]| {
+            let part = &part[..part.len().min(left)];
             if !part.is_empty() && count < slices.len() {
+                left -= part.len();
                 slices[count] = IoSlice::new(part);
                 count += 1;
             }
@@ -373,8 +375,10 @@ mod tests {
             while !out.is_empty() {
                 prop_assert_eq!(out.len(), expected.len() - got.len());
                 let mut slices = [IoSlice::new(&[]); 3];
-                let count = out.gather(&mut slices);
+                let bytes_max = writes.next().unwrap_or(usize::MAX);
+                let count = out.gather(bytes_max, &mut slices);
                 let all: Vec<u8> = slices[..count].iter().flat_map(|s| s.to_vec()).collect();
+                prop_assert!(!all.is_empty() && all.len() <= bytes_max);
                 let n = writes.next().unwrap_or(usize::MAX).min(all.len());
                 got.extend_from_slice(&all[..n]);
                 out.consume(n);

@@ -69,7 +69,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("logfile", TEXT_OR_EMPTY, field!(logfile)).start_only(),
     row("always-show-logo", Syntax::Bool, field!(always_show_logo)).start_only().noted(),
     row("databases", int(1, 65_536), field!(databases)).start_only(),
-    row("io-threads", Syntax::IntOrAuto { min: 1, max: 256 }, field!(io_threads)).start_only(),
+    row("io-threads", Syntax::IntOrAuto { min: 1, max: 256 }, field!(io_threads)),
     row("nap-max-us", int(0, 1000), field!(nap_max_us)),
     // Of Valkey.
     row("io-threads-always-active", Syntax::Bool, field!(io_threads_always_active)),
