@@ -58,7 +58,7 @@ impl Server {
 
     /// Evicts keys until the limit holds, nobody may go, or this command has paid enough.
     pub(crate) fn evict(&mut self) {
-        if self.tier.is_some() || self.config.maxmemory_bytes == 0 {
+        if self.tier.is_some() || self.config.maxmemory_bytes == 0 || self.is_paused() {
             return;
         }
         for _ in 0..EVICTIONS_MAX {

@@ -17,6 +17,7 @@ mod keyspace;
 pub mod log;
 mod net;
 mod offload;
+mod pause;
 mod process;
 pub mod resp;
 mod server;

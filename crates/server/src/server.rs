@@ -20,6 +20,7 @@ use crate::keyspace::access::{Access, Counting};
 use crate::keyspace::{Hasher, Keyspace};
 use crate::log::Log;
 use crate::offload::Offload;
+use crate::pause::Pause;
 use crate::resp::encode::Mark;
 use crate::stats::Stats;
 use crate::tier::backup::Saves;
@@ -64,6 +65,8 @@ pub(crate) struct Server {
     pub saves: Saves,
     /// The end that somebody asked for.
     pub end: End,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
     /// What clients take, for `maxmemory-clients`.
     pub client_memory: ClientMemory,
     /// Clients that were told to close by others.
@@ -102,6 +105,7 @@ impl Server {
             started_ms: now.unix_ms,
             saves: Saves::new(now.unix_ms / 1000),
             end: End::default(),
+            pause: Pause::default(),
             client_memory: ClientMemory::default(),
             closing: Vec::new(),
             port: 0,
@@ -214,7 +218,9 @@ impl Server {
                 return Err(Error::refused(&refusal));
             }
         }
-        if self.tier.is_none() && command.flags.has(Flags::DENYOOM) && self.is_full() {
+        let must_fit = self.tier.is_none() && command.flags.has(Flags::DENYOOM);
+        // Nobody is evicted during a pause: who waits for its end is looked at again then.
+        if must_fit && self.is_full() && !self.is_paused() {
             return Err(Error::OOM);
         }
         Ok(())
@@ -271,6 +277,14 @@ impl Server {
         if let Some(tier) = &mut self.tier {
             tier.cache.flush_all(dbs);
             self.keyspace.set_spaces(|db| tier.cache.space(db));
+        }
+    }
+
+    /// Exchanges two databases, in constant time.
+    pub(crate) fn swap(&mut self, a: usize, b: usize) {
+        self.keyspace.swap_dbs(a, b);
+        if let Some(tier) = &mut self.tier {
+            tier.cache.swap(a, b).expect("the store has every database");
         }
     }
 

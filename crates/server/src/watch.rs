@@ -57,6 +57,11 @@ impl Watch {
         }
     }
 
+    /// The keys of `db` that somebody watches.
+    pub(crate) fn keys(&self, db: usize) -> impl Iterator<Item = &[u8]> {
+        self.by_db.get(db).into_iter().flat_map(HashMap::keys).map(|key| &**key)
+    }
+
     /// Every key of `db` was deleted (FLUSHDB). Whether a watched key was there is asked of WATCH,
     /// not of the keyspace: the key may be on disk only by now, and one that was made since has
     /// told its watchers already.

@@ -117,7 +117,7 @@ macro_rules! families {
     };
 }
 
-families!(connection, string, keys, list, hash, set, zset, sort, transaction, server);
+families!(connection, string, keys, databases, list, hash, set, zset, sort, transaction, server);
 
 /// A file that no test names would look like coverage.
 #[test]

@@ -19,7 +19,7 @@ const COMMANDS: &str = "ping echo hello auth select quit reset get set mget mset
     pexpireat ttl pttl persist keys scan randomkey rename dbsize flushdb flushall multi exec \
     discard watch unwatch lpush rpush lpop rpop llen lrange hset hget hdel hgetall hlen sadd \
     srem smembers scard spop zadd zscore zrange zrem zcard zpopmin info config client command \
-    save bgsave lastsave shutdown debug sort sort_ro";
+    save bgsave lastsave shutdown debug sort sort_ro copy move swapdb client|pause client|unpause";
 
 /// Fields of INFO that redis_exporter, the dashboards and the clients read, and whose value must be
 /// a number.

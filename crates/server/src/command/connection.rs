@@ -1,9 +1,11 @@
 //! Commands about the connection itself: greeting, authentication, CLIENT.
 
 use crate::client::{Client, Closing, Session};
+use crate::pause::Mode;
 use crate::resp::encode::{Proto, Reply};
 use crate::types::number::parse_i64;
 
+use super::reach::database;
 use super::{Command, Ctx, Error, Flags, Keys, Request, transaction};
 
 const ANY: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE);
@@ -29,6 +31,8 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("client|info", client_info, 2, &[ANY], NONE),
         Command::new("client|kill", client_kill, -3, &[ANY, Flags::ADMIN], NONE),
         Command::new("client|no-evict", client_no_evict, 3, &[ANY, Flags::ADMIN], NONE),
+        Command::new("client|pause", client_pause, -3, &[ANY, Flags::ADMIN], NONE),
+        Command::new("client|unpause", client_unpause, 2, &[ANY, Flags::ADMIN], NONE),
         Command::new("client|help", super::help, 2, &[Flags::LOADING, Flags::STALE], NONE),
     ]
 }
@@ -171,11 +175,7 @@ fn hello(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
 }
 
 fn select(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let index = parse_i64(request.arg(1)).ok_or(Error::NOT_INTEGER)?;
-    let index = i32::try_from(index).map_err(|_| Error::NOT_INT)?;
-    let index = usize::try_from(index).ok();
-    let index = index.filter(|i| *i < ctx.server.keyspace.dbs.len());
-    ctx.session().db = index.ok_or(Error::DB_OUT_OF_RANGE)?;
+    ctx.session().db = database(request.arg(1), ctx.server.keyspace.dbs.len())?;
     reply.ok();
     Ok(())
 }
@@ -256,6 +256,35 @@ fn client_no_evict(
         b"off" => false,
         _ => return Err(Error::SYNTAX),
     };
+    reply.ok();
+    Ok(())
+}
+
+fn client_pause(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Error> {
+    let mode = match (request.len(), request.get(3).map(<[u8]>::to_ascii_lowercase).as_deref()) {
+        (3, _) | (4, Some(b"all")) => Mode::All,
+        (4, Some(b"write")) => Mode::Writes,
+        (4, _) => return Err(Error::fixed("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => return Err(Error::subcommand("CLIENT", request.arg(1))),
+    };
+    let number = parse_i64(request.arg(2));
+    let number = number.ok_or(Error::fixed("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(number).map_err(|_| Error::fixed("ERR timeout is negative"))?;
+    let server = &mut *ctx.server;
+    // As in Redis a time beyond what its clock can say is over already, and so is none.
+    let is_time = ms > 0 && server.now_ms.cast_signed().checked_add(number).is_some();
+    let until_ms = if is_time { server.mono_ms + ms } else { 0 };
+    server.pause.begin(mode, until_ms, server.mono_ms);
+    reply.ok();
+    Ok(())
+}
+
+fn client_unpause(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    ctx.server.pause.end();
     reply.ok();
     Ok(())
 }

@@ -4,10 +4,12 @@
 //! that hold for all of them are written once: a key whose time is over is deleted when met, a
 //! change is counted, journalled and breaks the WATCH of others, and values are charged to memory.
 
+use std::sync::Arc;
+
 use flintlock_diskcache::cache::home::Known;
 
 use crate::client::{ClientKey, Session};
-use crate::keyspace::entry::{Entry, EntryRef, NewValue, ValueRef};
+use crate::keyspace::entry::{Entry, EntryRef, NewValue, Value, ValueRef};
 use crate::keyspace::table::{Loc, Table};
 use crate::keyspace::{Hasher, Key};
 use crate::server::Server;
@@ -25,6 +27,8 @@ pub(crate) struct Ctx<'a> {
     pub client: ClientKey,
     /// The client's database.
     pub db: usize,
+    /// A key whose time is over is as good as absent, but stays: keys do not change in a pause.
+    pub keeps_expired: bool,
     /// The first key of the request, if it was looked for already and no table changed since.
     found: Option<Found>,
 }
@@ -58,7 +62,7 @@ impl<'a> Ctx<'a> {
     /// The same, with a key that was found a moment ago.
     pub(crate) fn knowing(server: &'a mut Server, client: ClientKey, found: Option<Found>) -> Self {
         let db = server.clients.session(client).db;
-        Self { server, client, db, found }
+        Self { server, client, db, keeps_expired: false, found }
     }
 
     /// Whether this is replay: what the journal holds was accepted, whatever the limits are now.
@@ -124,8 +128,10 @@ impl<'a> Ctx<'a> {
             return None;
         }
         if entry.expires_at_ms().is_some_and(|at| at <= self.server.now_ms) {
-            self.server.stats.expired_keys += 1;
-            self.delete(key, loc);
+            if !self.keeps_expired {
+                self.server.stats.expired_keys += 1;
+                self.delete(key, loc);
+            }
             return None;
         }
         Some(loc)
@@ -339,12 +345,51 @@ impl<'a> Ctx<'a> {
         result
     }
 
-    /// Gives the value and expiry at `loc` the name `to`, whatever that held.
-    pub(crate) fn rename(&mut self, from: Key<'_>, loc: Loc, to: Key<'_>) {
+    /// Gives the value and expiry at `loc` the name `to` in database `db`, whatever that held.
+    pub(crate) fn rename(&mut self, from: Key<'_>, loc: Loc, db: usize, to: Key<'_>) {
         let expires_at_ms = self.entry(loc).expires_at_ms();
         let mut value = self.table_mut().update(loc, Entry::take_value);
         self.delete(from, loc);
-        self.set(to, value.lend(), expires_at_ms);
+        self.within(db, |ctx| ctx.set(to, value.lend(), expires_at_ms));
+    }
+
+    /// As [`Ctx::rename`], with the value and expiry at `loc` left there too.
+    pub(crate) fn copy(&mut self, loc: Loc, db: usize, to: Key<'_>) {
+        let entry = self.entry(loc);
+        let (mut value, expires_at_ms) = (shared(entry.value()), entry.expires_at_ms());
+        self.within(db, |ctx| ctx.set(to, value.lend(), expires_at_ms));
+    }
+
+    /// Exchanges two databases, which changes every watched key that either of them has.
+    pub(crate) fn swap_dbs(&mut self, a: usize, b: usize) {
+        let server = &mut *self.server;
+        server.stats.changes += 1;
+        if a == b {
+            return;
+        }
+        for (watched, other) in [(a, b), (b, a)] {
+            let names: Vec<Box<[u8]>> = self.server.watch.keys(watched).map(Box::from).collect();
+            let hasher = self.hasher();
+            for name in names {
+                let is_there = |ctx: &mut Self| ctx.find_untouched(hasher.key(&name)).is_some();
+                if self.within(other, is_there) {
+                    let Server { watch, clients, .. } = &mut *self.server;
+                    watch.touch(clients, watched, &name);
+                }
+            }
+            let Server { watch, clients, .. } = &mut *self.server;
+            watch.touch_db(clients, watched);
+        }
+        self.found = None;
+        self.server.swap(a, b);
+    }
+
+    /// Does something in another database.
+    pub(crate) fn within<R>(&mut self, db: usize, f: impl FnOnce(&mut Self) -> R) -> R {
+        let own = std::mem::replace(&mut self.db, db);
+        let result = f(self);
+        self.db = own;
+        result
     }
 
     /// What every change entails. `was` is what memory knew of the key before; `loc` is where its
@@ -375,5 +420,16 @@ impl<'a> Ctx<'a> {
             ValueRef::Big(s) => Ok(s),
             ValueRef::Object(_) | ValueRef::Absent => Err(Error::WRONG_TYPE),
         }
+    }
+}
+
+/// The same value for another entry: what is large is shared until one of the two changes it.
+fn shared(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Absent => Value::Absent,
+        ValueRef::Int(n) => Value::Int(n),
+        ValueRef::Str(s) => Value::Str(s.to_vec()),
+        ValueRef::Big(big) => Value::Big(Arc::clone(big)),
+        ValueRef::Object(object) => Value::Object(Arc::clone(object)),
     }
 }

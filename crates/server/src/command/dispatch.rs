@@ -46,6 +46,10 @@ pub(crate) fn run(
         refuse(server, client, &error, &mut reply);
         return Done::Answered;
     }
+    if let Some(blocked) = server.pauses(client, request) {
+        server.clients.session_mut(client).blocked = Some(blocked);
+        return Done::Waits;
+    }
     let session = server.clients.session_mut(client);
     if session.multi.is_some() && !request.command.flags.has(Flags::UNQUEUED) {
         queue(server, client, request, &mut reply);
@@ -94,6 +98,8 @@ pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
     count.calls += 1;
     let begun = (count.calls % TIMED_EACH == 1).then(Instant::now);
     let mark = reply.output().mark();
+    // A write of a transaction that began before the pause still finds its keys as they are.
+    ctx.keeps_expired = ctx.server.is_paused() && !request.command.flags.has(Flags::WRITE);
     if let Err(error) = (request.command.run)(ctx, request, reply) {
         reply.output().truncate(mark);
         if error == Error::LATE_KEYS {

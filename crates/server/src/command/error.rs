@@ -42,6 +42,8 @@ impl Error {
         NO_SUCH_KEY = "ERR no such key";
         /// SELECT of a database that is not there.
         DB_OUT_OF_RANGE = "ERR DB index is out of range";
+        /// A source that is its own destination.
+        SAME_OBJECT = "ERR source and destination objects are the same";
         /// A cursor that is no number.
         INVALID_CURSOR = "ERR invalid cursor";
         /// A string that would pass `proto-max-bulk-len`.
@@ -100,6 +102,12 @@ impl Error {
     /// A change that was made in memory while the journal could not be written.
     pub(crate) fn not_durable(failure: &Failure) -> Self {
         Self::text(format!("MISCONF The change was made in memory and is not durable: {failure}"))
+    }
+
+    /// A subcommand that does not take these arguments.
+    pub(crate) fn subcommand(name: &str, sub: &[u8]) -> Self {
+        let text = b"ERR unknown subcommand or wrong number of arguments for '";
+        Self::text([text, sub, b"'. Try ", name.as_bytes(), b" HELP."].concat())
     }
 
     /// Too few or too many arguments.

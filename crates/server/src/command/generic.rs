@@ -6,6 +6,7 @@ use crate::resp::encode::Reply;
 use crate::types::number::parse_i64;
 
 use super::expiry::Unit;
+use super::reach::database;
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const WRITE: Flags = Flags::WRITE;
@@ -27,6 +28,11 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("pttl", pttl, 2, &[READ, FAST], Keys::ONE),
         Command::new("persist", persist, 2, &[WRITE, FAST], Keys::ONE),
         Command::new("rename", rename, 3, &[WRITE], Keys::TWO),
+        Command::new("copy", copy, -3, &[WRITE, Flags::DENYOOM], Keys::TWO)
+            .reaching(|request, databases| CopyWords::parse(request, databases).ok()?.db),
+        Command::new("move", move_key, 3, &[WRITE, FAST], Keys::ONE)
+            .reaching(|request, databases| database(request.get(2)?, databases).ok()),
+        Command::new("swapdb", swapdb, 3, &[WRITE, FAST, Flags::DANGEROUS], Keys::NONE),
         Command::new("flushdb", flushdb, -1, &[WRITE, Flags::DANGEROUS], Keys::NONE),
         Command::new("flushall", flushall, -1, &[WRITE, Flags::DANGEROUS], Keys::NONE),
     ]
@@ -178,8 +184,75 @@ fn rename(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     let (from, to) = (ctx.key(request, 1), ctx.key(request, 2));
     let loc = ctx.find(from).ok_or(Error::NO_SUCH_KEY)?;
     if from.bytes != to.bytes {
-        ctx.rename(from, loc, to);
+        ctx.rename(from, loc, ctx.db, to);
     }
+    reply.ok();
+    Ok(())
+}
+
+/// What stands behind the keys of COPY.
+#[derive(Default)]
+struct CopyWords {
+    db: Option<usize>,
+    replace: bool,
+}
+
+impl CopyWords {
+    fn parse(request: &Request<'_>, databases: usize) -> Result<Self, Error> {
+        let mut it = Self::default();
+        let mut rest = request.from(3);
+        while let Some(word) = rest.next() {
+            match word.to_ascii_lowercase().as_slice() {
+                b"replace" => it.replace = true,
+                b"db" => it.db = Some(database(rest.next().ok_or(Error::SYNTAX)?, databases)?),
+                _ => return Err(Error::SYNTAX),
+            }
+        }
+        Ok(it)
+    }
+}
+
+fn copy(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let words = CopyWords::parse(request, ctx.server.keyspace.dbs.len())?;
+    let (from, to, db) = (ctx.key(request, 1), ctx.key(request, 2), words.db.unwrap_or(ctx.db));
+    if db == ctx.db && from.bytes == to.bytes {
+        return Err(Error::SAME_OBJECT);
+    }
+    // Before the look for the source: deleting a destination whose time is over moves entries.
+    let is_taken = ctx.within(db, |ctx| ctx.find(to).is_some());
+    let found = ctx.read(from).filter(|_| words.replace || !is_taken);
+    if let Some(loc) = found {
+        ctx.copy(loc, db, to);
+    }
+    reply.int(i64::from(found.is_some()));
+    Ok(())
+}
+
+fn move_key(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let db = database(request.arg(2), ctx.server.keyspace.dbs.len())?;
+    if db == ctx.db {
+        return Err(Error::SAME_OBJECT);
+    }
+    let key = ctx.key(request, 1);
+    let is_taken = ctx.within(db, |ctx| ctx.find(key).is_some());
+    let found = ctx.find(key).filter(|_| !is_taken);
+    if let Some(loc) = found {
+        ctx.rename(key, loc, db, key);
+    }
+    reply.int(i64::from(found.is_some()));
+    Ok(())
+}
+
+fn swapdb(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let number = |index, text| match database(request.arg(index), ctx.server.keyspace.dbs.len()) {
+        Ok(db) => Ok(Some(db)),
+        Err(error) if error == Error::DB_OUT_OF_RANGE => Ok(None),
+        Err(_) => Err(Error::fixed(text)),
+    };
+    let a = number(1, "ERR invalid first DB index")?;
+    let b = number(2, "ERR invalid second DB index")?;
+    let (a, b) = a.zip(b).ok_or(Error::DB_OUT_OF_RANGE)?;
+    ctx.swap_dbs(a, b);
     reply.ok();
     Ok(())
 }

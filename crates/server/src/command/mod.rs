@@ -18,6 +18,7 @@ mod hash;
 mod introspect;
 mod iothreads;
 mod list;
+mod reach;
 mod request;
 mod scan;
 mod server;
@@ -31,6 +32,7 @@ mod zset;
 pub(crate) use ctx::{Ctx, Found};
 pub(crate) use error::Error;
 pub(crate) use generic::type_name;
+pub(crate) use reach::Reach;
 pub(crate) use request::{OwnedRequest, Request};
 pub(crate) use scan::WalkPlan;
 pub(crate) use table::{all, lookup, lookup_request};
@@ -39,6 +41,9 @@ use crate::resp::encode::Reply;
 
 /// What a command function is: it answers through the reply or with an error.
 pub(crate) type Run = fn(&mut Ctx<'_>, &Request<'_>, &mut Reply<'_>) -> Result<(), Error>;
+
+/// The other database that a request names, if it is one of so many.
+pub(crate) type Reaches = fn(&Request<'_>, usize) -> Option<usize>;
 
 /// The part of a command that reads: it changes and answers nothing.
 pub(crate) type Rehearse = fn(&mut Ctx<'_>, &Request<'_>) -> Result<(), Error>;
@@ -155,6 +160,8 @@ pub(crate) struct Command {
     /// For a command whose other keys show only while it runs: has them in memory as far as they
     /// show now, and changes nothing. See [`Ctx::need`].
     pub rehearse: Option<Rehearse>,
+    /// For a command that reaches into another database: which one. See [`Reach::keys`].
+    pub reaches: Option<Reaches>,
     /// What it does.
     pub run: Run,
     /// Its number in the table, set when the table is built.
@@ -175,7 +182,9 @@ impl Command {
             all |= flags[i].0;
             i += 1;
         }
-        Self { name, arity, flags: Flags(all), keys, needs_old: None, rehearse: None, run, id: 0 }
+        let flags = Flags(all);
+        let (needs_old, rehearse, reaches) = (None, None, None);
+        Self { name, arity, flags, keys, needs_old, rehearse, reaches, run, id: 0 }
     }
 
     /// Whether it wants the old values of its keys for its answer only, and does without those that
@@ -192,6 +201,11 @@ impl Command {
     /// The row of a command that needs more keys than it can declare.
     pub(crate) const fn needing(self, rehearse: Rehearse) -> Self {
         Self { rehearse: Some(rehearse), ..self }
+    }
+
+    /// The row of a command with a key in another database.
+    pub(crate) const fn reaching(self, reaches: Reaches) -> Self {
+        Self { reaches: Some(reaches), ..self }
     }
 
     /// Whether a request of `len` arguments fits.

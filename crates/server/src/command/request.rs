@@ -5,7 +5,6 @@
 use super::Command;
 use crate::keyspace::{Hasher, Key};
 use crate::resp::parse::Arg;
-use crate::types::number::parse_i64;
 
 /// A command with its arguments, the name included; borrows the bytes.
 #[derive(Copy, Clone, Debug)]
@@ -69,12 +68,6 @@ impl<'a> Request<'a> {
     /// Whether the values of its keys must be in memory before it runs.
     pub(crate) fn needs_old_values(&self) -> bool {
         self.command.needs_old.is_none_or(|needs| needs(self))
-    }
-
-    /// The database that the request switches to: of `dbs`, if it is a SELECT that will work.
-    pub(crate) fn selects(&self, dbs: usize) -> Option<usize> {
-        let index = self.get(1).filter(|_| self.command.name == "select" && self.len() == 2)?;
-        parse_i64(index).and_then(|i| usize::try_from(i).ok()).filter(|index| *index < dbs)
     }
 
     /// Bytes of all arguments.

@@ -109,7 +109,7 @@ fn parse_cursor(text: &[u8]) -> Option<u64> {
 fn walk(ctx: &mut Ctx<'_>, request: &Request<'_>) -> Option<Walk> {
     if ctx.server.tier.is_some() {
         let mut walk = ctx.session().prepared.as_mut()?.take_walk()?;
-        walk.catch_up(&ctx.server.keyspace);
+        walk.catch_up(&ctx.server.keyspace, ctx.db);
         return Some(walk);
     }
     let random = ctx.server.random();

@@ -137,10 +137,7 @@ fn debug(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
                 reply.simple(line);
             }
         }
-        _ => {
-            let text = b"ERR unknown subcommand or wrong number of arguments for '";
-            return Err(Error::text([text, sub, b"'. Try DEBUG HELP."].concat()));
-        }
+        _ => return Err(Error::subcommand("DEBUG", sub)),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::client::{Multi, Watched};
 use crate::resp::encode::Reply;
 
 use super::dispatch::execute;
-use super::{Command, Ctx, Error, Flags, Keys, Request};
+use super::{Command, Ctx, Error, Flags, Keys, Reach, Request};
 
 const ANY: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::FAST);
 const UNQUEUED: Flags = Flags::UNQUEUED;
@@ -94,10 +94,12 @@ fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
 /// [`Error::LATE_KEYS`]; the transaction is as it was.
 fn rehearse(ctx: &mut Ctx<'_>) -> Result<(), Error> {
     let Some(multi) = ctx.session().multi.take() else { return Ok(()) };
-    let (db, dbs) = (ctx.db, ctx.server.keyspace.dbs.len());
+    let db = ctx.db;
+    let mut reach = Reach::new(db, ctx.server.keyspace.dbs.len());
     let result = multi.queue.iter().try_for_each(|request| {
         let request = request.get();
-        ctx.db = request.selects(dbs).unwrap_or(ctx.db);
+        reach.pass(&request);
+        ctx.db = reach.db();
         let Some(rehearse) = request.command.rehearse else { return Ok(()) };
         // Other errors are those of the command itself, when it runs.
         rehearse(ctx, &request).or_else(|e| if e == Error::LATE_KEYS { Err(e) } else { Ok(()) })

@@ -70,8 +70,7 @@ impl EventLoop {
             self.cron.last_clients = now;
             self.check_clients();
         }
-        // What is pending has all changes to wait for; there are to be no new ones.
-        let expires = !self.server.end.is_pending();
+        let expires = !self.server.is_paused();
         let more = (expires && self.expire_slice(now)) | self.server.garbage.step(now + SLICE);
         let commands = self.server.stats.commands_ever();
         let busy = commands != self.cron.commands_seen;

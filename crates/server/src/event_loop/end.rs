@@ -15,8 +15,8 @@ impl EventLoop {
         self.doors.first()?.acceptor.as_ref()?.address()
     }
 
-    /// An end was called off: whoever asked for it gets an error, and the requests that waited run.
-    /// All clients are looked at, since this happens once in the life of a server.
+    /// An end was called off: whoever asked for it gets an error. All clients are looked at, since
+    /// this happens once in the life of a server.
     pub(super) fn tell_of_ends(&mut self) {
         if !self.server.end.has_news() {
             return;
@@ -29,14 +29,21 @@ impl EventLoop {
             let Some(client) = clients.get_mut(key) else { continue };
             let over = |blocked: &mut Blocked| match blocked {
                 Blocked::End(number) => end.is_off(*number),
-                Blocked::Paused => true,
                 _ => false,
             };
-            let Some(blocked) = client.session.blocked.take_if(over) else { continue };
-            if matches!(blocked, Blocked::End(_)) {
+            if client.session.blocked.take_if(over).is_some() {
                 self.fail_front(key, &ending::FAILED);
+                self.run_requests(key);
             }
-            self.run_requests(key);
+        }
+    }
+
+    /// A pause is over, or less strict: the requests that waited run, or begin to wait anew.
+    pub(super) fn go_on_after_pause(&mut self) {
+        if self.server.is_pause_over() {
+            for key in self.server.take_paused() {
+                self.run_requests(key);
+            }
         }
     }
 

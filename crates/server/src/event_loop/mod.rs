@@ -165,6 +165,7 @@ impl EventLoop {
             self.steer_network();
             self.finish_storage();
             self.tell_of_ends();
+            self.go_on_after_pause();
             self.finish_network()?;
             self.serve_ready();
             self.run_cron();
@@ -226,13 +227,16 @@ impl EventLoop {
         let has_more = !self.ready.is_empty()
             || self.storage_more
             || self.server.end.has_news()
+            || self.server.is_pause_over()
             || self.server.client_to_evict().is_some();
         if has_more {
             return Duration::ZERO;
         }
         let storage = self.storage_wake.map(|at| at.saturating_duration_since(now));
-        let end = self.server.end.by_ms().map(|at| at.saturating_sub(self.server.mono_ms));
-        let end = end.map(Duration::from_millis);
+        // A pause is over when its last millisecond is.
+        let pause = self.server.pause.until_ms().map(|at| at.saturating_add(1));
+        let end = self.server.end.by_ms().into_iter().chain(pause).min();
+        let end = end.map(|at| Duration::from_millis(at.saturating_sub(self.server.mono_ms)));
         let network = self.network_wake(now).map(|at| at.saturating_duration_since(now));
         let wanted = [storage, end, network].into_iter().flatten().min();
         self.cron.timeout(now).min(wanted.unwrap_or(Duration::MAX))

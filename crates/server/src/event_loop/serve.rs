@@ -12,6 +12,7 @@ use crate::client_memory::is_output_too_much;
 use crate::command::dispatch::{self, Done};
 use crate::net::conn::{ConnIo, Next, OUTPUT_HIGH, Received, Sent};
 use crate::resp::encode::Reply;
+use crate::tier::prepare::Blocked;
 
 use super::EventLoop;
 
@@ -31,6 +32,12 @@ impl EventLoop {
             // The end of the stream may lie behind data that a short read seems to exhaust.
             client.read_to_end |= event.is_read_closed() || event.is_error();
             enlist(&mut self.ready, key, client);
+            // A pause may last for days, and a client that waits for its end reads nothing.
+            let is_paused = matches!(client.session.blocked, Some(Blocked::Paused(_)));
+            if is_paused && client.read_to_end {
+                self.server.close_client(key, Closing::Now);
+                return;
+            }
         }
         if event.is_writable() && client.write_blocked {
             client.write_blocked = false;

@@ -98,6 +98,18 @@ impl Databases {
         self.used = used.map(|(index, _)| index).collect();
     }
 
+    /// Exchanges two.
+    pub(super) fn swap(&mut self, a: usize, b: usize) {
+        self.all.swap(a, b);
+        for used in &mut self.used {
+            *used = match *used {
+                used if used == a => b,
+                used if used == b => a,
+                used => used,
+            };
+        }
+    }
+
     /// Takes the table of one out, which is as good as new then.
     pub(super) fn take(&mut self, index: usize) -> Table {
         let fresh = Db::new(self.all[index].space, self.hasher);
@@ -156,6 +168,14 @@ mod tests {
         assert_eq!((values(&dbs, 2), values(&dbs, 3)), (2, 1), "of 7 and 999 before");
         assert_eq!(dbs.used().count(), 2);
         assert_sums(&dbs);
+        dbs.swap(2, 0);
+        assert_eq!((values(&dbs, 0), values(&dbs, 2)), (2, 0));
+        assert_sums(&dbs);
+        dbs.swap(3, 0);
+        assert_eq!((values(&dbs, 0), values(&dbs, 3)), (1, 2));
+        assert_sums(&dbs);
+        dbs.swap(0, 3);
+        dbs.swap(0, 2);
         assert_eq!(dbs.take(2).counts().values, 2);
         assert_eq!(dbs.used().count(), 1, "it is as good as new");
         assert_sums(&dbs);

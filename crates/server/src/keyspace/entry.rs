@@ -57,7 +57,7 @@ pub(crate) enum Value {
     Str(Vec<u8>),
     /// A longer string; immutable while shared.
     Big(Arc<Vec<u8>>),
-    /// A list, hash, set or sorted set; copied on write while a save holds it.
+    /// A list, hash, set or sorted set; copied on write while a save or another key holds it.
     Object(Arc<Object>),
 }
 

@@ -149,6 +149,14 @@ impl Keyspace {
         self.dbs.memory_bytes()
     }
 
+    /// Exchanges two databases, with their spaces.
+    pub(crate) fn swap_dbs(&mut self, a: usize, b: usize) {
+        self.dbs.swap(a, b);
+        for index in [a, b] {
+            self.by_space.insert(self.dbs[index].space, index);
+        }
+    }
+
     /// Takes every key of a database out; the caller drops the table where it may take its time.
     pub(crate) fn take_db(&mut self, index: usize) -> Table {
         self.dbs.take(index)

@@ -18,10 +18,11 @@ use flintlock_diskcache::storage::ErrorKind;
 use flintlock_diskcache::{Token, TokenId, op};
 
 use crate::client::{Client, ClientKey};
-use crate::command::{Command, Error, Flags, Found, Keys, OwnedRequest, Request};
+use crate::command::{Command, Error, Flags, Found, Keys, OwnedRequest, Reach, Request};
 use crate::keyspace::{Hasher, Key};
 use crate::server::Server;
 use crate::types::Rng;
+use crate::watch::Watch;
 
 use super::Tier;
 use super::home::Resident;
@@ -42,8 +43,8 @@ pub(crate) enum Blocked {
     Save(TokenId),
     /// The end that it asked for, as the one after so many that were called off.
     End(u64),
-    /// Nobody changes keys while an end is pending.
-    Paused,
+    /// The end of a pause, as the request that was made to wait as the one of this number.
+    Paused(u64),
 }
 
 impl Blocked {
@@ -55,7 +56,7 @@ impl Blocked {
             Self::Scan(token) => Some(token.id()),
             Self::Count(token) => Some(token.id()),
             Self::Save(id) => Some(*id),
-            Self::End(_) | Self::Paused => None,
+            Self::End(_) | Self::Paused(_) => None,
         }
     }
 
@@ -68,7 +69,7 @@ impl Blocked {
             Self::Count(token) => tier.cache.abandon(token),
             // Others see what came of it, in INFO.
             Self::Save(_) => {}
-            Self::End(_) | Self::Paused => {}
+            Self::End(_) | Self::Paused(_) => {}
         }
     }
 }
@@ -131,22 +132,21 @@ impl Prepared {
 }
 
 /// Whether `is_it` holds for one of the requests that `request` stands for: itself, or what EXEC
-/// will run, each with its database, one of `databases`. One that never holds is shown them all.
+/// will run, each with what it reaches of `databases`. One that never holds is shown them all.
 fn any_request<'a>(
     request: &Request<'a>,
     client: &'a Client,
     databases: usize,
-    mut is_it: impl FnMut(usize, Request<'a>) -> bool,
+    mut is_it: impl FnMut(&Reach, Request<'a>) -> bool,
 ) -> bool {
     let session = &client.session;
+    let mut reach = Reach::new(session.db, databases);
     let Some(multi) = session.multi.as_ref().filter(|_| request.command.name == "exec") else {
-        return is_it(session.db, *request);
+        return is_it(&reach, *request);
     };
-    let mut db = session.db;
     multi.queue.iter().map(OwnedRequest::get).any(|request| {
-        // A SELECT that will be refused leaves the requests behind it where they are.
-        is_it(db, request) || {
-            db = request.selects(databases).unwrap_or(db);
+        is_it(&reach, request) || {
+            reach.pass(&request);
             false
         }
     })
@@ -158,17 +158,24 @@ fn any_request<'a>(
 fn any_key<'a>(
     request: &Request<'a>,
     client: &'a Client,
+    watch: &'a Watch,
     databases: usize,
     hasher: Hasher,
     mut is_it: impl FnMut(usize, Key<'a>) -> bool,
 ) -> bool {
     // A transaction that counts keys must know which of its own writes make new ones.
-    let is_count = |_, request: Request<'_>| request.command.name == "dbsize";
+    let is_count = |_: &Reach, request: Request<'_>| request.command.name == "dbsize";
     let counts = LazyCell::new(|| any_request(request, client, databases, is_count));
-    let declared = any_request(request, client, databases, |db, request| {
-        let mut positions = request.command.keys.positions(request.len());
-        (request.needs_old_values() || *counts)
-            && positions.any(|i| is_it(db, request.key(i, hasher)))
+    let declared = any_request(request, client, databases, |reach, request| {
+        // What a swap changes for those who watch depends on what the other database has.
+        let swapped = reach.swaps(&request).is_some_and(|(a, b)| {
+            [(a, b), (b, a)].into_iter().any(|(watched, other)| {
+                watch.keys(watched).any(|name| is_it(reach.place(other), hasher.key(name)))
+            })
+        });
+        swapped
+            || (request.needs_old_values() || *counts)
+                && reach.keys(&request).any(|(db, i)| is_it(db, request.key(i, hasher)))
     });
     let late = client.session.prepared.iter().flat_map(|prepared| &prepared.late);
     declared || late.into_iter().any(|(db, name)| is_it(*db, hasher.key(name)))
@@ -189,9 +196,6 @@ impl Server {
         }
         if self.tier.is_none() {
             return Ok(Ready::Now(None));
-        }
-        if self.end.is_pending() && self.changes_keys(key, request) {
-            return Ok(Ready::After(Blocked::Paused));
         }
         if request.command.flags.has(Flags::SAVES) {
             return self.prepare_save(key).map(Ready::from);
@@ -234,11 +238,11 @@ impl Server {
         }
     }
 
-    /// Whether the request may change keys.
-    fn changes_keys(&self, key: ClientKey, request: &Request<'_>) -> bool {
+    /// Whether the request, or one of those that it runs, has the flags.
+    pub(crate) fn has_flag(&self, key: ClientKey, request: &Request<'_>, flags: Flags) -> bool {
         let Some(client) = self.clients.get(key) else { return false };
         any_request(request, client, self.keyspace.dbs.len(), |_, request| {
-            request.command.flags.has(Flags::WRITE)
+            request.command.flags.has(flags)
         })
     }
 
@@ -250,7 +254,9 @@ impl Server {
         let (dbs, session) = (&self.keyspace.dbs, &client.session);
         // Nearly always it is one key, and it is there: then this is all that happens.
         let is_plain = session.multi.is_none() && session.prepared.is_none();
-        if is_plain && request.command.keys == Keys::ONE && request.needs_old_values() {
+        let command = request.command;
+        let has_one_key = command.keys == Keys::ONE && command.reaches.is_none();
+        if is_plain && has_one_key && request.needs_old_values() {
             let name = request.first_key();
             if let Some(loc) = dbs[session.db].table.find(name) {
                 return Ready::Now(Some(Found::new(session.db, name, loc)));
@@ -260,7 +266,8 @@ impl Server {
             return Ready::Now(None);
         }
         let is_missing = |db: usize, key: Key<'_>| dbs[db].table.find(key).is_none();
-        let is_short = any_key(request, client, dbs.len(), self.keyspace.hasher(), is_missing);
+        let hasher = self.keyspace.hasher();
+        let is_short = any_key(request, client, &self.watch, dbs.len(), hasher, is_missing);
         Ready::from(if is_short { self.load_keys(key, request) } else { None })
     }
 
@@ -270,7 +277,7 @@ impl Server {
         let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
         let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
         let mut refs = Vec::new();
-        any_key(request, client, dbs.len(), hasher, |db, key| {
+        any_key(request, client, &self.watch, dbs.len(), hasher, |db, key| {
             refs.push(KeyRef { space: dbs[db].space, hash: key.hash, key: key.bytes });
             false
         });
@@ -350,18 +357,24 @@ impl Server {
     fn plan_walks(&mut self, key: ClientKey, request: &Request<'_>) {
         let mut rng = self.rng();
         let Some(client) = self.clients.get(key) else { return };
-        if client.session.prepared.as_ref().is_some_and(|prepared| prepared.is_planned) {
+        if client.session.prepared.as_ref().is_some_and(|prepared| {
+            let mut walks = prepared.walks.iter().chain(&prepared.walking);
+            // After a SWAPDB of somebody else the request means other databases.
+            prepared.is_planned && !walks.any(|walk| walk.is_elsewhere(&self.keyspace))
+        }) {
             return;
         }
         let mut walking = VecDeque::new();
-        any_request(request, client, self.keyspace.dbs.len(), |db, request| {
-            let walk = Walk::plan(&self.keyspace, db, &request, self.now_ms, rng.next_u64());
+        any_request(request, client, self.keyspace.dbs.len(), |reach, request| {
+            let walk =
+                Walk::plan(&self.keyspace, reach.db(), &request, self.now_ms, rng.next_u64());
             walking.extend(walk.map(|walk| walk.following(&self.keyspace)));
             false
         });
         if !walking.is_empty() {
             let prepared = self.clients.session_mut(key).prepared();
-            (prepared.walking, prepared.is_planned) = (walking, true);
+            prepared.walks.clear();
+            (prepared.walking, prepared.is_planned, prepared.is_counted) = (walking, true, false);
         }
     }
 
@@ -397,7 +410,7 @@ impl Server {
                 prepared.is_saved = true;
                 return Some(self.saves.result());
             }
-            Blocked::End(_) | Blocked::Paused => unreachable!("these wait for no token"),
+            Blocked::End(_) | Blocked::Paused(_) => unreachable!("these wait for no token"),
             Blocked::Scan(token) => tier.cache.complete(token).map(|records| {
                 if let Some(walk) = prepared.walking.front_mut() {
                     walk.merge(&records, &self.keyspace);

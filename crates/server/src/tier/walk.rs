@@ -149,10 +149,16 @@ impl Walk {
         (self.found, self.position)
     }
 
-    /// Brings what was found up to date with memory, just before the command runs: commands of
-    /// the same transaction may have come in between.
-    pub(crate) fn catch_up(&mut self, keyspace: &Keyspace) {
-        let db = &keyspace.dbs[self.db];
+    /// Whether the database has another number by now.
+    pub(crate) fn is_elsewhere(&self, keyspace: &Keyspace) -> bool {
+        keyspace.db_of(self.space).is_some_and(|db| db != self.db)
+    }
+
+    /// Brings what was found up to date with memory, just before the command runs in `db`:
+    /// commands of the same transaction may have come in between.
+    pub(crate) fn catch_up(&mut self, keyspace: &Keyspace, db: usize) {
+        self.db = db;
+        let db = &keyspace.dbs[db];
         if db.space != self.space {
             // Flushed: nothing that was found is there any more.
             self.found.clear();

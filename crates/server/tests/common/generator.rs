@@ -213,7 +213,30 @@ impl Generator {
         }
     }
 
+    /// Commands about several databases, of which few are used.
+    fn across(&mut self) -> Command {
+        let db = self.rng.pick(&["0", "1", "2", "2", "16", "abc", "-1"]);
+        match self.rng.below(8) {
+            0..=2 => {
+                let mut words = vec![self.key()];
+                if self.rng.one_in(2) {
+                    words.extend([b"DB".to_vec(), db.as_bytes().to_vec()]);
+                }
+                if self.rng.one_in(2) {
+                    words.push(b"REPLACE".to_vec());
+                }
+                self.keyed("COPY", &words)
+            }
+            3..=5 => self.keyed("MOVE", &[db.as_bytes().to_vec()]),
+            6 => exact(&["SELECT", db]),
+            _ => exact(&["SWAPDB", self.rng.pick(&["0", "1", "2", "16"]), db]),
+        }
+    }
+
     fn generic(&mut self) -> Command {
+        if self.rng.one_in(6) {
+            return self.across();
+        }
         match self.rng.below(if self.in_transaction { 8 } else { 14 }) {
             0 | 1 => {
                 with_name(self.rng.pick(&["DEL", "UNLINK", "EXISTS"]), self.some(3, Self::key))

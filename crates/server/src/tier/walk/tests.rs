@@ -212,7 +212,7 @@ fn what_memory_knew_and_forgot_during_the_walk_counts() {
         world.keyspace.dbs[0].table.insert(key, NewValue::Int(1), None);
         world.forget(renamed.as_bytes());
         world.run(&mut walk);
-        walk.catch_up(&world.keyspace);
+        walk.catch_up(&world.keyspace, 0);
         let (found, _) = walk.into_found();
         assert!(!found.contains(&old), "it was deleted");
         assert_eq!(found.contains(renamed.as_bytes()), in_pattern, "it was made");
@@ -236,7 +236,7 @@ fn keys_deleted_while_their_stretch_is_read_do_not_end_the_search_for_any() {
         deleted.iter().for_each(|name| world.delete(name));
         walk.merge(&records, &world.keyspace);
         world.run(&mut walk);
-        walk.catch_up(&world.keyspace);
+        walk.catch_up(&world.keyspace, 0);
         let (found, _) = walk.into_found();
         assert!(!found.is_empty(), "{place:?}");
         assert!(found.iter().all(|key| !deleted.contains(&**key)), "{place:?}");
