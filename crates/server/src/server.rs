@@ -210,11 +210,15 @@ impl Server {
     /// # Errors
     /// The reason that the client is told.
     pub(crate) fn may_write(&self, command: &Command) -> Result<(), Error> {
-        if let Some(refusal) = self.tier.as_ref().and_then(Tier::refusing) {
+        if let Some(tier) = &self.tier
+            && let Some(refusal) = tier.refusing()
+        {
             // A full disk must not keep anybody from making room.
             let full = matches!(&refusal, Refusal::Journal(f) | Refusal::Engine(f)
                 if f.kind == ErrorKind::NoSpace);
-            if !full || command.flags.has(Flags::DENYOOM) {
+            // What is logged meanwhile is kept in memory, and takes part of that room.
+            let logs = !command.flags.has(Flags::FREES) && tier.cache.is_log_full();
+            if !full || logs || command.flags.has(Flags::DENYOOM) {
                 return Err(Error::refused(&refusal));
             }
         }

@@ -286,3 +286,45 @@ fn keys_are_counted_while_the_disk_is_full() {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// Commands that need no memory are served on a full disk so that room can be made, but what they
+/// log waits in memory: no more of it than so much.
+#[test]
+fn a_full_disk_bounds_what_waits_to_be_logged() {
+    const LIMIT_BYTES: u64 = 4 << 20;
+    if Kind::subject() == Kind::Redis {
+        return;
+    }
+    let limit = LIMIT_BYTES.to_string();
+    let server = Server::start(Kind::Flintlock, &["--maxmemory", &limit]);
+    let mut client = server.connect();
+    write(&mut client, 0..KEYS);
+    limit_file_size(&server, "1");
+    let until = Instant::now() + DEADLINE;
+    while !client.run("SET k v").is_error() {
+        assert!(Instant::now() < until, "the disk is full");
+    }
+    let expires: Vec<_> = (0..KEYS)
+        .map(|n| vec!["EXPIRE".to_owned(), format!("key:{n}"), "1000".to_owned()])
+        .collect();
+    let mut logged = 0;
+    let refused = loop {
+        let replies = client.pipeline(&expires);
+        let replies = replies.into_iter().map(|reply| reply.expect("a reply"));
+        if let Some(refused) = replies.into_iter().find(|reply| reply.is_error()) {
+            break refused;
+        }
+        logged += expires.len() as u64;
+        assert!(logged * 10 < LIMIT_BYTES, "{logged} changes are logged in memory");
+    };
+    assert!(refused.raw.starts_with(b"-DISKFULL "), "{}", words::show(&refused.raw));
+    let waiting = client.info_number("persistence", "aof_buffer_length");
+    assert!(waiting < LIMIT_BYTES / 5, "{waiting} bytes wait");
+    assert_eq!(client.ok("DEL key:1 key:2").integer(), Ok(2), "room can still be made");
+    limit_file_size(&server, "unlimited");
+    let until = Instant::now() + DEADLINE;
+    while client.run("EXPIRE key:3 1000").is_error() {
+        assert!(Instant::now() < until, "goes on once there is room");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

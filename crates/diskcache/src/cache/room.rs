@@ -126,8 +126,14 @@ impl Cache {
             return Room::Now;
         }
         self.evict(home, self.options.evictions_max, need_bytes);
-        let journal_full = self.lane.unwritten_bytes() > self.options.unwritten_bytes();
-        if self.fits(need_bytes) && !journal_full { Room::Now } else { Room::Wait }
+        if self.fits(need_bytes) && !self.is_log_full() { Room::Now } else { Room::Wait }
+    }
+
+    /// Whether so much is logged and not written that no more should be, until some is: a disk
+    /// that hangs must not make the log grow without bound.
+    #[must_use]
+    pub fn is_log_full(&self) -> bool {
+        self.lane.unwritten_bytes() > self.options.unwritten_bytes()
     }
 
     /// Waits for room for `need_bytes`; first come, first served.
@@ -187,7 +193,7 @@ impl Cache {
             // Waiting is for as long as saving takes, not for as long as the disk is full.
             self.waiters.refuse_room(failure);
         }
-        if self.lane.unwritten_bytes() > self.options.unwritten_bytes() {
+        if self.is_log_full() {
             return more;
         }
         let mut granted = 0;

@@ -10,14 +10,15 @@ use super::reach::database;
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const WRITE: Flags = Flags::WRITE;
+const FREES: Flags = Flags::FREES;
 const READ: Flags = Flags::READONLY;
 const FAST: Flags = Flags::FAST;
 
 /// The rows of this family.
 pub(super) fn commands() -> Vec<Command> {
     vec![
-        Command::new("del", del, -2, &[WRITE], Keys::ALL),
-        Command::new("unlink", del, -2, &[WRITE, FAST], Keys::ALL),
+        Command::new("del", del, -2, &[WRITE, FREES], Keys::ALL),
+        Command::new("unlink", del, -2, &[WRITE, FAST, FREES], Keys::ALL),
         Command::new("exists", exists, -2, &[READ, FAST], Keys::ALL),
         Command::new("type", type_of, 2, &[READ, FAST], Keys::ONE),
         Command::new("expire", expire, -3, &[WRITE, FAST], Keys::ONE),
@@ -33,8 +34,8 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("move", move_key, 3, &[WRITE, FAST], Keys::ONE)
             .reaching(|request, databases| database(request.get(2)?, databases).ok()),
         Command::new("swapdb", swapdb, 3, &[WRITE, FAST, Flags::DANGEROUS], Keys::NONE),
-        Command::new("flushdb", flushdb, -1, &[WRITE, Flags::DANGEROUS], Keys::NONE),
-        Command::new("flushall", flushall, -1, &[WRITE, Flags::DANGEROUS], Keys::NONE),
+        Command::new("flushdb", flushdb, -1, &[WRITE, FREES, Flags::DANGEROUS], Keys::NONE),
+        Command::new("flushall", flushall, -1, &[WRITE, FREES, Flags::DANGEROUS], Keys::NONE),
     ]
 }
 

@@ -91,6 +91,8 @@ impl Flags {
     pub(crate) const SAVES: Self = Self(1 << 17);
     /// Answered by the end of the process.
     pub(crate) const ENDS: Self = Self(1 << 18);
+    /// Gives memory back, and so never waits until the journal has taken what was logged before.
+    pub(crate) const FREES: Self = Self(1 << 19);
 
     /// All of both.
     pub(crate) const fn or(self, other: Self) -> Self {

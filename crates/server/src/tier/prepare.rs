@@ -212,23 +212,30 @@ impl Server {
         Ok(self.prepare_walks(key, request).map_or(keys, Ready::After))
     }
 
-    /// Makes sure that a write fits under the memory limit, or waits until it does.
+    /// Makes sure that a write fits under the memory limit and into the journal, or waits until it
+    /// does.
     fn prepare_room(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
-        if self.config.maxmemory_bytes == 0 {
+        let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
+        let is_log_full = tier.cache.is_log_full();
+        if self.config.maxmemory_bytes == 0 && !is_log_full {
             return None;
         }
-        let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
         if client.session.prepared.as_ref().is_some_and(|prepared| prepared.has_room) {
             return None;
         }
-        let mut need = 0;
+        let (mut need, mut logs) = (0, false);
         any_request(request, client, self.keyspace.dbs.len(), |_, request| {
-            if request.command.flags.has(Flags::DENYOOM) {
+            let flags = request.command.flags;
+            if flags.has(Flags::DENYOOM) {
                 need += request.len_bytes() + ENTRY_OVERHEAD;
             }
+            logs |= flags.has(Flags::WRITE) && !flags.has(Flags::FREES);
             false
         });
-        if need == 0 {
+        if is_log_full && logs {
+            return Some(Blocked::Room(tier.cache.begin_room(need as u64, tag_of(key))));
+        }
+        if need == 0 || self.config.maxmemory_bytes == 0 {
             return None;
         }
         let mut home = Resident { keyspace: &mut self.keyspace, access: &self.access };
