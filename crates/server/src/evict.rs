@@ -66,7 +66,13 @@ impl Server {
                 break;
             }
         }
-        if self.used_memory() as u64 > self.config.maxmemory_bytes {
+        self.free_above_limit();
+    }
+
+    /// Frees a slice of what waits for it, if keys and that together are above the limit.
+    pub(crate) fn free_above_limit(&mut self) {
+        let limit = self.config.maxmemory_bytes;
+        if limit > 0 && self.garbage.len() > 0 && self.used_memory() as u64 > limit {
             self.garbage.step(Instant::now() + SLICE);
         }
     }

@@ -25,7 +25,7 @@ use crate::resp::encode::Mark;
 use crate::stats::Stats;
 use crate::tier::backup::Saves;
 use crate::tier::{Tier, open};
-use crate::types::{HashKey, Object, Rng, Rules, SplitMix64};
+use crate::types::{HashKey, Object, Parts, Rng, Rules, SplitMix64};
 use crate::watch::Watch;
 
 /// See the module doc.
@@ -294,7 +294,24 @@ impl Server {
 
     /// Frees a value that was taken out; a big one on a worker, or in slices.
     pub(crate) fn free_later(&mut self, object: Option<Arc<Object>>) {
-        let Some(parts) = object.and_then(Garbage::take_apart) else { return };
+        if let Some(parts) = object.and_then(Garbage::take_apart) {
+            self.free_parts(parts);
+        }
+    }
+
+    /// Frees the large values that memory forgot, in the same way. Above the limit a slice is freed
+    /// now: what is forgotten for others must not wait for longer than they do.
+    pub(crate) fn free_evicted(&mut self) {
+        if self.keyspace.evicted.is_empty() {
+            return;
+        }
+        for parts in std::mem::take(&mut self.keyspace.evicted) {
+            self.free_parts(parts);
+        }
+        self.free_above_limit();
+    }
+
+    fn free_parts(&mut self, parts: Parts) {
         let refused = match &mut self.offload {
             Some(offload) => offload.free(parts).err(),
             None => Some(parts),

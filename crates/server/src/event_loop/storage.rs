@@ -24,6 +24,7 @@ impl EventLoop {
         self.storage_wake = turn
             .wake_ms
             .map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(now.mono_ms)));
+        self.server.free_evicted();
     }
 
     /// Takes finished jobs back and goes on with the requests that waited for them.

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use flintlock_diskcache::key::Space;
 use siphasher::sip::SipHasher13;
 
+use crate::types::Parts;
 use databases::Databases;
 use forgotten::Followers;
 use table::Table;
@@ -66,14 +67,21 @@ pub(crate) struct Keyspace {
     hasher: Hasher,
     /// Who is told which keys memory forgets.
     pub followers: Followers,
+    /// Large values that memory forgot, waiting to be freed by whoever runs the turn.
+    pub evicted: Vec<Parts>,
 }
 
 impl Keyspace {
     /// `count` empty databases, in spaces of their own.
     pub(crate) fn new(count: usize, hasher: Hasher) -> Self {
         let dbs = Databases::new(count, hasher);
-        let mut keyspace =
-            Self { dbs, by_space: BTreeMap::new(), hasher, followers: Followers::default() };
+        let mut keyspace = Self {
+            dbs,
+            by_space: BTreeMap::new(),
+            hasher,
+            followers: Followers::default(),
+            evicted: Vec::new(),
+        };
         keyspace.index_spaces();
         keyspace
     }

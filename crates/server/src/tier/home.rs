@@ -13,6 +13,7 @@ use flintlock_diskcache::cache::job::{Decode, DecodeError};
 use flintlock_diskcache::key::{KeyRef, Space};
 use flintlock_diskcache::storage::Record;
 
+use crate::garbage::Garbage;
 use crate::keyspace::entry::{Entry, EntryRef, NewValue, Value, ValueRef};
 use crate::keyspace::forgotten::Fact;
 use crate::keyspace::table::Table;
@@ -183,8 +184,8 @@ impl Home for Resident<'_> {
     fn forget(&mut self, space: Space, hash: u64) -> Forgot {
         let mut forgot = Forgot::default();
         let Some(index) = self.keyspace.db_of(space) else { return forgot };
-        let followers = &self.keyspace.followers;
-        let table = &mut self.keyspace.dbs[index].table;
+        let Keyspace { dbs, followers, evicted, .. } = &mut *self.keyspace;
+        let table = &mut dbs[index].table;
         let mut kept = None;
         while let Some(loc) = table.next_of_hash(hash, kept) {
             if !state_of(table.entry(loc)).is_clean() {
@@ -194,10 +195,10 @@ impl Home for Resident<'_> {
             // Places hold until an entry is removed.
             kept = None;
             let before = table.memory_bytes();
-            let entry = table.remove(loc);
+            let mut entry = table.remove(loc);
             let (key, fact) = (entry.get().key(), fact_of(entry.get()));
             followers.tell(space, key, fact);
-            drop(entry);
+            evicted.extend(entry.take_object().and_then(Garbage::take_apart));
             forgot.entries += 1;
             forgot.bytes += (before - table.memory_bytes().min(before)) as u64;
         }
@@ -280,5 +281,45 @@ pub(super) fn value_of(payload: &[u8], rules: &Rules) -> Result<Value, DecodeErr
         Ok(Decoded::String(bytes)) => Ok(Value::Str(bytes.to_vec())),
         Ok(Decoded::Object(object)) => Ok(Value::Object(Arc::new(object))),
         Err(_) => Err(DecodeError("the value does not decode")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flintlock_diskcache::storage::Before;
+
+    use super::*;
+    use crate::keyspace::Hasher;
+    use crate::keyspace::access::Access;
+    use crate::types::list::End;
+    use crate::types::{HashKey, List, Parts};
+
+    /// Freeing a large value takes long, and the bytes are as good as free at once.
+    #[test]
+    fn a_large_value_that_is_forgotten_is_freed_by_others() {
+        let (mut keyspace, access) = (Keyspace::new(1, Hasher::new(&[1; 16])), Access::new(0, 1));
+        let rules = Rules::new(HashKey::new([2; 16]));
+        let state = KeyState::new(Before::Present).to_bits();
+        let (space, hasher) = (keyspace.dbs[0].space, keyspace.hasher());
+        for (name, items, is_late) in [("small", 10_u32, false), ("large", 10_000, true)] {
+            let key = hasher.key(name.as_bytes());
+            let mut list = List::new();
+            for item in 0..items {
+                list.push(End::Back, &item.to_le_bytes(), &rules);
+            }
+            let bytes = list.memory_bytes();
+            let table = &mut keyspace.dbs[0].table;
+            let loc = table.insert(key, NewValue::Object(Arc::new(list.into())), None);
+            table.touch(loc, |entry| entry.set_state(state));
+            let before = keyspace.memory_bytes();
+            let mut home = Resident { keyspace: &mut keyspace, access: &access };
+            let forgot = home.forget(space, key.hash);
+            assert_eq!(forgot.entries, 1);
+            assert!(forgot.bytes as usize >= bytes && bytes > 0);
+            assert!(keyspace.memory_bytes() <= before - bytes, "it no longer counts as a key's");
+            let waiting: usize =
+                keyspace.evicted.drain(..).map(|parts| Parts::memory_bytes(&parts)).sum();
+            assert_eq!(waiting > 0, is_late, "{name}: {waiting} of {bytes}");
+        }
     }
 }
