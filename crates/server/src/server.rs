@@ -22,7 +22,7 @@ use crate::log::Log;
 use crate::offload::Offload;
 use crate::pause::Pause;
 use crate::resp::encode::Mark;
-use crate::stats::Stats;
+use crate::stats::{Stats, StoreCounts};
 use crate::tier::backup::Saves;
 use crate::tier::{Tier, open};
 use crate::types::{HashKey, Object, Parts, Rng, Rules, SplitMix64};
@@ -228,6 +228,35 @@ impl Server {
             return Err(Error::OOM);
         }
         Ok(())
+    }
+
+    /// What the disk cache has counted since the start.
+    fn store_counts(&self) -> StoreCounts {
+        self.tier.as_ref().map_or(StoreCounts::default(), |tier| {
+            let store = tier.cache.stats();
+            StoreCounts {
+                evictions: store.evictions,
+                loads_found: store.loads_found,
+                loads_absent: store.loads_absent,
+                loads_expired: store.loads_expired,
+            }
+        })
+    }
+
+    /// The same since CONFIG RESETSTAT.
+    pub(crate) fn store_counts_since_reset(&self) -> StoreCounts {
+        let (now, before) = (self.store_counts(), self.stats.store_before);
+        StoreCounts {
+            evictions: now.evictions - before.evictions,
+            loads_found: now.loads_found - before.loads_found,
+            loads_absent: now.loads_absent - before.loads_absent,
+            loads_expired: now.loads_expired - before.loads_expired,
+        }
+    }
+
+    /// CONFIG RESETSTAT.
+    pub(crate) fn reset_stats(&mut self) {
+        self.stats.reset(self.store_counts());
     }
 
     /// The journal position of the last change.

@@ -3,9 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Counters of the disk cache that INFO shows among those of Redis.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct StoreCounts {
+    /// Keys forgotten.
+    pub evictions: u64,
+    /// Reads that found a record, and that found none.
+    pub loads_found: u64,
+    pub loads_absent: u64,
+    /// Records whose time was over.
+    pub loads_expired: u64,
+}
+
 /// See the module doc.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
+    /// What the disk cache, which counts on, had counted at the last CONFIG RESETSTAT.
+    pub store_before: StoreCounts,
     /// Connections ever accepted.
     pub connections: u64,
     /// Connections refused because of `maxclients`.
@@ -141,11 +155,12 @@ impl Stats {
     }
 
     /// CONFIG RESETSTAT: forgets what was counted; changes since the last save stay.
-    pub(crate) fn reset(&mut self) {
+    /// `store_before` is what the disk cache has counted.
+    pub(crate) fn reset(&mut self, store_before: StoreCounts) {
         let (changes, changes_saved) = (self.changes, self.changes_saved);
         let commands_forgotten = self.commands_ever();
         let anew = Self::new(self.per_command.len());
-        *self = Self { changes, changes_saved, commands_forgotten, ..anew };
+        *self = Self { changes, changes_saved, commands_forgotten, store_before, ..anew };
     }
 }
 
@@ -172,7 +187,7 @@ mod tests {
         for run in 1..=3 {
             stats.commands = 50;
             assert_eq!(stats.commands_ever(), 50 * run);
-            stats.reset();
+            stats.reset(StoreCounts::default());
             assert_eq!((stats.commands, stats.commands_ever()), (0, 50 * run));
         }
     }

@@ -8,7 +8,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::client::Client;
-use common::server::Server;
+use common::server::{Kind, Server};
 
 const MEMORY_BYTES: u64 = 8 << 20;
 const VALUE_BYTES: usize = 1000;
@@ -154,6 +154,35 @@ fn a_flush_after_many_deletes_gives_all_memory_back() {
         let until = Instant::now() + Duration::from_secs(60);
         while client.info_number("memory", "used_memory") > used + 64 * 1024 {
             assert!(Instant::now() < until, "{}", client.info_number("memory", "used_memory"));
+        }
+    }
+}
+
+#[test]
+fn a_reset_of_the_counters_forgets_evictions() {
+    let on_disk = Server::subject_or(
+        &["--maxmemory", "4mb", "--appendfsync", "no"],
+        &["--maxmemory", "10mb", "--maxmemory-policy", "allkeys-lru"],
+    );
+    for server in [server("allkeys-lru"), on_disk] {
+        let mut client = server.connect();
+        for n in 0..KEYS {
+            assert!(!set(&mut client, &format!("key:{n}"), &[]), "refused");
+        }
+        for n in 0..50 {
+            client.ok(&format!("GET key:{n}"));
+        }
+        assert!(client.info_number("stats", "evicted_keys") > 0);
+        let lines: [&[&str]; 2] = [&["CONFIG", "RESETSTAT"], &["INFO", "stats"]];
+        let replies = client.pipeline(&lines.map(<[&str]>::to_vec));
+        let stats = replies[1].as_ref().expect("a reply").text().expect("a text").to_vec();
+        let stats = String::from_utf8_lossy(&stats).into_owned();
+        let mut names = vec!["evicted_keys"];
+        if server.kind() == Kind::Flintlock {
+            names.extend(["storage_provider_read_hits", "storage_provider_read_misses"]);
+        }
+        for name in names {
+            assert!(stats.contains(&format!("\r\n{name}:0\r\n")), "{name}: {stats}");
         }
     }
 }

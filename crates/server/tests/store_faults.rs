@@ -248,6 +248,10 @@ fn a_full_disk_is_an_error_and_no_end() {
         accepted += 1;
     };
     assert!(refused.raw.ends_with(b"\r\n"), "{}", words::show(&refused.raw));
+    server.wait_for_line("Errors writing to the store: the journal");
+    for field in ["rdb_last_bgsave_status", "aof_last_write_status"] {
+        assert_eq!(client.info("persistence", field), "err", "{field}");
+    }
     assert_eq!(survivors(&mut client), KEYS, "reads go on");
     client.ok("PING");
     limit_file_size(&server, "unlimited");
@@ -255,6 +259,10 @@ fn a_full_disk_is_an_error_and_no_end() {
     while client.run("SET after room").is_error() {
         assert!(Instant::now() < until, "writes go on once there is room, without a restart");
         std::thread::sleep(Duration::from_millis(50));
+    }
+    server.wait_for_line("The store is written again");
+    for field in ["rdb_last_bgsave_status", "aof_last_write_status"] {
+        assert_eq!(client.info("persistence", field), "ok", "{field}");
     }
     server.kill_9();
     server.restart();

@@ -75,7 +75,7 @@ fn config_resetstat(
     _: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Error> {
-    ctx.server.stats.reset();
+    ctx.server.reset_stats();
     reply.ok();
     Ok(())
 }

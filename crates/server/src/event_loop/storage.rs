@@ -30,8 +30,17 @@ impl EventLoop {
     /// Takes finished jobs back and goes on with the requests that waited for them.
     pub(super) fn finish_storage(&mut self) {
         let now = self.server.now();
-        let Server { tier: Some(tier), keyspace, access, .. } = &mut self.server else { return };
+        let Server { tier: Some(tier), keyspace, access, log, .. } = &mut self.server else {
+            return;
+        };
         tier.drain(&mut Resident { keyspace, access }, now);
+        match tier.news_of_trouble(now.mono_ms) {
+            Some(Some(trouble)) => {
+                log.warning(format_args!("Errors writing to the store: {trouble}"));
+            }
+            Some(None) => log.notice(format_args!("The store is written again")),
+            None => {}
+        }
         let completions = tier.completions();
         for completion in &completions {
             let key = match completion.tag {

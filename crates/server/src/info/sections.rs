@@ -143,7 +143,7 @@ pub(super) fn persistence(s: &Server, out: &mut String) {
 
 pub(super) fn stats(s: &Server, out: &mut String) {
     let st = &s.stats;
-    let store = s.tier.as_ref().map(|tier| tier.cache.stats());
+    let store = s.store_counts_since_reset();
     let cached_keys: usize = s.keyspace.dbs.used().map(|db| db.table.counts().values).sum();
     fields! { out,
         "total_connections_received" => st.connections,
@@ -157,8 +157,8 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "sync_full" => 0,
         "sync_partial_ok" => 0,
         "sync_partial_err" => 0,
-        "expired_keys" => st.expired_keys + store.map_or(0, |store| store.loads_expired),
-        "evicted_keys" => st.evicted_keys + store.map_or(0, |store| store.evictions),
+        "expired_keys" => st.expired_keys + store.loads_expired,
+        "evicted_keys" => st.evicted_keys + store.evictions,
         "evicted_clients" => st.evicted_clients,
         "keyspace_hits" => st.keyspace_hits,
         "keyspace_misses" => st.keyspace_misses,
@@ -179,8 +179,8 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "eventloop_cycles" => st.cycles,
         "eventloop_naps" => st.naps,
         "cached_keys" => cached_keys,
-        "storage_provider_read_hits" => store.map_or(0, |store| store.loads_found),
-        "storage_provider_read_misses" => store.map_or(0, |store| store.loads_absent),
+        "storage_provider_read_hits" => store.loads_found,
+        "storage_provider_read_misses" => store.loads_absent,
     }
 }
 

@@ -9,12 +9,18 @@ use crate::server::Server;
 
 use super::line;
 
+/// Counters that only lookups through the cache would move.
+const LOOKUPS: [&str; 3] = ["hits", "negative_hits", "misses"];
+
 /// Writes each figure as a field `store_<name>`.
 struct Fields<'a>(&'a mut String);
 
 impl Metrics for Fields<'_> {
     fn counter(&mut self, name: &'static str, value: u64) {
-        line(self.0, format_args!("store_{name}:{value}"));
+        // The keyspace is asked without the cache; `keyspace_hits` says what came of it.
+        if !LOOKUPS.contains(&name) {
+            line(self.0, format_args!("store_{name}:{value}"));
+        }
     }
 
     fn gauge(&mut self, name: &'static str, value: u64) {
@@ -63,9 +69,10 @@ pub(super) fn persistence(cache: &Cache, out: &mut String) {
     line(out, format_args!("aof_delayed_fsync:0"));
 }
 
-/// `ok`, or `err` while the journal, or anything that saves, fails.
+/// `ok`, or `err` while the journal, or anything that saves, fails; whether or not writes are
+/// refused for it yet.
 pub(super) fn status(s: &Server, journal_only: bool) -> &'static str {
-    match s.tier.as_ref().and_then(|tier| tier.cache.refusing()) {
+    match s.tier.as_ref().and_then(|tier| tier.cache.trouble()) {
         Some(Refusal::Engine(_)) if journal_only => "ok",
         Some(_) => "err",
         None => "ok",

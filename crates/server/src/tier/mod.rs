@@ -46,6 +46,9 @@ pub(crate) enum Effect<'a> {
 /// Answers taken from the pool in one turn: the rest come in the next, so that a burst of loads
 /// does not hold up clients whose keys are in memory.
 const ANSWERS_MAX: usize = 256;
+/// Between two lines of the log on whether the store can be written.
+const TROUBLE_EACH_MS: u64 = 1000;
+
 /// See the module doc.
 #[derive(Debug)]
 pub(crate) struct Tier {
@@ -56,13 +59,16 @@ pub(crate) struct Tier {
     /// Background work that nobody waits for: the last syncs, the last drain.
     syncs: Vec<Token<op::Sync>>,
     last_drain: Option<Token<op::Drain>>,
+    /// What the log said last of the store's health, and when.
+    told: (Option<Refusal>, Option<u64>),
     /// Holds the store's lock for as long as the store is served.
     dir: StoreDir,
 }
 
 impl Tier {
     fn new(cache: Cache, jobs: JobPool<ServerDecode>, dir: StoreDir) -> Self {
-        Self { cache, jobs, completions: Vec::new(), syncs: Vec::new(), last_drain: None, dir }
+        let (completions, syncs, last_drain) = (Vec::new(), Vec::new(), None);
+        Self { cache, jobs, completions, syncs, last_drain, told: (None, None), dir }
     }
 
     /// Journals a change of `key` that has been made, and queues the key to be saved.
@@ -184,6 +190,17 @@ impl Tier {
         if let Some(token) = self.last_drain.take() {
             self.cache.abandon(token);
         }
+    }
+
+    /// What is to be logged of the store's health: what keeps it from being written, or that
+    /// nothing does any more. One that comes and goes is told of once in `TROUBLE_EACH_MS`.
+    pub(crate) fn news_of_trouble(&mut self, now_ms: u64) -> Option<Option<Refusal>> {
+        let ((told, at_ms), now) = (self.told, self.cache.trouble());
+        if now == told || at_ms.is_some_and(|at_ms| now_ms < at_ms + TROUBLE_EACH_MS) {
+            return None;
+        }
+        self.told = (now, Some(now_ms));
+        Some(now)
     }
 
     /// Why writes are refused now, if they are.
