@@ -139,7 +139,8 @@ impl<H: Handler> Crew<H> {
             let Some(Hand { inbox, thread, block, .. }) = self.hands.pop() else { return };
             let index = self.hands.len();
             drop(inbox);
-            self.shared.sleepers.wake_for_order(index);
+            // The drop has executed the fence.
+            self.shared.sleepers.wake(index);
             self.leavers.push(Leaver { index, thread, block });
         }
     }

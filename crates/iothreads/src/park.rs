@@ -7,7 +7,7 @@
 //!
 //! | edge | sites | publishes |
 //! |---|---|---|
-//! | P1 | `sleeper`: [`Sleepers::sleep`]; `finder`: [`Sleepers::work`]; `order`: [`Sleepers::wake_for_order`]; against F1 of the queues | the state byte, or the jobs and orders |
+//! | P1 | `sleeper`: [`Sleepers::sleep`]; `finder`: [`Sleepers::work`]; against F1 of the queues (`commit`, and `drop` of an inbox) | the state byte, or the jobs and the order to leave |
 //! | P2 | `main`: [`Bell::announce`]; `silent`: [`Bell::ring_for_silent`]; against F1 of the queues | the bell, or the answers |
 //!
 //! Source: rayon-core's sleep module (announce, fence, last look).
@@ -131,12 +131,6 @@ impl Sleepers {
     /// returns whether it woke one. The caller has found work itself, and leaves some behind.
     pub(crate) fn relieve(&self, active: usize) -> bool {
         self.searching(active) == 0 && self.wake_one(active)
-    }
-
-    /// Wakes worker `index` for an order that no commit goes with: closing its inbox, quitting.
-    pub(crate) fn wake_for_order(&self, index: usize) -> bool {
-        P1.fence("order");
-        self.wake(index)
     }
 
     /// Wakes the first sleeper among the workers below `active`; returns whether there was one.

@@ -88,7 +88,7 @@ fn closed_worker(swapped: bool) {
     };
     let main = move || {
         drop(inbox);
-        table.wake_for_order(0);
+        table.wake(0);
     };
     both(swapped, worker, main);
 }
@@ -300,7 +300,7 @@ fn loom_a_parked_main_hears_of_silent_jobs() {
 /// Each fence of the protocol, and the model that must fail without it.
 const MUTATIONS: [(&str, &str); 7] = [
     ("P1.sleeper", "loom_a_sleeping_worker_is_woken_for_a_job"),
-    ("P1.order", "loom_a_sleeping_worker_is_woken_to_leave"),
+    ("F1.drop", "loom_a_sleeping_worker_is_woken_to_leave"),
     ("P1.finder", "loom_a_worker_that_is_counted_on_passes_the_job_on"),
     ("F1.commit", "loom_a_sleeping_worker_is_woken_for_a_job"),
     ("F1.commit", "loom_main_asleep_in_its_poller_is_woken"),
