@@ -213,13 +213,13 @@ impl Server {
         if let Some(tier) = &self.tier
             && let Some(refusal) = tier.refusing()
         {
+            let (Refusal::Journal(failure) | Refusal::Engine(failure)) = refusal;
             // A full disk must not keep anybody from making room.
-            let full = matches!(&refusal, Refusal::Journal(f) | Refusal::Engine(f)
-                if f.kind == ErrorKind::NoSpace);
+            let full = failure.kind == ErrorKind::NoSpace;
             // What is logged meanwhile is kept in memory, and takes part of that room.
             let logs = !command.flags.has(Flags::FREES) && tier.cache.is_log_full();
             if !full || logs || command.flags.has(Flags::DENYOOM) {
-                return Err(Error::refused(&refusal));
+                return Err(Error::refused(&failure));
             }
         }
         let must_fit = self.tier.is_none() && command.flags.has(Flags::DENYOOM);

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 
-use flintlock_diskcache::cache::Refusal;
 use flintlock_diskcache::cache::job::Failure;
 use flintlock_diskcache::storage::ErrorKind;
 
@@ -91,8 +90,7 @@ impl Error {
     }
 
     /// A write while the store cannot take it; the text says what the operator must look at.
-    pub(crate) fn refused(refusal: &Refusal) -> Self {
-        let (Refusal::Journal(failure) | Refusal::Engine(failure)) = refusal;
+    pub(crate) fn refused(failure: &Failure) -> Self {
         if failure.kind == ErrorKind::NoSpace {
             return Self::fixed("DISKFULL no space left for the store: reads and deletes go on");
         }

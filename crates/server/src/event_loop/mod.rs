@@ -9,6 +9,8 @@
 mod accept;
 mod cron;
 mod end;
+#[cfg(test)]
+mod faults;
 mod nap;
 mod network;
 mod serve;

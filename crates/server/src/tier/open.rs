@@ -59,9 +59,9 @@ pub(crate) fn open_store(
 ///
 /// # Errors
 /// The journal or the engine cannot be read, or hold what does not decode.
-pub(crate) fn attach(
+pub(crate) fn attach<S: Storage + 'static>(
     server: &mut Server,
-    store: OpenStore,
+    store: OpenStore<S>,
     bell: Arc<Bell>,
     seed: u64,
 ) -> Result<Recovered, Box<dyn std::error::Error>> {

@@ -407,7 +407,15 @@ impl Server {
                 }
                 Err(failure) => Err(failure),
             },
-            Blocked::Room(token) => tier.cache.complete(token).map(|()| prepared.has_room = true),
+            Blocked::Room(token) => match tier.cache.complete(token) {
+                Ok(()) => {
+                    prepared.has_room = true;
+                    Ok(())
+                }
+                // Room is made by writing.
+                Err(failure) if !is_ending(&failure) => return Some(Err(Error::refused(&failure))),
+                Err(failure) => Err(failure),
+            },
             Blocked::Count(token) => match tier.cache.complete(token) {
                 Err(failure) if failure.kind == ErrorKind::Closed => Err(failure),
                 // The engine cannot be written: every blind write counts as a new key.
@@ -466,8 +474,13 @@ fn release(tier: &mut Tier, client: &mut Client) {
 
 /// The reply to a request whose data could not be read: never a miss.
 fn storage_error(failure: &Failure) -> Error {
-    match failure.kind {
-        ErrorKind::Cancelled | ErrorKind::Closed => Error::STORE_CLOSING,
-        _ => Error::text(format!("IOERR the disk store cannot be read: {failure}")),
+    if is_ending(failure) {
+        return Error::STORE_CLOSING;
     }
+    Error::text(format!("IOERR the disk store cannot be read: {failure}"))
+}
+
+/// Whether somebody gave up, and nothing is wrong with the disk.
+fn is_ending(failure: &Failure) -> bool {
+    matches!(failure.kind, ErrorKind::Cancelled | ErrorKind::Closed)
 }

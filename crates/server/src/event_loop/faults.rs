@@ -1,0 +1,205 @@
+//! Tests: the whole server over a socket while its engine fails or hangs.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use flintlock_diskcache::recovery::{OpenOptions, open_with};
+use flintlock_diskcache::storage::ErrorKind;
+use flintlock_diskcache::storage::fault::{Call, Fault, FaultStore};
+use flintlock_diskcache::storage::memory::MemoryStore;
+use mio::net::TcpListener;
+
+use super::{EventLoop, now_since, poll_and_bell};
+use crate::config::Config;
+use crate::keyspace::Hasher;
+use crate::log::{Level, Log};
+use crate::server::Server;
+use crate::signals::Signals;
+use crate::tier::open::attach;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A server on a thread of its own; ends when it is dropped.
+struct Served {
+    address: SocketAddr,
+    faults: Arc<FaultStore>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Serves the store in `dir`, whose engine is `engine`.
+    fn start(dir: &Path, engine: &MemoryStore, config: Config) -> Self {
+        let (root, engine) = (dir.join("store"), engine.clone());
+        let (sender, started) = channel();
+        let thread = std::thread::spawn(move || {
+            let store = open_with(&root, &OpenOptions::default(), |_, _| {
+                Ok(FaultStore::new(Arc::new(engine), 1))
+            });
+            let store = store.expect("the store can be opened");
+            let hasher = Hasher::new(&store.dir.identity().hash_key);
+            let faults = Arc::clone(&store.engine);
+            let (poll, bell) = poll_and_bell().expect("a poll");
+            let begun = Instant::now();
+            let log = Log::new(Level::Warning, None);
+            let mut server = Server::new(config, log, hasher, now_since(begun), [3; 16]);
+            attach(&mut server, store, bell, 5).expect("the journal is whole");
+            let any = "127.0.0.1:0".parse().expect("an address");
+            let listener = TcpListener::bind(any).expect("a free port");
+            let address = listener.local_addr().expect("a bound address");
+            let signals = Signals::install().expect("handlers");
+            let event_loop = EventLoop::new(poll, server, begun, vec![listener], signals);
+            sender.send((address, faults)).expect("the test waits");
+            event_loop.expect("a loop").run().expect("polling works");
+        });
+        let (address, faults) = started.recv_timeout(DEADLINE).expect("the server starts");
+        Self { address, faults, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("above zero");
+        Client(BufReader::new(stream))
+    }
+
+    /// Faults of this kind at every such call.
+    fn always(&self, call: Call, fault: Fault) {
+        self.faults.rate(call, fault, 1);
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.faults.mend();
+        self.connect().send("SHUTDOWN");
+        let ended = self.thread.take().expect("only dropped once").join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn send(&mut self, line: &str) {
+        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).expect("it is connected");
+    }
+
+    /// One reply that is no array; empty at the end of the connection.
+    fn receive(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("a line in time");
+        let Some(len) = line.strip_prefix('$').and_then(|len| len.trim().parse().ok()) else {
+            return line.trim_end().to_owned();
+        };
+        let mut bytes: Vec<u8> = vec![0; len];
+        self.0.read_exact(&mut bytes).expect("the bytes");
+        self.0.read_line(&mut line).expect("the end of them");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.receive()
+    }
+
+    fn wait_for(&mut self, line: &str, text: &str) {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let reply = self.ask(line);
+            if reply.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < until, "no {text} in {reply}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// A store with `k`, `n` and `gone` in its engine and none of them in memory.
+fn cold(dir: &Path, config: Config) -> Served {
+    let engine = MemoryStore::new();
+    let first = Served::start(dir, &engine, Config::default());
+    let mut client = first.connect();
+    for line in ["SET k v", "SET n 5", "SET gone 1"] {
+        assert_eq!(client.ask(line), "+OK");
+    }
+    drop(first);
+    Served::start(dir, &engine, config)
+}
+
+#[test]
+fn a_key_that_cannot_be_read_is_an_error_and_no_miss() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let served = cold(dir.path(), Config::default());
+    let mut client = served.connect();
+    served.always(Call::Get, Fault::Fail(ErrorKind::Io));
+    for line in ["GET k", "MGET none k", "EXISTS k", "INCR n", "TTL k", "COPY k copy", "MOVE k 1"] {
+        let reply = client.ask(line);
+        assert!(reply.starts_with("-IOERR "), "{line}: {reply}");
+    }
+    assert_eq!(client.ask("SET new 1"), "+OK");
+    assert_eq!(client.ask("GET new"), "1");
+    served.faults.mend();
+    assert_eq!(client.ask("GET k"), "v");
+    assert_eq!(client.ask("INCR n"), ":6");
+}
+
+#[test]
+fn who_waits_for_a_hanging_disk_is_seen_and_can_be_killed_and_others_are_served() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let served = cold(dir.path(), Config::default());
+    let (mut waiting, mut paused, mut admin) =
+        (served.connect(), served.connect(), served.connect());
+    let id = waiting.ask("CLIENT ID");
+    served.always(Call::Get, Fault::Hang);
+    waiting.send("GET k");
+    admin.wait_for("INFO clients", "blocked_clients:1\r\n");
+    assert!(admin.ask("CLIENT LIST").contains(" flags=b "));
+    assert_eq!((admin.ask("SET hot 1"), admin.ask("INCR hot")), ("+OK".into(), ":2".into()));
+    assert_eq!(admin.ask(&format!("CLIENT KILL ID {}", &id[1..])), ":1");
+    assert_eq!(waiting.receive(), "", "closed without a reply");
+    admin.wait_for("INFO clients", "blocked_clients:0\r\n");
+
+    // Who waits for the disk when a pause begins waits for its end then.
+    paused.send("INCR n");
+    admin.wait_for("INFO clients", "blocked_clients:1\r\n");
+    assert_eq!(admin.ask("CLIENT PAUSE 1000000 WRITE"), "+OK");
+    served.faults.mend();
+    assert_eq!(admin.ask("GET n"), "5");
+    assert!(admin.ask("INFO clients").contains("blocked_clients:1\r\n"));
+    assert_eq!(admin.ask("CLIENT UNPAUSE"), "+OK");
+    assert_eq!(paused.receive(), ":6");
+}
+
+#[test]
+fn an_engine_that_cannot_be_written_shows_at_once_and_refuses_when_memory_is_full() {
+    for (kind, error) in [(ErrorKind::NoSpace, "-DISKFULL "), (ErrorKind::Io, "-MISCONF ")] {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let mut config = Config::default();
+        (config.maxmemory_bytes, config.flush_delay_ms) = (2 << 20, 1);
+        let served = cold(dir.path(), config);
+        let mut client = served.connect();
+        served.always(Call::Commit, Fault::Fail(kind));
+        assert_eq!(client.ask("SET first 1"), "+OK");
+        client.wait_for("INFO persistence", "rdb_last_bgsave_status:err");
+        assert!(client.ask("INFO persistence").contains("aof_last_write_status:ok"));
+        assert_eq!(client.ask("SET second 1"), "+OK", "refused only when memory is used up");
+        let value = "x".repeat(4000);
+        let refused = (0..5000)
+            .map(|i| client.ask(&format!("SET key:{i} {value}")))
+            .find(|reply| reply != "+OK");
+        let refused = refused.expect("two megabytes do not take twenty");
+        assert!(refused.starts_with(error), "{refused}");
+        assert_eq!(client.ask("GET first"), "1");
+        served.faults.mend();
+        // The pause between attempts has grown to seconds by now: once is enough to see its end.
+        if kind == ErrorKind::Io {
+            client.wait_for("SET second 2", "+OK");
+            client.wait_for("INFO persistence", "rdb_last_bgsave_status:ok");
+        }
+    }
+}
