@@ -78,7 +78,8 @@ impl UsableCpus {
     }
 }
 
-/// A list of CPU numbers as in `taskset -c`: `0-3,8`. Never empty; sorted, each number once.
+/// A list of CPU numbers as in `taskset -c`: `0-3,8`, or `0-6:2` for every second one. Never empty;
+/// sorted, each number once.
 ///
 /// ```
 /// use flintlock_iothreads::CpuList;
@@ -154,14 +155,16 @@ impl FromStr for CpuList {
         };
         let mut cpus = Vec::new();
         for part in text.split(',') {
-            let (first, last) = match part.split_once('-') {
-                Some((first, last)) => (number(first)?, number(last)?),
-                None => (number(part)?, number(part)?),
+            let Some((first, rest)) = part.split_once('-') else {
+                cpus.push(number(part)?);
+                continue;
             };
-            if first > last {
+            let (last, step) = rest.split_once(':').unwrap_or((rest, "1"));
+            let (first, last, step) = (number(first)?, number(last)?, number(step)?);
+            if first > last || step == 0 {
                 return Err(BadCpuList);
             }
-            cpus.extend(first..=last);
+            cpus.extend((first..=last).step_by(step));
         }
         cpus.sort_unstable();
         cpus.dedup();
@@ -210,12 +213,19 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A meter for the calling thread. What cannot be opened reads as `None`.
+    /// A meter for the calling thread and the CPUs that it may use. What cannot be opened reads as
+    /// `None`.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_idle_of(affinity())
+    }
+
+    /// A meter for the calling thread and the idle time of other CPUs: it may be pinned.
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "no idle time"))]
+    pub(crate) fn with_idle_of(cpus: Option<CpuList>) -> Self {
         Self {
             #[cfg(target_os = "linux")]
-            files: linux::Files::open(),
+            files: linux::Files::open(cpus),
         }
     }
 
@@ -284,15 +294,12 @@ mod linux {
     }
 
     impl Files {
-        pub(super) fn open() -> Self {
-            let cpus = UsableCpus::read();
-            let idle = if cpus.online == cpus.allowed {
-                File::open("/proc/uptime").map_or(Idle::Unknown, Idle::AllCpus)
-            } else {
-                match (File::open("/proc/stat"), affinity()) {
-                    (Ok(file), Some(mask)) => Idle::SomeCpus(file, mask),
-                    _ => Idle::Unknown,
-                }
+        pub(super) fn open(cpus: Option<CpuList>) -> Self {
+            let online = UsableCpus::read().online;
+            let idle = match cpus.filter(|mask| mask.len() != online) {
+                None => File::open("/proc/uptime").map_or(Idle::Unknown, Idle::AllCpus),
+                Some(mask) => File::open("/proc/stat")
+                    .map_or(Idle::Unknown, |file| Idle::SomeCpus(file, mask)),
             };
             Self {
                 // Resolved when opened: it goes on meaning this thread.

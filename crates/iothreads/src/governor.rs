@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::cpu::{Meter, UsableCpus};
+use crate::cpu::{CpuList, Meter, UsableCpus};
 use crate::policy::{Counters, Decision, Limits, Policy, Reason, Sample, Sampler, Tuning, Verdict};
 
 /// Decisions kept.
@@ -95,6 +95,8 @@ pub(crate) struct Governor {
     sampler: Sampler,
     /// Opened by the first look, on the thread that it is to measure.
     meter: Option<Meter>,
+    /// Whose idle time is there for workers, however the main thread is pinned since.
+    idle_cpus: Option<CpuList>,
     cpus: UsableCpus,
     cpus_read_at: Duration,
     /// Between two samples while no worker is active.
@@ -109,12 +111,14 @@ pub(crate) struct Governor {
 }
 
 impl Governor {
-    pub(crate) fn new(tuning: Tuning, clock: &dyn Clock) -> Self {
+    /// For workers that may use the CPUs of `worker_cpus`, or those of the calling thread.
+    pub(crate) fn new(tuning: Tuning, clock: &dyn Clock, worker_cpus: Option<&CpuList>) -> Self {
         let now = clock.now();
         Self {
             policy: Policy::new(tuning),
             sampler: Sampler::new(Counters::default()),
             meter: None,
+            idle_cpus: worker_cpus.cloned().or_else(CpuList::allowed),
             cpus: UsableCpus::read(),
             cpus_read_at: now,
             period: tuning.period_inactive,
@@ -170,7 +174,7 @@ impl Governor {
     ) -> Option<(Decision, Sample)> {
         let now = clock.now();
         let Some(meter) = &mut self.meter else {
-            let mut meter = Meter::new();
+            let mut meter = Meter::with_idle_of(self.idle_cpus.clone());
             self.sampler = Sampler::new(counters(now, &mut meter, true, turn, totals));
             self.meter = Some(meter);
             self.policy.begin(now, turn.completed);
@@ -300,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_log_keeps_the_last_decisions() {
-        let mut governor = Governor::new(Tuning::default(), &Manual::new());
+        let mut governor = Governor::new(Tuning::default(), &Manual::new(), None);
         for to in 0..200 {
             let sample = Sample::default();
             let (at, reason) = (MS, Reason::Ignition);
@@ -315,7 +319,7 @@ mod tests {
     #[test]
     fn samples_come_at_their_period_whatever_the_rate_of_turns() {
         let clock = Manual::new();
-        let mut governor = Governor::new(Tuning::default(), &clock);
+        let mut governor = Governor::new(Tuning::default(), &clock, None);
         let mut samples = 0;
         for _ in 0..10_000 {
             governor.look(0, 0, 3, clock.now());
@@ -340,7 +344,7 @@ mod tests {
     #[test]
     fn the_thread_that_ticks_is_measured_and_not_the_one_that_made_the_pool() {
         let clock = Manual::new();
-        let make = || Governor::new(Tuning::default(), &clock);
+        let make = || Governor::new(Tuning::default(), &clock, None);
         let mut governor = std::thread::scope(|scope| scope.spawn(make).join().expect("no panic"));
         assert_eq!(decide(&mut governor, &clock), None, "measuring begins");
         let meter = governor.meter.as_mut().expect("it has begun");
@@ -356,7 +360,7 @@ mod tests {
     #[test]
     fn the_reason_is_that_of_the_last_change_whoever_made_it() {
         let clock = Manual::new();
-        let mut governor = Governor::new(Tuning::default(), &clock);
+        let mut governor = Governor::new(Tuning::default(), &clock, None);
         assert_eq!(governor.reason(), Reason::BelowIgnition);
         let (at, sample) = (MS, Sample::default());
         governor.changed(Change { at, from: 3, to: 1, reason: Reason::Cap, sample });
@@ -366,7 +370,7 @@ mod tests {
     #[test]
     fn the_limits_of_the_machine_are_read_each_ten_seconds() {
         let clock = Manual::new();
-        let mut governor = Governor::new(Tuning::default(), &clock);
+        let mut governor = Governor::new(Tuning::default(), &clock, None);
         governor.cpus.online = 4000;
         for (at_ms, due) in [(0, true), (9_999, false), (10_000, true), (10_001, false)] {
             clock.advance(MS * at_ms - clock.now());

@@ -118,7 +118,7 @@ fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fat
             recovered.skipped,
         ));
     }
-    server.offload = Some(Offload::new(&server.config, bell)?);
+    server.offload = Some(placed(&server.config, log, || Offload::new(&server.config, bell))?);
     if server.offload.as_ref().is_some_and(Offload::oversubscribes) {
         log.warning(format_args!(
             "More io-threads are configured than CPUs are usable: the surplus will not be used \
@@ -130,6 +130,25 @@ fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fat
         log.ready(address);
     }
     Ok(event_loop.run()?)
+}
+
+/// Puts this thread on its CPUs, and has the network workers made: before, so that they share its
+/// list, as in Redis; behind, if they have their own, so that they are not kept to this one.
+fn placed<T>(config: &Config, log: &Log, make: impl FnOnce() -> T) -> T {
+    let place = || {
+        if let Some(cpus) = &config.server_cpulist
+            && !cpus.allow_current()
+        {
+            log.warning(format_args!("The main thread cannot be put on CPUs {cpus}"));
+        }
+    };
+    if config.io_threads_cpulist.is_none() {
+        place();
+        return make();
+    }
+    let made = make();
+    place();
+    made
 }
 
 /// Makes the store out of a backup.

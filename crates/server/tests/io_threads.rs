@@ -16,6 +16,8 @@ use common::client::{Client, Missing};
 use common::rng::Rng;
 use common::server::{Kind, Server};
 use common::words;
+#[cfg(target_os = "linux")]
+use flintlock_iothreads::CpuList;
 
 const ALWAYS: [&str; 6] =
     ["--store", "memory", "--io-threads", "3", "--io-threads-always-active", "yes"];
@@ -450,6 +452,42 @@ fn a_background_save_takes_a_cpu() {
     });
     assert!(seen, "no backup took a CPU");
     assert_eq!(reserved(client), 0);
+}
+
+/// The name and the CPUs of each thread.
+#[cfg(target_os = "linux")]
+fn placed_threads(server: &Server) -> Vec<(String, String)> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).expect("all threads have it");
+        line[name.len()..].trim().to_owned()
+    };
+    let statuses =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+    statuses.map(|text| (field(&text, "Name:"), field(&text, "Cpus_allowed_list:"))).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_put_on_their_cpus() {
+    let allowed = CpuList::allowed().expect("Linux has masks");
+    let first = allowed.cpu_for(0).to_string();
+    let last = allowed.cpu_for(allowed.len() - 1).to_string();
+    let own = ["--server_cpulist", &first, "--io-threads-cpulist", &last];
+    let shared = ["--server-cpulist", &last];
+    for (args, of_main, of_workers) in [(&own[..], &first, &last), (&shared[..], &last, &last)] {
+        let server = start(&[&ALWAYS[..], args].concat());
+        let mut threads = Vec::new();
+        wait_until("both workers on their CPUs", || {
+            threads = placed_threads(&server);
+            let workers: Vec<_> = threads.iter().filter(|t| t.0.starts_with("io-")).collect();
+            workers.len() == 2 && workers.iter().all(|worker| worker.1 == *of_workers)
+        });
+        let main = threads.iter().find(|thread| !thread.0.starts_with("io-"));
+        assert_eq!(main.map(|thread| &thread.1), Some(of_main), "{threads:?}");
+        let client = &mut server.connect();
+        assert_eq!(client.info_number("iothreads", "io_threads_pin_failures"), 0);
+    }
 }
 
 /// Replies that workers are still sending go out before the process ends.

@@ -41,7 +41,9 @@ fn lists_parse_print_and_refuse() {
         let list: CpuList = text.parse().expect(text);
         assert_eq!((list.to_string().as_str(), list.len()), (printed, count), "{text}");
     }
-    for text in ["", "a", "1-", "-1", "3-1", "0,,1", "0-99999999999", "4096", "1.5", "0:2"] {
+    for text in
+        ["", "a", "1-", "-1", "3-1", "0,,1", "0-99999999999", "4096", "1.5", "0:2", "0-3:0", "0-3:"]
+    {
         assert_eq!(text.parse::<CpuList>(), Err(BadCpuList), "{text}");
     }
 }

@@ -148,7 +148,7 @@ impl<H: Handler> Pool<H> {
             answers: rings::ring_in(credits),
             again: rings::ring_in(credits),
             unfinished: VecDeque::new(),
-            governor: Governor::new(options.tuning, &*options.clock),
+            governor: Governor::new(options.tuning, &*options.clock, options.worker_cpus.as_ref()),
             local: None,
             active: 0,
             refusing: Some(Refusal::Inactive),

@@ -11,6 +11,7 @@ use flintlock_queues::spsc;
 
 use super::{Pool, SpawnError};
 use crate::clock::nanos;
+use crate::cpu::CpuList;
 use crate::governor::{Change, Turn, wanted};
 use crate::handler::Handler;
 use crate::options::{Scaling, WORKERS_MAX};
@@ -42,8 +43,10 @@ impl<H: Handler> Pool<H> {
     /// Takes a sample, and does what the policy makes of it; in a pool for which there is nothing
     /// to decide, only reads how many CPUs there are.
     fn decide(&mut self, turn: &Turn) -> Option<Change> {
+        // Two workers on one CPU of the list would only take it from each other.
+        let listed = self.options.worker_cpus.as_ref().map_or(usize::MAX, CpuList::len);
         let workers_max = match self.options.scaling {
-            Scaling::Adaptive(count) if count > 0 => count,
+            Scaling::Adaptive(count) if count > 0 => count.min(listed),
             _ => {
                 self.governor.read_cpus(self.now);
                 return None;

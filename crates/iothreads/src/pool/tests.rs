@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::clock::{Clock, Manual};
-use crate::cpu::UsableCpus;
+use crate::cpu::{CpuList, UsableCpus};
 use crate::governor::Turn;
 use crate::handler::{Context, Outcome, Panic};
 use crate::policy::Tuning;
@@ -46,7 +46,10 @@ fn a_thread_that_is_refused_is_asked_for_again_after_a_back_off() {
     let options = Options {
         tuning,
         clock: PlainArc::clone(&clock) as PlainArc<dyn Clock>,
-        ..Options::adaptive(1)
+        // One CPU, so one worker.
+        worker_cpus: CpuList::allowed()
+            .map(|list| list.cpu_for(0).to_string().parse().expect("a CPU")),
+        ..Options::adaptive(3)
     };
     let mut pool = Pool::new(Echo, Bell::new(|| ()), options).expect("nothing is started");
     pool.crew.refuses = true;
@@ -70,7 +73,8 @@ fn a_thread_that_is_refused_is_asked_for_again_after_a_back_off() {
     pool.crew.refuses = false;
     while pool.active() == 0 {
         assert!(pool.now() < Duration::from_secs(70), "{:?}", pool.reason());
-        let _ = tick(&mut pool);
+        let change = tick(&mut pool);
+        assert!(change.is_none_or(|change| change.sample.workers_max == 1), "{change:?}");
     }
     assert_eq!(pool.threads(), 1);
 }

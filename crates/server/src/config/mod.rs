@@ -35,6 +35,8 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use flintlock_iothreads::CpuList;
+
 pub use load::{LoadError, Sources};
 pub use rewrite::RewriteError;
 pub use set::{SetError, Staged, is_secret};
@@ -100,6 +102,10 @@ pub struct Config {
     pub databases: u32,
     /// Threads that serve the network, the main thread included.
     pub io_threads: Threads,
+    /// CPUs of the main thread, and of the others if they have no list of their own.
+    pub server_cpulist: Option<CpuList>,
+    /// CPUs of the other ones, one each.
+    pub io_threads_cpulist: Option<CpuList>,
     /// Whether all of them take part whatever the load and the machine: for tests.
     pub io_threads_always_active: bool,
     /// Rounds of housekeeping a second.
@@ -218,6 +224,8 @@ impl Default for Config {
             always_show_logo: false,
             databases: 16,
             io_threads: Threads::Auto,
+            server_cpulist: None,
+            io_threads_cpulist: None,
             io_threads_always_active: false,
             hz: 10,
             dir: PathBuf::from("."),

@@ -3,6 +3,8 @@
 //! The table of directives speaks [`Value`]; the rest of the server reads typed fields of
 //! [`super::Config`]. [`Typed`] is the bridge, and the only place that converts.
 
+use flintlock_iothreads::CpuList;
+
 use super::types::{
     BindAddress, ClientMemoryLimit, DebugCommand, EndHow, EvictionPolicy, Fsync, NotifyFlags,
     OutputLimits, Secret, StoreKind, Threads,
@@ -105,6 +107,20 @@ impl Typed for Vec<u8> {
 
     fn from_value(value: Value) -> Option<Self> {
         if let Value::Text(text) = value { Some(text) } else { None }
+    }
+}
+
+/// The empty text is no list.
+impl Typed for Option<CpuList> {
+    fn to_value(&self) -> Value {
+        Value::Text(self.as_ref().map_or_else(String::new, CpuList::to_string).into_bytes())
+    }
+
+    fn from_value(value: Value) -> Option<Self> {
+        match String::from_utf8(Vec::from_value(value)?).ok()?.as_str() {
+            "" => Some(None),
+            text => text.parse().ok().map(Some),
+        }
     }
 }
 

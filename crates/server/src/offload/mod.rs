@@ -81,6 +81,7 @@ impl Offload {
             credits: CREDITS,
             spin,
             thread_name: "io",
+            worker_cpus: config.io_threads_cpulist.clone(),
             ..Options::adaptive(workers)
         };
         let pool = Pool::new(Io, bell, options)?;

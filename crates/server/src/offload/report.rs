@@ -67,6 +67,7 @@ impl Offload {
         field("io_threads_answer_latency_ns", &Shown(&stats.answer_latency_ns))?;
         field("io_threads_wakes", &stats.wakes)?;
         field("io_threads_spawn_failures", &stats.spawn_failures)?;
+        field("io_threads_pin_failures", &stats.pin_failures)?;
         for worker in &stats.workers {
             let micros = |time: Duration| time.as_micros();
             write!(

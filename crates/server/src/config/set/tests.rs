@@ -143,6 +143,8 @@ fn names_shown_are_those_of_redis() {
     let ours_only = [
         "set-max-listpack-",
         "io-threads-always",
+        "io-threads-cpulist",
+        "server-cpulist",
         "events-per",
         "store",
         "journal",

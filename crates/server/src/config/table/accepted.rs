@@ -75,7 +75,6 @@ pub(super) static ROWS: &[Directive] = &[
     noted("io-threads-do-reads", YES_NO, "no").start_only(),
     noted("events-per-io-thread", COUNT, "2"),
     noted("dynamic-hz", YES_NO, "yes"),
-    noted("server_cpulist", TEXT, "").start_only(),
     noted("bio_cpulist", TEXT, "").start_only(),
     noted("aof_rewrite_cpulist", TEXT, "").start_only(),
     noted("bgsave_cpulist", TEXT, "").start_only(),

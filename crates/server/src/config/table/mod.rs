@@ -13,6 +13,8 @@
 mod accepted;
 mod served;
 
+use flintlock_iothreads::CpuList;
+
 use super::row::{Directive, Effect, Mutability, Reason, Store};
 use super::syntax::{Empty, Layout, Syntax};
 use super::words::ReadWords;
@@ -87,8 +89,20 @@ const TEXT: Syntax = Syntax::Text { check: any, empty: Empty::Unset };
 /// Text of which the empty one is a value.
 const TEXT_OR_EMPTY: Syntax = Syntax::Text { check: any, empty: Empty::Value };
 
+/// CPUs that threads are put on; empty: wherever they may run.
+const CPUS: Syntax = Syntax::Text { check: cpus, empty: Empty::Unset };
+
 const fn words(read: ReadWords, layout: Layout) -> Syntax {
     Syntax::Words { read, layout }
+}
+
+/// Lets through what [`CpuList`] takes.
+fn cpus(word: &[u8]) -> Result<(), Reason> {
+    match std::str::from_utf8(word).map(str::parse::<CpuList>) {
+        _ if word.is_empty() => Ok(()),
+        Ok(Ok(_)) => Ok(()),
+        _ => Err("argument must be a list of CPUs such as 0-3,8 or 0-6:2".into()),
+    }
 }
 
 /// Lets every text through.

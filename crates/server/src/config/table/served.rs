@@ -6,7 +6,7 @@ use super::super::syntax::{Layout, Syntax};
 use super::super::types::{DebugCommand, EvictionPolicy, Fsync, StoreKind};
 use super::super::value::{Typed, Value};
 use super::super::words as read;
-use super::{INT_MAX, TEXT, TEXT_OR_EMPTY, int, memory, row, words};
+use super::{CPUS, INT_MAX, TEXT, TEXT_OR_EMPTY, int, memory, row, words};
 use crate::log::Level;
 
 const SHUTDOWN: Syntax = words(read::shutdown_options, Layout::Line);
@@ -71,6 +71,8 @@ pub(super) static ROWS: &[Directive] = &[
     row("databases", int(1, 65_536), field!(databases)).start_only(),
     row("io-threads", Syntax::IntOrAuto { min: 1, max: 256 }, field!(io_threads)),
     row("nap-max-us", int(0, 1000), field!(nap_max_us)),
+    row("server_cpulist", CPUS, field!(server_cpulist)).alias("server-cpulist").start_only(),
+    row("io-threads-cpulist", CPUS, field!(io_threads_cpulist)).start_only(),
     // Of Valkey.
     row("io-threads-always-active", Syntax::Bool, field!(io_threads_always_active)),
     row("hz", int(0, INT_MAX), HZ),
