@@ -20,8 +20,7 @@ fn options(rng: &mut Rng) -> Options {
         _ => Durability::Never,
     };
     Options {
-        // From far too small for the keys to far more than they take.
-        limit_bytes: [0, 28 << 10, 40 << 10, 1 << 20][rng.below(4) as usize],
+        limit_bytes: sim::LIMITS[rng.below(4) as usize],
         durability,
         policy: Policy::ALL[rng.below(8) as usize].0,
         flush_delay_ms: rng.below(300),

@@ -5,6 +5,8 @@ use flintlock_diskcache::key::{KeyRef, Space};
 
 pub(crate) const KEYS: u8 = 40;
 pub(crate) const DBS: usize = 3;
+/// Limits of the memory.
+pub(crate) const LIMITS: [u64; 4] = [0, 28 << 10, 40 << 10, 1 << 20];
 /// The longest life of a key that has an expiry.
 pub(super) const EXPIRY_MAX_MS: u64 = 2000;
 
@@ -50,6 +52,12 @@ pub(crate) enum Action {
     Sync,
     /// Somebody asks for a clean end, which then does not come.
     End,
+    /// Somebody reads a stretch of keys of a database, from a hash on.
+    Scan(usize, u64, usize),
+    /// The limits change: the memory, and how long a key may be dirty.
+    Limits(u64, u64),
+    /// Somebody wants to know now whether the disk can be written.
+    Retry,
     /// Faults from now on.
     Faults(u64, u64, u64),
     /// The journal's disk has this many bytes from now on.
@@ -96,7 +104,14 @@ pub(crate) fn draw(rng: &mut Rng, clients: usize) -> Action {
         400..=599 => Action::Turn,
         600..=749 => Action::Run(rng.next_u64()),
         750..=899 => Action::Deliver(rng.next_u64()),
-        900..=969 => Action::Wait(rng.below(30)),
+        900..=963 => Action::Wait(rng.below(30)),
+        964..=966 => {
+            Action::Scan(rng.below(DBS as u64) as usize, rng.next_u64(), 1 + rng.below(9) as usize)
+        }
+        967 => Action::Retry,
+        // From far too small for the keys to far more than they take.
+        968 => Action::Limits(LIMITS[rng.below(4) as usize], rng.below(300)),
+        969 => Action::Wait(100),
         970..=974 => Action::Leave(client),
         975..=978 => Action::Cancel(client),
         979..=980 => Action::Drain,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use flintlock_diskcache::cache::KeyCount;
+use flintlock_diskcache::cache::flags::KeyState;
 use flintlock_diskcache::cache::memory::Account;
 use flintlock_diskcache::cache::rng::Rng;
 use flintlock_diskcache::journal::sim::Kept;
@@ -64,6 +65,9 @@ impl World {
         for (token, _) in self.syncs.drain(..) {
             self.cache.abandon(token);
         }
+        for (token, ..) in self.scans.drain(..) {
+            self.cache.abandon(token);
+        }
     }
 
     pub(super) fn check(&mut self) {
@@ -72,7 +76,14 @@ impl World {
         assert!(gauges.watermark_seq <= gauges.durable_seq, "the engine is never ahead");
         assert!(gauges.durable_seq <= gauges.last_seq);
         let waiting = self.clients.iter().filter(|c| !matches!(c, Waiting::Idle)).count();
-        assert_eq!(gauges.waiting as usize, waiting + self.drains.len() + self.syncs.len());
+        let service = self.drains.len() + self.syncs.len() + self.scans.len();
+        assert_eq!(gauges.waiting as usize, waiting + service);
+        let states = self.states();
+        let is_any = |is: fn(&KeyState) -> bool| states.iter().any(is);
+        let is_under_way = gauges.saves_in_flight > 0;
+        let is_queued = gauges.saves_queued > 0;
+        assert!(is_queued || is_under_way || !is_any(|s| s.is_save()), "a key without a node");
+        assert!(is_under_way || !is_any(|s| s.is_saving()), "a key without a batch");
         self.model.durable(Seq(gauges.durable_seq));
     }
 

@@ -19,7 +19,7 @@ use flintlock_diskcache::cache::map::{CodecDecode, MapHome};
 use flintlock_diskcache::cache::{Cache, Completion, Now, Options, Room};
 use flintlock_diskcache::journal::sim::SimDir;
 use flintlock_diskcache::journal::{Accepted, EngineAt, StoreId, Writer, WriterOptions, scan};
-use flintlock_diskcache::key::{KeyRef, Seq};
+use flintlock_diskcache::key::{KeyRef, Seq, Space};
 use flintlock_diskcache::storage::Storage;
 use flintlock_diskcache::{Token, op};
 
@@ -27,7 +27,7 @@ use actions::hash_of;
 use model::Model;
 use store::{Faults, SimStore};
 
-pub(crate) use actions::{Action, Command, DBS, KEYS, draw, key_in, name_of};
+pub(crate) use actions::{Action, Command, DBS, KEYS, LIMITS, draw, key_in, name_of};
 
 pub(crate) const STORE: StoreId = StoreId([7; 16]);
 
@@ -50,6 +50,7 @@ pub(crate) struct World {
     clients: Vec<Waiting>,
     drains: Vec<(Token<op::Drain>, Seq)>,
     syncs: Vec<(Token<op::Sync>, Seq)>,
+    scans: Vec<(Token<op::Scan>, Space, usize)>,
     now: Now,
     pub(crate) replies: u64,
     pub(crate) errors: u64,
@@ -85,6 +86,7 @@ impl World {
             clients,
             drains: Vec::new(),
             syncs: Vec::new(),
+            scans: Vec::new(),
             now,
             replies: 0,
             errors: 0,
@@ -140,6 +142,17 @@ impl World {
                 let token = self.cache.begin_end(u64::MAX);
                 self.syncs.push((token, upto));
             }
+            Action::Scan(db, hash, limit) => {
+                let space = self.cache.space(db).unwrap();
+                let from = KeyRef { space, hash, key: b"" }.to_buf();
+                let token = self.cache.begin_scan(from, limit, 1 << 20, u64::MAX);
+                self.scans.push((token, space, limit));
+            }
+            Action::Limits(limit_bytes, flush_delay_ms) => {
+                let options = self.cache.options().clone();
+                self.cache.set_options(Options { limit_bytes, flush_delay_ms, ..options });
+            }
+            Action::Retry => self.cache.retry_now(),
             Action::Faults(read, commit, unclear) => {
                 self.store.set_faults(Faults { read, commit, unclear });
             }
@@ -282,6 +295,17 @@ impl World {
             if let Ok(meta) = meta {
                 assert!(meta.watermark >= upto || self.all_clean(), "drained to {upto:?}");
             }
+            return;
+        }
+        if let Some(at) = self.scans.iter().position(|(t, ..)| t.id() == completion.token) {
+            let (token, space, limit) = self.scans.swap_remove(at);
+            // An error is no empty stretch.
+            let Ok(stretch) = self.cache.complete(token) else { return };
+            assert!(stretch.records.len() <= limit);
+            assert!(!stretch.more || !stretch.records.is_empty(), "it ends");
+            let keys: Vec<_> = stretch.records.iter().map(|one| one.key.as_ref()).collect();
+            assert!(keys.iter().all(|key| key.space == space));
+            assert!(keys.is_sorted_by(|a, b| a.hash <= b.hash && a != b));
             return;
         }
         let at = self.syncs.iter().position(|(t, _)| t.id() == completion.token).unwrap();
