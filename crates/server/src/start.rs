@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use flintlock_diskcache::backup;
 use flintlock_diskcache::journal::Verdict;
-use flintlock_diskcache::recovery::OpenStore;
+use flintlock_diskcache::recovery::{OpenError, OpenStore};
 
 use crate::args::{self, Invocation};
 use crate::config::{Config, Sources, StoreKind};
@@ -63,7 +63,10 @@ fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             log.warning(format_args!("{error}"));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(OpenError::Refused(_)) => ExitCode::from(REFUSED),
+                _ => ExitCode::FAILURE,
+            }
         }
     };
     if let Some(path) = pid_path {
@@ -72,6 +75,10 @@ fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
     }
     status
 }
+
+/// Exit status when acknowledged changes are missing from the store: only an operator can say what
+/// is to be done, so nothing is gained by starting again.
+const REFUSED: u8 = 3;
 
 /// Why the server could not start or go on; the text is for the operator.
 type Fatal = Box<dyn std::error::Error>;

@@ -91,7 +91,7 @@ fn refusal(server: &mut Server) -> Option<(i32, String)> {
 
 fn assert_refused(server: &mut Server, words: &[&str]) {
     let (code, said) = refusal(server).expect("it must not start on this store");
-    assert_ne!(code, 0, "{said}");
+    assert_eq!(code, 3, "{said}");
     let said = said.to_lowercase();
     assert!(!said.contains("panicked"), "{said}");
     assert!(words.iter().any(|word| said.contains(word)), "none of {words:?} in:\n{said}");

@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::row::{Context, Directive, Effect, Found, Reason, rows};
+use super::row::{Context, Directive, Effect, Found, Mutability, Reason, rows};
 use crate::log::Log;
 use crate::util::os_text;
 use crate::util::quote::split_args;
@@ -132,11 +132,13 @@ impl Config {
             text.extend(more.map_err(|source| LoadError::Open { path: "-".into(), source })?);
         }
         text.push(b'\n');
+        let arguments_from = text.iter().filter(|&&byte| byte == b'\n').count() + 1;
         text.extend_from_slice(&sources.options);
 
         let mut config = Self { file: sources.file.clone(), ..Self::default() };
         config.dir = base.to_owned();
-        let mut loader = Loader { config, origins: BTreeMap::new(), included_count: 0 };
+        let mut loader =
+            Loader { config, origins: BTreeMap::new(), included_count: 0, arguments_from };
         loader.read_text(&text, 0)?;
         loader.check()?;
         Ok(loader.config)
@@ -179,6 +181,8 @@ struct Loader {
     /// For each directive that was set: the last line that did.
     origins: BTreeMap<&'static str, Origin>,
     included_count: usize,
+    /// The number of the first line that comes from the command line.
+    arguments_from: usize,
 }
 
 struct Origin {
@@ -234,6 +238,10 @@ impl Loader {
                 words = split_args(only).map_err(unbalanced)?;
             }
             _ => {}
+        }
+        let is_argument = depth == 0 && origin.number >= self.arguments_from;
+        if found.row.mutability == Mutability::OneStart && !is_argument {
+            return Err("This holds for one start: give it as an argument, not in a file".into());
         }
         self.assign(found, &words)?;
         self.origins.insert(found.row.name, origin);

@@ -73,6 +73,7 @@ fn acting(rows: &[&Directive], meanings: &BTreeMap<String, String>) -> String {
         let change = match row.mutability {
             Mutability::RunTime => "any time",
             Mutability::StartOnly | Mutability::Protected => "start",
+            Mutability::OneStart => "argument of a start",
         };
         let meaning = meanings.get(row.name).map_or("", String::as_str);
         let (name, default, values) = (name_of(row), default_of(row), values(&row.syntax));

@@ -19,7 +19,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::row::{Directive, rows};
+use super::row::{Directive, Mutability, rows};
 use super::syntax::{Empty, Layout, Syntax};
 use super::value::Value;
 use crate::util::os_text;
@@ -63,7 +63,7 @@ impl Config {
     #[must_use]
     pub fn rewrite(&self, old: &[u8]) -> Vec<u8> {
         let mut file = Lines::read(old);
-        for row in rows() {
+        for row in rows().filter(|row| row.mutability != Mutability::OneStart) {
             file.replace(row, new_lines(row, &row.value(self)));
         }
         file.into_text()

@@ -57,6 +57,8 @@ pub(super) enum Mutability {
     StartOnly,
     /// At start only, because a client could reach other files through it.
     Protected,
+    /// As an argument of a start, for which alone it holds; never in a file.
+    OneStart,
 }
 
 /// What a directive does.

@@ -170,7 +170,7 @@ fn changeable(name: &[u8], earlier: &[Found]) -> Result<Found, SetError> {
         return Err(SetError::Unknown { name: name.to_vec() });
     };
     let reason = match found.row.mutability {
-        Mutability::StartOnly => "can't set immutable config",
+        Mutability::StartOnly | Mutability::OneStart => "can't set immutable config",
         Mutability::Protected => "can't set protected config",
         Mutability::RunTime if earlier.iter().any(|other| other.is(&found)) => {
             "duplicate parameter"

@@ -133,7 +133,7 @@ fn mutability_is_that_of_redis_or_stricter() {
         let expected = match row.mutability {
             Mutability::Protected => "can't set protected config",
             Mutability::StartOnly if ["bind", "port"].contains(&row.name) => continue,
-            Mutability::StartOnly => "can't set immutable config",
+            Mutability::StartOnly | Mutability::OneStart => "can't set immutable config",
             // There it is fixed with the start.
             Mutability::RunTime if row.name == "io-threads" => continue,
             Mutability::RunTime => {

@@ -325,3 +325,18 @@ fn lines_may_hold_any_bytes() {
     let path = config.dir.as_os_str().as_bytes();
     assert_eq!(config.get(&[b"dir"])[0].1, path);
 }
+
+/// In a file it would open every later start too, whatever is missing then.
+#[test]
+fn a_loss_is_accepted_for_one_start_only() {
+    let (_, reason) = refusal(load_text("store-accept-loss yes"));
+    assert!(reason.contains("as an argument"), "{reason}");
+    assert!(load(&["--store-accept-loss", "yes"]).expect("an argument").store_accept_loss);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    fs::write(dir.path().join("f.conf"), "port 1\n").expect("a file");
+    let path = dir.path().join("f.conf").to_string_lossy().into_owned();
+    let arguments = [path.as_str(), "--store-accept-loss", "yes"];
+    assert!(load_in(dir.path(), &arguments, "").expect("a file besides").store_accept_loss);
+    fs::write(dir.path().join("f.conf"), "port 1\nstore-accept-loss yes").expect("a file");
+    assert_eq!(refusal(load_in(dir.path(), &arguments, "")).0, 2, "also when both say it");
+}

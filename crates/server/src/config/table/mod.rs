@@ -54,6 +54,11 @@ impl Directive {
         self
     }
 
+    const fn one_start(mut self) -> Self {
+        self.mutability = Mutability::OneStart;
+        self
+    }
+
     const fn protected(mut self) -> Self {
         self.mutability = Mutability::Protected;
         self

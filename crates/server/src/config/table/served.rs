@@ -93,7 +93,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("journal-size-max", memory(64 * MIB, LONG_MAX), field!(journal_size_max_bytes)),
     row("flush-delay-ms", int(0, 3_600_000), field!(flush_delay_ms)),
     row("storage-threads", int(1, 64), field!(storage_threads)).start_only(),
-    row("store-accept-loss", Syntax::Bool, field!(store_accept_loss)).start_only(),
+    row("store-accept-loss", Syntax::Bool, field!(store_accept_loss)).one_start(),
     row("store-cache-size", memory(0, LONG_MAX), field!(store_cache_size_bytes)),
     // Encodings of small values.
     row("hash-max-listpack-entries", int(0, i64::MAX), field!(hash_max_listpack_entries))
