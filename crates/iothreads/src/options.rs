@@ -143,9 +143,9 @@ pub struct Options {
     pub poll_inbox_above: usize,
     /// Threads are called this, a dash and their number; the system shows 15 characters.
     pub thread_name: &'static str,
-    /// Worker `i` is pinned to the `i`-th CPU of the list, round and round; an adaptive pool activates
-    /// no more workers than the list has CPUs. Without a list the workers may use what the thread
-    /// that makes the pool may use at that time.
+    /// Worker `i` is pinned to the `i`-th CPU of the list, round and round; an adaptive pool
+    /// activates no more workers than the list has CPUs. Without a list the workers may use what
+    /// the thread that makes the pool may use at that time.
     pub worker_cpus: Option<CpuList>,
     /// Constants of the policy.
     pub tuning: Tuning,
