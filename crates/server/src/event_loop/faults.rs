@@ -176,6 +176,20 @@ fn who_waits_for_a_hanging_disk_is_seen_and_can_be_killed_and_others_are_served(
 }
 
 #[test]
+fn a_walk_begins_anew_when_databases_are_swapped_meanwhile() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let served = cold(dir.path(), Config::default());
+    let (mut waiting, mut admin) = (served.connect(), served.connect());
+    assert_eq!((admin.ask("SELECT 1"), admin.ask("SET one 1")), ("+OK".into(), "+OK".into()));
+    served.always(Call::Scan, Fault::Hang);
+    waiting.send("RANDOMKEY");
+    admin.wait_for("INFO clients", "blocked_clients:1\r\n");
+    assert_eq!(admin.ask("SWAPDB 0 1"), "+OK");
+    served.faults.mend();
+    assert_eq!(waiting.receive(), "one");
+}
+
+#[test]
 fn an_engine_that_cannot_be_written_shows_at_once_and_refuses_when_memory_is_full() {
     for (kind, error) in [(ErrorKind::NoSpace, "-DISKFULL "), (ErrorKind::Io, "-MISCONF ")] {
         let dir = tempfile::tempdir().expect("temporary directory");
