@@ -186,13 +186,10 @@ impl Cache {
         let mut more = false;
         if self.ledger_excess() > 0 {
             more = self.evict(home, self.options.evictions_max, 0);
-        } else {
+        } else if self.waiters.first_for_room().is_none() {
             self.evictor.stuck = false;
         }
-        if let Some(Refusal::Engine(failure) | Refusal::Journal(failure)) = self.refusing() {
-            // Waiting is for as long as saving takes, not for as long as the disk is full.
-            self.waiters.refuse_room(failure);
-        }
+        self.refuse_room();
         if self.is_log_full() {
             return more;
         }
@@ -206,6 +203,7 @@ impl Cache {
                 }
                 more |= self.evict(home, self.options.evictions_max, need);
                 if !self.fits(need) && !self.is_exhausted() {
+                    self.refuse_room();
                     break;
                 }
             }
@@ -213,6 +211,13 @@ impl Cache {
             self.waiters.grant_room();
         }
         more
+    }
+
+    /// Waiting is for as long as saving takes, not for as long as the disk is full.
+    fn refuse_room(&mut self) {
+        if let Some(Refusal::Engine(failure) | Refusal::Journal(failure)) = self.refusing() {
+            self.waiters.refuse_room(failure);
+        }
     }
 
     /// Nothing is left to evict or to save: what is in use is in use. One writer may run, else
@@ -312,12 +317,13 @@ mod tests {
     use crate::cache::dirty::Node;
     use crate::cache::flags::KeyState;
     use crate::cache::home::{Entry, Forgot, Known, Loaded};
+    use crate::cache::job::Failure;
     use crate::cache::map::MapHome;
     use crate::cache::{Now, Options};
     use crate::journal::sim::SimDir;
     use crate::journal::{Depth, EngineAt, StoreId, Writer, WriterOptions, scan};
     use crate::key::{KeyRef, Seq};
-    use crate::storage::{Before, Meta};
+    use crate::storage::{Before, ErrorKind, Meta};
 
     /// Counts how often it is sampled.
     #[derive(Default)]
@@ -483,16 +489,38 @@ mod tests {
         assert!(samples >= 56, "{samples} for 64: the first sample tells, and a kept batch waits");
     }
 
-    #[test]
-    fn what_is_not_there_is_looked_for_once_a_millisecond() {
-        // Each writer and each turn searched a memory full of dirty keys.
-        let (mut cache, mut home) = (cache(), Counting::default());
+    fn all_dirty() -> Counting {
+        let mut home = Counting::default();
         for hash in 0..100 {
             let key = KeyRef { space: Space(1), hash, key: b"key" };
             let state = KeyState::new(Before::Absent);
             let (_, state) = home.map.set(key, Some(vec![0; 1000]), None, state);
             assert!(state.mark_dirty());
         }
+        home
+    }
+
+    #[test]
+    fn who_no_longer_fits_is_told_while_the_engine_fails() {
+        // It waited for the next attempts, tens of seconds, as long as the limit was not exceeded.
+        let (mut cache, mut home) = (cache(), all_dirty());
+        cache.dirty.push(Node { hash: 0, first_seq: Seq(1), space: Space(1), since_ms: 0 });
+        cache.refresh_ledger(&home);
+        cache.ledger.set_limit(cache.reserved() + 500);
+        let failure = Failure { kind: ErrorKind::NoSpace, what: "a test" };
+        cache.note_failure(failure);
+        let waiting = cache.begin_room(1000, 1);
+        cache.evict_turn(&mut home);
+        let mut told = Vec::new();
+        cache.poll_completions(&mut told);
+        assert_eq!(told.len(), 1);
+        assert_eq!(cache.complete(waiting), Err(failure));
+    }
+
+    #[test]
+    fn what_is_not_there_is_looked_for_once_a_millisecond() {
+        // Each writer and each turn searched a memory full of dirty keys.
+        let (mut cache, mut home) = (cache(), all_dirty());
         for _ in 0..100 {
             assert_eq!(cache.room(&mut home, 1000), Room::Wait);
         }

@@ -156,7 +156,7 @@ impl Cache {
     }
 
     /// Whoever waits for a drain waits through one failure, not for as long as a disk is full.
-    fn note_failure(&mut self, failure: Failure) {
+    pub(in crate::cache) fn note_failure(&mut self, failure: Failure) {
         if self.checkpoint.failure.replace(failure).is_some() {
             self.waiters.refuse_drains(failure);
         }
