@@ -287,7 +287,9 @@ impl Lane {
 
     /// Bytes of operations that are not written yet.
     pub(super) fn unwritten_bytes(&self) -> u64 {
-        self.group.len_bytes() as u64 + self.in_flight_bytes
+        // A group has a head before it has an operation.
+        let filling = if self.group.is_empty() { 0 } else { self.group.len_bytes() };
+        filling as u64 + self.in_flight_bytes
     }
 
     /// Bytes of operations that a sync would make durable and give back; none while it fails.

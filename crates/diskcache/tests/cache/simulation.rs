@@ -20,7 +20,7 @@ fn options(rng: &mut Rng) -> Options {
         _ => Durability::Never,
     };
     Options {
-        limit_bytes: sim::LIMITS[rng.below(4) as usize],
+        limit_bytes: sim::LIMITS[rng.below(5) as usize],
         durability,
         policy: Policy::ALL[rng.below(8) as usize].0,
         flush_delay_ms: rng.below(300),

@@ -6,7 +6,7 @@ use flintlock_diskcache::key::{KeyRef, Space};
 pub(crate) const KEYS: u8 = 40;
 pub(crate) const DBS: usize = 3;
 /// Limits of the memory.
-pub(crate) const LIMITS: [u64; 4] = [0, 28 << 10, 40 << 10, 1 << 20];
+pub(crate) const LIMITS: [u64; 5] = [0, 1, 28 << 10, 40 << 10, 1 << 20];
 /// The longest life of a key that has an expiry.
 pub(super) const EXPIRY_MAX_MS: u64 = 2000;
 
@@ -110,7 +110,7 @@ pub(crate) fn draw(rng: &mut Rng, clients: usize) -> Action {
         }
         967 => Action::Retry,
         // From far too small for the keys to far more than they take.
-        968 => Action::Limits(LIMITS[rng.below(4) as usize], rng.below(300)),
+        968 => Action::Limits(LIMITS[rng.below(5) as usize], rng.below(300)),
         969 => Action::Wait(100),
         970..=974 => Action::Leave(client),
         975..=978 => Action::Cancel(client),
