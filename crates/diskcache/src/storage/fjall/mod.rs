@@ -16,7 +16,7 @@
 //!
 //! A block that cannot be read is the loss of its keys, and of nothing else: keys of it are written
 //! and deleted like any other, and a merge that meets it is given up while batches go on, in a
-//! first level that grows. That cannot go on for ever: see [`FjallStore::make_way`].
+//! first level that grows. That cannot go on for ever: see `FjallStore::make_way`.
 
 mod backup;
 mod expired;
