@@ -5,7 +5,6 @@
 //! journal, as changes to just this record. And it may be an old version of it that was seen. So
 //! the keys are only named, and whoever owns them looks and deletes (see `cache::expired`).
 
-use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -92,7 +91,7 @@ impl Look {
     }
 
     /// What it found.
-    pub(super) fn take(&mut self) -> Found {
-        mem::take(&mut self.found)
+    pub(super) fn into_found(self) -> Found {
+        self.found
     }
 }

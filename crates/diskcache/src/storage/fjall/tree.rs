@@ -173,8 +173,9 @@ impl CompactionFilter for PurgeOne {
         Ok(Verdict::Keep)
     }
 
-    fn finish(mut self: Box<Self>) {
-        self.rules.expired.add(self.look.take());
+    fn finish(self: Box<Self>) {
+        let Self { rules, look, .. } = *self;
+        rules.expired.add(look.into_found());
     }
 }
 
