@@ -9,6 +9,10 @@ const CAP: Duration = Duration::from_secs(300);
 
 /// Explores `model` to the end, within `LOOM_MAX_PREEMPTIONS` (2 if unset) preemptions.
 pub(crate) fn explore(name: &str, model: impl Fn() + Sync + Send + 'static) {
+    // With one of these loom ends early, or begins where another run was, and all looks green.
+    for variable in ["LOOM_MAX_PERMUTATIONS", "LOOM_CHECKPOINT_FILE"] {
+        assert!(std::env::var_os(variable).is_none(), "{variable} cuts models short");
+    }
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(2));
     builder.max_branches = 50_000;
