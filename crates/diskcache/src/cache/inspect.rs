@@ -125,6 +125,7 @@ impl Cache {
         self.options = Options { databases, seed, ..options };
         self.ledger.set_limit(self.options.limit_bytes);
         self.lane.mode = self.options.durability;
+        self.lane.hand_over_bytes = self.options.hand_over_bytes();
         self.evictor.forget_candidates();
         self.evictor.look_again();
     }

@@ -8,7 +8,7 @@
 //! | mode | hand over | sync |
 //! |---|---|---|
 //! | Always | whenever the lane is free (group commit) | with every hand-over |
-//! | EveryMs(n) | 256 KiB, or 100 ms after the first operation | when the oldest unsynced operation is n ms old |
+//! | EveryMs(n) | 256 KiB (less under a small limit), or after 100 ms | when an operation is n ms old |
 //! | Never | as EveryMs | only when a checkpoint, a sync or a drain asks |
 //!
 //! A failed append or sync loses nothing: the writer keeps every group that is not durable and
@@ -32,7 +32,6 @@ pub enum Durability {
     Never,
 }
 
-const HAND_OVER_BYTES: usize = 256 << 10;
 const HAND_OVER_MS: u64 = 100;
 
 /// Back-off after failures: 10 ms doubling to 5 s.
@@ -65,13 +64,16 @@ impl Backoff {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) mode: Durability,
+    /// A group of so many bytes is handed over at once.
+    pub(super) hand_over_bytes: u64,
     group: Group,
     /// When the oldest operation in `group` was logged.
     group_since_ms: u64,
     spare: Option<Group>,
     /// Absent while a job has it.
     writer: Option<Box<Writer>>,
-    in_flight_bytes: u64,
+    /// Of the group that the job in flight writes: its bytes in the journal and in memory.
+    in_flight: (u64, u64),
     /// Bytes of the groups handed over so far.
     handed_bytes: u64,
     durable: Seq,
@@ -98,16 +100,17 @@ pub(super) struct Lane {
 
 impl Lane {
     /// A lane that continues where `writer` ends.
-    pub(super) fn new(mode: Durability, writer: Box<Writer>) -> Self {
+    pub(super) fn new(mode: Durability, hand_over_bytes: u64, writer: Box<Writer>) -> Self {
         Self {
             mode,
+            hand_over_bytes,
             group: Group::new(writer.next_seq()),
             group_since_ms: 0,
             spare: None,
             stats: writer.stats(),
             durable: writer.durable(),
             writer: Some(writer),
-            in_flight_bytes: 0,
+            in_flight: (0, 0),
             handed_bytes: 0,
             wanted: Seq(0),
             unsynced_since_ms: None,
@@ -187,7 +190,8 @@ impl Lane {
         self.errand = None;
         let group = append.then(|| self.swap_group());
         self.trimming = self.trim_to;
-        self.in_flight_bytes = group.as_ref().map_or(0, |g| g.memory_bytes() as u64);
+        let bytes = |group: &Group| (group.len_bytes() as u64, group.memory_bytes() as u64);
+        self.in_flight = group.as_ref().map_or((0, 0), bytes);
         Some(JournalJob { writer: self.writer.take()?, group, sync, mark, trim, errand })
     }
 
@@ -197,8 +201,12 @@ impl Lane {
 
     fn is_append_due(&self, now_ms: u64) -> bool {
         self.mode == Durability::Always
-            || self.group.len_bytes() >= HAND_OVER_BYTES
+            || self.is_group_full()
             || now_ms >= self.group_since_ms + HAND_OVER_MS
+    }
+
+    fn is_group_full(&self) -> bool {
+        self.group.len_bytes() as u64 >= self.hand_over_bytes
     }
 
     fn is_sync_due(&self, now_ms: u64) -> bool {
@@ -233,7 +241,7 @@ impl Lane {
     /// A job came back; true when more is durable than before.
     pub(super) fn complete(&mut self, outcome: JournalOutcome, now_ms: u64) -> bool {
         let JournalOutcome { writer, spare, result, mark, trim, errand: _ } = outcome;
-        self.in_flight_bytes = 0;
+        self.in_flight = (0, 0);
         self.spare = self.spare.take().or(spare);
         let before = self.durable;
         self.durable = writer.durable();
@@ -289,7 +297,7 @@ impl Lane {
     pub(super) fn unwritten_bytes(&self) -> u64 {
         // A group has a head before it has an operation.
         let filling = if self.group.is_empty() { 0 } else { self.group.len_bytes() };
-        filling as u64 + self.in_flight_bytes
+        filling as u64 + self.in_flight.0
     }
 
     /// Bytes of operations that a sync would make durable and give back; none while it fails.
@@ -304,7 +312,7 @@ impl Lane {
     pub(super) fn memory_bytes(&self) -> u64 {
         let spare = self.spare.as_ref().map_or(0, Group::memory_bytes);
         let held = self.group.memory_bytes() + spare + self.stats.memory_bytes;
-        held as u64 + self.in_flight_bytes
+        held as u64 + self.in_flight.1
     }
 
     /// Bytes that logging another `more` would allocate.
@@ -325,7 +333,7 @@ impl Lane {
         if self.errand.is_some() {
             return Some(0);
         }
-        let is_full = self.group.len_bytes() >= HAND_OVER_BYTES;
+        let is_full = !self.group.is_empty() && self.is_group_full();
         let at_once = is_full || self.wants_mark || self.is_sync_due(0);
         let trim = (self.trim_to > self.trimmed).then(|| self.trim_backoff.until_ms());
         let filling = (!self.group.is_empty()).then_some(self.group_since_ms + HAND_OVER_MS);

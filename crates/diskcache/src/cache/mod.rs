@@ -157,7 +157,7 @@ impl Cache {
     fn new(options: Options, meta: &Meta, writer: Writer, now: Now) -> Self {
         Self {
             now,
-            lane: Lane::new(options.durability, Box::new(writer)),
+            lane: Lane::new(options.durability, options.hand_over_bytes(), Box::new(writer)),
             dirty: DirtyQueue::default(),
             checkpoint: Checkpoint::new(meta),
             spaces: Spaces::new(meta),

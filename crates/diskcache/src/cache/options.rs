@@ -61,6 +61,9 @@ pub struct Options {
     pub seed: u64,
 }
 
+/// Log is handed over in portions of this size: a system call for each is not felt.
+const HAND_OVER_BYTES: u64 = 256 << 10;
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -101,6 +104,12 @@ impl Options {
 
     pub(super) fn unwritten_bytes(&self) -> u64 {
         cap(self.unwritten_bytes_max, self.limit_bytes, 10)
+    }
+
+    /// How much log is handed over at once: half of what may be unwritten at most, so that nobody
+    /// has to wait for it while the disk keeps up.
+    pub(super) fn hand_over_bytes(&self) -> u64 {
+        HAND_OVER_BYTES.min(self.unwritten_bytes() / 2)
     }
 }
 

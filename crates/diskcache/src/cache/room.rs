@@ -120,13 +120,22 @@ impl Evictor {
 
 impl Cache {
     /// Whether a write that adds about `need_bytes` may run now. Evicts a few keys if it must.
+    ///
+    /// A write that adds none, and any write without a limit, waits for nothing but the log; see
+    /// [`Cache::is_log_full`].
     pub fn room<H: Home>(&mut self, home: &mut H, need_bytes: u64) -> Room {
+        if self.is_log_full() {
+            return Room::Wait;
+        }
+        if need_bytes == 0 || self.ledger.limit() == 0 {
+            return Room::Now;
+        }
         self.refresh_ledger(home);
         if self.fits(need_bytes) {
             return Room::Now;
         }
         self.evict(home, self.options.evictions_max, need_bytes);
-        if self.fits(need_bytes) && !self.is_log_full() { Room::Now } else { Room::Wait }
+        if self.fits(need_bytes) { Room::Now } else { Room::Wait }
     }
 
     /// Whether so much is logged and not written that no more should be, until some is: a disk
@@ -195,7 +204,7 @@ impl Cache {
         }
         let mut granted = 0;
         while let Some(need) = self.waiters.first_for_room() {
-            if !self.fits(granted + need) {
+            if need > 0 && !self.fits(granted + need) {
                 if granted > 0 {
                     // Its turn to have keys forgotten for it comes next.
                     more = true;

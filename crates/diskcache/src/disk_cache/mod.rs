@@ -7,8 +7,9 @@
 //! - A read of a key in memory, or known to be absent, is one look-up under the lock.
 //! - A read of any other key joins the read that is under way, or makes one, on the thread that has
 //!   to wait for it anyway. However many threads want the key, the disk is asked once.
-//! - A write is logged and changed in memory. It waits when everything in memory is unsaved, and,
-//!   with [`Durability::Always`], until the journal was synced, together with all other writers.
+//! - A write is logged and changed in memory. It waits when everything in memory is unsaved or the
+//!   disk is behind with the log, and, with [`Durability::Always`], until the journal was synced,
+//!   together with all other writers.
 //! - Saving, syncing, merging and deleting old files happen on threads of the cache.
 //!
 //! | file | owns |
@@ -296,8 +297,8 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
         Ok(())
     }
 
-    /// Puts `value` in. Blocks only while everything in memory is unsaved, and with
-    /// [`Durability::Always`] until it is durable.
+    /// Puts `value` in. Blocks only while everything in memory is unsaved or the disk is behind
+    /// with the log, and with [`Durability::Always`] until it is durable.
     ///
     /// # Errors
     /// Nothing was changed, unless the error comes from waiting with [`Durability::Always`]: then

@@ -53,6 +53,40 @@ fn a_writer_that_waits_for_room_is_told_when_the_journal_fails() {
 }
 
 #[test]
+fn the_log_has_an_end_while_the_disk_hangs_whatever_the_memory() {
+    for limit_bytes in [0, 1 << 30] {
+        let unwritten_bytes_max = 10_000;
+        let mut w = world(Options { limit_bytes, unwritten_bytes_max, ..Options::default() });
+        for n in 0..500 {
+            // Nothing is run: a disk that hangs.
+            w.act(Action::Send(n % 80, Command::Set(0, (n % 40) as u8, vec![n as u8; 500])));
+            w.act(Action::Wait(1));
+            w.act(Action::Turn);
+        }
+        let bytes = w.cache.gauges().unwritten_bytes;
+        assert!((8_000..12_000).contains(&bytes), "{bytes} with a limit of {limit_bytes}");
+        assert!((0..80).all(|client| w.waits(client)), "nobody is refused");
+        w.after(1_000);
+        assert!(!(0..80).any(|client| w.waits(client)), "they go on when the disk does");
+        assert_eq!(w.errors, 0);
+        w.verify();
+    }
+}
+
+#[test]
+fn a_small_memory_makes_nobody_wait_for_a_log_that_is_due_later() {
+    // A hundredth of the limit at a time, far less than what is usually handed over at once.
+    let mut w = world(Options { limit_bytes: 400 << 10, ..Options::default() });
+    for n in 0..200_u32 {
+        w.act(Action::Send(0, Command::Set(0, 20, n.to_le_bytes().repeat(1_000))));
+        w.act(Action::Turn);
+        w.after(0);
+        assert!(!w.waits(0), "write {n}");
+    }
+    w.verify();
+}
+
+#[test]
 fn a_segment_that_cannot_be_dropped_makes_nothing_less_durable() {
     let durability = Durability::EveryMs(10);
     let mut w = world(Options { durability, flush_delay_ms: 20, ..Options::default() });

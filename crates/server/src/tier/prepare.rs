@@ -216,10 +216,6 @@ impl Server {
     /// does.
     fn prepare_room(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
         let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
-        let is_log_full = tier.cache.is_log_full();
-        if self.config.maxmemory_bytes == 0 && !is_log_full {
-            return None;
-        }
         if client.session.prepared.as_ref().is_some_and(|prepared| prepared.has_room) {
             return None;
         }
@@ -232,10 +228,7 @@ impl Server {
             logs |= flags.has(Flags::WRITE) && !flags.has(Flags::FREES);
             false
         });
-        if is_log_full && logs {
-            return Some(Blocked::Room(tier.cache.begin_room(need as u64, tag_of(key))));
-        }
-        if need == 0 || self.config.maxmemory_bytes == 0 {
+        if !logs {
             return None;
         }
         let mut home = Resident { keyspace: &mut self.keyspace, access: &self.access };
