@@ -4,7 +4,7 @@
 #   make STAGE       one of them: setup fmt tidy clippy clippy-loom bare package unit doc rustdoc
 #                    loom corpus instructions smoke stress
 #   make docs        brings the tables in docs/ up to date with the code
-#   make bench       our release binary and redis-server side by side (benches/side_by_side --help)
+#   make bench       our release binary and redis-server side by side (python3 benches/side_by_side --help)
 #   make crash       500 rounds of kill -9 and restart
 #   make store-crash the same for the store alone, and every system call failing in turn
 #   make soak        ten times its memory in a cache for ten minutes (SOAK_SECONDS, SOAK_MIB)
@@ -224,6 +224,7 @@ soak:
 		-p flintlock-diskcache --test disk_cache_process -- --nocapture ten_times
 
 bench: release
+	$(CARGO) build --release -p flintlock-benches --bin paced
 	python3 benches/side_by_side $(BENCH)
 
 bench-cache:

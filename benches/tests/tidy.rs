@@ -67,7 +67,7 @@ fn sources() -> Vec<Source> {
 fn collect(root: &Path, dir: &Path, found: &mut Vec<Source>) {
     const SKIPPED: &[&str] = &[".git", "node_modules", "flintlock-data", "__pycache__"];
     const TEXTS: &[&str] = &["rs", "toml", "md", "py", "js", "mjs", "sh", "yml", "conf"];
-    const NAMES: &[&str] = &["Makefile", "instructions", "run", "setup", "side_by_side"];
+    const NAMES: &[&str] = &["Makefile", "instructions", "run", "setup"];
     for entry in std::fs::read_dir(dir).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
