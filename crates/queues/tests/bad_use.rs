@@ -188,6 +188,31 @@ fn credits_are_for_their_own_ring() {
 }
 
 #[test]
+fn batches_of_credits_are_for_their_own_ring() {
+    let (mut worker, mut main) = shared::credited::<u32>(4);
+    let (mut stranger, mut other_main) = shared::credited::<u32>(4);
+    let (mut credits, mut items) = (main.credits(3), 1..4);
+    let panics = [
+        panic_of(|| stranger.push_batch(&mut credits, &mut items)),
+        panic_of(|| stranger.push_slice(&mut credits, &[1, 2])),
+        panic_of(|| credits.add(other_main.credit().expect("an empty ring gives credit"))),
+    ];
+    for message in panics {
+        assert!(message.contains("the credit is for another ring"), "{message}");
+    }
+    assert_eq!((credits.len(), items.clone()), (3, 1..4), "nothing was taken from either");
+    assert_eq!(other_main.pop(), Err(PopError::Empty), "and nothing was reserved");
+    assert_eq!(worker.push_batch(&mut credits, &mut items), 3);
+    assert!(credits.take().is_none());
+    // Empty ones are for any ring.
+    assert_eq!(stranger.push_batch(&mut credits, &mut (1..4)), 0);
+    credits.add(other_main.credit().expect("three are left"));
+    assert_eq!(stranger.push_slice(&mut credits, &[1, 2]), 1);
+    main.refund(shared::Credits::default());
+    assert_eq!((main.given(), other_main.pop()), (3, Ok(1)));
+}
+
+#[test]
 fn kinds_and_indices_have_limits() {
     assert!(panic_of(|| Tagged::<Index, 4>::new(4, Index::new(0))).contains("kind 4"));
     assert!(Tagged::<Index, 4>::new(3, Index::MAX).into_parts() == (3, Index::MAX));

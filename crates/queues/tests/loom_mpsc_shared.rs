@@ -1,8 +1,10 @@
-//! Loom models of the ring that producers share: reservation, ticket, pending list, orphans,
-//! credits.
+//! Loom models of the ring that producers share: reservation, ticket, pending list, orphans;
+//! credits in a file of their own.
 #![cfg(loom)]
 #![expect(unsafe_code, reason = "loom's cells are read through raw pointers")]
 
+#[path = "loom_shared/credits.rs"]
+mod credits;
 mod loom_support;
 #[path = "loom_support/park.rs"]
 mod park;
@@ -221,48 +223,6 @@ fn loom_shared_consumer_leaves_cells() {
     consumer_leaves::<Cells>("consumer leaves cells");
 }
 
-/// Credits move with jobs; no push ever waits, over two laps.
-fn credits_prove_room<L: Layout<Item>>(name: &str) {
-    for roles in Roles::BOTH {
-        explore(&format!("{name} {roles:?}"), move || {
-            let ledger = Ledger::default();
-            let (mut producer, mut main) = shared::credited_at::<Item, L>(2, NEAR_WRAP);
-            // Two laps before the threads part.
-            for number in 0..3 {
-                let credit = main.credit().expect("one at a time");
-                producer.push(credit, ledger.payload(number));
-                assert_eq!(main.pop().map(|item| item.read()), Ok(number));
-            }
-            let mut other = producer.clone();
-            let mut credit = || main.credit().expect("two slots");
-            let (credit, other_credit) = (credit(), credit());
-            let (item, other_item) = (ledger.payload(10), ledger.payload(11));
-            let second = thread::spawn(move || other.push(other_credit, other_item));
-            let ((), (mut got, mut main)) = roles.run(
-                move || producer.push(credit, item),
-                move || (pop_within(2, || main.pop()), main),
-            );
-            second.join().expect("no panic");
-            got.extend(pop_within(2, || main.pop()));
-            got.sort_unstable();
-            assert_eq!(got, [10, 11]);
-            assert_eq!(main.given(), 0);
-            drop(main);
-            ledger.assert_settled();
-        });
-    }
-}
-
-#[test]
-fn loom_shared_credits_prove_room_laps() {
-    credits_prove_room::<Laps>("credits laps");
-}
-
-#[test]
-fn loom_shared_credits_prove_room_cells() {
-    credits_prove_room::<Cells>("credits cells");
-}
-
 /// Two producers each copy as much as the ring holds; what one of them does not get in waits, and
 /// all arrives, in order of its producer.
 fn slices<L: Layout<Index>>(name: &str) {
@@ -301,46 +261,6 @@ fn loom_shared_slices_cells() {
     slices::<Cells>("slices cells");
 }
 
-/// A producer holds its credit from the beginning, while the ring goes round by others; its slot
-/// is vacant, and it must see that.
-fn old_credit<L: Layout<Item>>(name: &str) {
-    explore(name, move || {
-        let ledger = Ledger::default();
-        let (mut producer, mut main) = shared::credited_at::<Item, L>(2, NEAR_WRAP);
-        let mut late = producer.clone();
-        let old = main.credit().expect("two slots");
-        let item = ledger.payload(10);
-        let second = thread::spawn(move || late.push(old, item));
-        let (mut got, mut expected) = (Vec::new(), Vec::new());
-        for number in 0..3 {
-            // None while the other one has reserved a slot and not filled it.
-            if let Some(credit) = main.credit() {
-                producer.push(credit, ledger.payload(number));
-                expected.push(number);
-            }
-            got.extend(pop_within(1, || main.pop()));
-        }
-        second.join().expect("a credit proves room");
-        got.extend(pop_within(2, || main.pop()));
-        got.sort_unstable();
-        expected.push(10);
-        assert_eq!(got, expected);
-        drop(main);
-        drop(producer);
-        ledger.assert_settled();
-    });
-}
-
-#[test]
-fn loom_shared_old_credit_laps() {
-    old_credit::<Laps>("old credit laps");
-}
-
-#[test]
-fn loom_shared_old_credit_cells() {
-    old_credit::<Cells>("old credit cells");
-}
-
 const R4: Edge = Edge::new("R4");
 
 /// A sleeping consumer and a committing producer: no wake-up is lost.
@@ -375,16 +295,20 @@ fn loom_shared_park_on_close() {
     park("park on close", R4, || shared::ring_at(2, 0), act, may_sleep);
 }
 
+/// One item, and a panic.
+fn breaks_off() -> impl Iterator<Item = Item> {
+    (0..2).map(|number| match number {
+        0 => Ledger::default().payload(0),
+        _ => resume_unwind(Box::new("no more")),
+    })
+}
+
 /// A batch whose iterator panics has accepted what came before, and the commit behind it publishes
 /// that; its fence is due as for any other.
 #[test]
 fn loom_shared_park_on_broken_batch() {
     let act = |mut producer: shared::Producer<Item, Laps>| {
-        let items = (0..2).map(|number| match number {
-            0 => Ledger::default().payload(0),
-            _ => resume_unwind(Box::new("no more")),
-        });
-        let broken = catch_unwind(AssertUnwindSafe(|| producer.push_batch(&mut { items })));
+        let broken = catch_unwind(AssertUnwindSafe(|| producer.push_batch(&mut breaks_off())));
         assert!(broken.is_err() && producer.pending() == 1);
         producer.commit();
         Some(producer)
@@ -406,10 +330,6 @@ fn loom_shared_mutants_are_caught() {
         ("R2.acquire", "loom_shared_leave_with_pending_laps"),
         ("R3.release", "loom_shared_leave_with_pending_laps"),
         ("R3.acquire", "loom_shared_leave_with_pending_laps"),
-        ("R5.release", "loom_shared_old_credit_laps"),
-        ("R5.acquire", "loom_shared_old_credit_laps"),
-        ("R5.release", "loom_shared_old_credit_cells"),
-        ("R5.acquire", "loom_shared_old_credit_cells"),
         ("R4.commit", "loom_shared_park_laps"),
         ("R4.park", "loom_shared_park_laps"),
         ("R4.drop", "loom_shared_park_on_close"),

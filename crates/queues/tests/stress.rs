@@ -254,7 +254,8 @@ fn stress_shared() {
     }
 }
 
-/// Jobs with credits go round between main and workers; no push ever waits.
+/// Jobs with credits go round between main and workers, which answer one by one or in batches; no
+/// push ever waits.
 #[test]
 #[ignore = "real threads take their time"]
 fn stress_credits() {
@@ -262,14 +263,22 @@ fn stress_credits() {
     let (mut jobs, job_end) = spmc::ring_in::<Box<(usize, shared::Credit)>, Words>(64);
     let (answer, mut answers) = shared::credited_in::<Item, Words>(64);
     thread::scope(|scope| {
-        for _ in 0..3 {
+        for more in [0, 3, 7] {
             let (mut job_end, mut answer) = (job_end.clone(), answer.clone());
+            let (mut credits, mut batch) = (shared::Credits::default(), Vec::new());
             scope.spawn(move || {
                 loop {
                     match job_end.pop() {
+                        Ok(job) if more == 0 => answer.push(job.1, item(job.0)),
                         Ok(job) => {
-                            let (number, credit) = *job;
-                            answer.push(credit, item(number));
+                            let mut keep = |job: Box<(usize, shared::Credit)>| {
+                                batch.push(item(job.0));
+                                credits.add(job.1);
+                            };
+                            keep(job);
+                            job_end.pop_batch(more, keep);
+                            answer.push_batch(&mut credits, &mut batch.drain(..));
+                            assert!(credits.is_empty() && batch.is_empty());
                         }
                         Err(PopError::Empty) => thread::yield_now(),
                         Err(PopError::Closed) => break,

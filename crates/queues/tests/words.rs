@@ -108,6 +108,7 @@ const _: () = {
     crosses::<shared::CreditProducer<String>>();
     crosses::<shared::CreditConsumer<String>>();
     crosses::<shared::Credit>();
+    crosses::<shared::Credits>();
 };
 assert_stays!(
     spsc::Producer<Rc<u8>>,

@@ -3,6 +3,7 @@
 //! The bodies are plain functions that panic when queue and twin differ: `model.rs` drives them
 //! with proptest, and the fuzz workspace includes this file and drives them with bytes.
 
+mod credits;
 mod fifo;
 mod many;
 
@@ -14,6 +15,7 @@ use flintlock_queues::{
     Compact, Index, Layout, Padded, PopError, PushError, Tagged, Words, spmc, spsc,
 };
 
+use credits::credited_ops;
 use fifo::{spmc_ops, spsc_ops};
 use many::{rings_ops, shared_ops};
 
@@ -222,4 +224,8 @@ pub(crate) fn all_ops(capacity: usize, first: usize, ops: &[Op]) {
     shared_ops::<Boxed, Words>(capacity, first, ops);
     shared_ops::<Boxed, Compact>(capacity, first, ops);
     shared_ops::<Boxed, Padded>(capacity, first, ops);
+    credited_ops::<Boxed, Words>(capacity, first, ops);
+    credited_ops::<Tagged<Boxed>, Words>(capacity, first, ops);
+    credited_ops::<Boxed, Compact>(capacity, first, ops);
+    credited_ops::<Boxed, Padded>(capacity, first, ops);
 }

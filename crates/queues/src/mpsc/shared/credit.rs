@@ -13,7 +13,8 @@
 //! hand-over, and with it that head; but that may have been another producer, at an earlier index,
 //! while this one has held its own credit since long before. Therefore the increments of the tail
 //! acquire and release (edge R5, table in the module above): each takes over what all earlier ones
-//! knew.
+//! knew. A batch is the same with several indices in one increment: it has a credit for each of
+//! them at hand, and what is true of its last index is true of all.
 
 use core::fmt;
 
@@ -43,6 +44,89 @@ pub struct Credit {
     /// Which ring it is for: the address of the shared part, which lives as long as any handle.
     ring: usize,
 }
+
+/// Leave to push as many items as it counts: credits of one ring kept together, for batches.
+///
+/// Any thread. A worker puts the credits of its jobs here one by one; who hands out jobs in batches
+/// gets it from [`CreditConsumer::credits`]. The default holds none, and is for any ring.
+///
+/// What is left in it when it is dropped is room that nobody can use any more: give it back by
+/// [`CreditConsumer::refund`].
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::mpsc::shared::{self, Credits};
+///
+/// let (mut worker, mut main) = shared::credited::<u32>(4);
+/// let mut credits = Credits::default();
+/// let mut answers = Vec::new();
+/// for job in 1..=3 {
+///     credits.add(main.credit().expect("four slots, four credits"));
+///     answers.push(job * job);
+/// }
+/// assert_eq!(worker.push_batch(&mut credits, &mut answers.into_iter()), 3);
+/// worker.commit();
+/// assert!(credits.is_empty(), "one was used for each answer");
+/// assert_eq!((main.pop(), main.pop(), main.pop()), (Ok(1), Ok(4), Ok(9)));
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "dropped credits are room lost for good"]
+pub struct Credits {
+    /// As in [`Credit`]; without a meaning while there are none.
+    ring: usize,
+    count: usize,
+}
+
+impl Credits {
+    /// Puts `credit` to the others.
+    ///
+    /// # Panics
+    /// If the others are for another ring; the credit is dropped.
+    #[inline]
+    pub fn add(&mut self, credit: Credit) {
+        if self.count == 0 {
+            self.ring = credit.ring;
+        }
+        assert_eq!(credit.ring, self.ring, "{ANOTHER_RING}");
+        self.count += 1;
+    }
+
+    /// Takes one out, for a single push; none if there are none.
+    #[inline]
+    #[must_use]
+    pub fn take(&mut self) -> Option<Credit> {
+        self.count = self.count.checked_sub(1)?;
+        Some(Credit { ring: self.ring })
+    }
+
+    /// How many items can be pushed with them.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Insists on being for the ring with this id.
+    #[inline]
+    fn assert_for(&self, ring: usize) {
+        assert!(self.count == 0 || self.ring == ring, "{ANOTHER_RING}");
+    }
+}
+
+impl From<Credit> for Credits {
+    fn from(credit: Credit) -> Self {
+        Self { ring: credit.ring, count: 1 }
+    }
+}
+
+const ANOTHER_RING: &str = "the credit is for another ring";
 
 /// Makes a ring of the [`Compact`] layout in which each push takes a [`Credit`] and cannot fail.
 ///
@@ -103,7 +187,8 @@ pub fn credited_at<T, L: Layout<T>>(
 
 /// A producing end whose pushes cannot fail; clone it for each producer.
 ///
-/// One thread at a time; nothing blocks, and with credits of this very ring nothing allocates.
+/// One thread at a time; nothing blocks. With credits of this very ring nothing allocates, except
+/// that [`CreditProducer::push_batch`] keeps room for the largest batch it was given.
 pub struct CreditProducer<T, L: Layout<T> = Compact> {
     producer: Producer<T, L>,
 }
@@ -115,9 +200,65 @@ impl<T, L: Layout<T>> CreditProducer<T, L> {
     /// If the credit is for another ring; item and credit are dropped, nothing is reserved.
     #[inline]
     pub fn push(&mut self, credit: Credit, item: T) {
-        assert_eq!(credit.ring, self.producer.ring_id(), "the credit is for another ring");
+        assert_eq!(credit.ring, self.producer.ring_id(), "{ANOTHER_RING}");
         self.producer.push_credited(item);
         debug_assert_eq!(self.producer.pending(), 0, "a credit proves room");
+    }
+
+    /// Appends from `items` while there are credits, and makes them visible; returns how many. Each
+    /// uses up one of `credits`; what is left of these and of `items` stays where it is.
+    ///
+    /// The items are collected, reserved for by one increment, and so stand in a row in the ring.
+    /// If the iterator panics, what it gave before is pushed.
+    ///
+    /// # Panics
+    /// If the credits are for another ring; nothing is taken from either.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut worker, mut main) = flintlock_queues::mpsc::shared::credited::<u8>(4);
+    /// let mut credits = main.credits(3);
+    /// let mut items = 1..=9;
+    /// assert_eq!(worker.push_batch(&mut credits, &mut items), 3);
+    /// assert_eq!(items.next(), Some(4));
+    /// # main.pop_batch(3, drop);
+    /// ```
+    pub fn push_batch(
+        &mut self,
+        credits: &mut Credits,
+        items: &mut impl Iterator<Item = T>,
+    ) -> usize {
+        credits.assert_for(self.producer.ring_id());
+        let before = credits.count;
+        self.producer.push_batch_credited(&mut credits.count, items);
+        debug_assert_eq!(self.producer.pending(), 0, "a credit proves room");
+        before - credits.count
+    }
+
+    /// Copies from the front of `items` while there are credits, reserving by one increment, and
+    /// makes them visible; returns how many, each of which uses up one of `credits`.
+    ///
+    /// # Panics
+    /// As [`CreditProducer::push_batch`].
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut worker, mut main) = flintlock_queues::mpsc::shared::credited::<u8>(4);
+    /// let mut credits = main.credits(4);
+    /// assert_eq!(worker.push_slice(&mut credits, &[1, 2, 3]), 3);
+    /// main.refund(credits);
+    /// assert_eq!(main.given(), 3);
+    /// ```
+    pub fn push_slice(&mut self, credits: &mut Credits, items: &[T]) -> usize
+    where
+        T: Copy,
+    {
+        credits.assert_for(self.producer.ring_id());
+        let count = items.len().min(credits.count);
+        self.producer.push_slice_credited(&items[..count]);
+        credits.count -= count;
+        debug_assert_eq!(self.producer.pending(), 0, "a credit proves room");
+        count
     }
 
     /// Executes the one `SeqCst` fence of a batch of pushes.
@@ -177,10 +318,18 @@ impl<T, L: Layout<T>> CreditConsumer<T, L> {
         Some(Credit { ring: self.consumer.ring_id() })
     }
 
-    /// Takes back a credit that was not used.
+    /// Leave for up to `max` pushes: for as many as there are slots less the credits that are out.
+    #[inline]
+    pub fn credits(&mut self, max: usize) -> Credits {
+        let count = max.min(self.consumer.capacity() - self.given);
+        self.given += count;
+        Credits { ring: self.consumer.ring_id(), count }
+    }
+
+    /// Takes back a [`Credit`] or [`Credits`] that were not used.
     ///
     /// # Panics
-    /// If the credit is for another ring.
+    /// If they are for another ring.
     ///
     /// # Examples
     /// ```
@@ -189,9 +338,10 @@ impl<T, L: Layout<T>> CreditConsumer<T, L> {
     /// main.refund(unused);
     /// assert_eq!(main.given(), 0);
     /// ```
-    pub fn refund(&mut self, credit: Credit) {
-        assert_eq!(credit.ring, self.consumer.ring_id(), "the credit is for another ring");
-        self.came_back(1);
+    pub fn refund(&mut self, unused: impl Into<Credits>) {
+        let unused = unused.into();
+        unused.assert_for(self.consumer.ring_id());
+        self.came_back(unused.count);
     }
 
     /// Credits that are out: items not taken, and pushes to come.

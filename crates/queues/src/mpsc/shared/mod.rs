@@ -16,7 +16,8 @@
 //! - The pending list keeps the order of the producer and is flushed before anything new. It is
 //!   bounded by the capacity; beyond that a push is refused and gives the item back.
 //! - A batch reserves several slots by one increment.
-//! - Whoever holds a [`Credit`] (`credited`) has proof of room, and needs neither ticket nor list.
+//! - Whoever holds a [`Credit`] (`credited`) has proof of room, and needs neither ticket nor list;
+//!   whoever holds [`Credits`] can reserve for a batch by one increment.
 //! - A producer that is dropped with something pending hands it to the consumer, ticket and all
 //!   (an *orphan*), so no slot stays reserved for ever. The original must flush before it may go.
 //!
@@ -33,7 +34,7 @@
 //! | R2 | producer drop: count of producers | consumer, when it finds nothing | every publication before it |
 //! | R3 | producer drop: orphan list | consumer: orphan list | the orphan's items |
 //! | R4 | `Producer::commit` and drop: fence after publication, and after the close | the parker's fence before its last look | either the consumer sees the items, or the close, or the producer sees it announced |
-//! | R5 | push with a credit: increment of the tail | the next such increments | the heads that the credits of earlier indices were given for |
+//! | R5 | push or batch with credits: increment of the tail | the next such increments | the heads that the credits of earlier indices were given for |
 //!
 //! Source: Valkey pull request 3324, src/io_queues.h: a slot is reserved by incrementing the tail,
 //! and what finds the ring full waits in a list of its producer.
@@ -45,7 +46,9 @@ mod orphan;
 mod producer;
 
 pub use consumer::Consumer;
-pub use credit::{Credit, CreditConsumer, CreditProducer, credited, credited_at, credited_in};
+pub use credit::{
+    Credit, CreditConsumer, CreditProducer, Credits, credited, credited_at, credited_in,
+};
 pub use producer::Producer;
 
 use core::fmt;

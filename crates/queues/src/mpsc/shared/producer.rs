@@ -159,7 +159,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
         let mut direct = 0;
         if self.pending.is_empty() {
             direct = self.room(items.len());
-            self.reserve_and_copy(&items[..direct]);
+            self.reserve_and_copy(&items[..direct], Ordering::Relaxed);
         }
         let rest = &items[direct..];
         let accepted = rest.len().min(self.capacity().saturating_sub(self.pending.len()));
@@ -240,17 +240,54 @@ impl<T, L: Layout<T>> Producer<T, L> {
         }
     }
 
+    /// Appends up to `credits` items by one increment, and takes off `credits` what they used.
+    ///
+    /// Nothing is reserved before the iterator is done, so whatever it does while it runs costs no
+    /// slot, and what it gave before it panics is pushed all the same.
+    pub(super) fn push_batch_credited(
+        &mut self,
+        credits: &mut usize,
+        items: &mut impl Iterator<Item = T>,
+    ) {
+        self.flush();
+        let (before, max) = (self.pending.len(), *credits);
+        let batch = Credited { before, credits, producer: self };
+        batch.producer.pending.extend(items.take(max));
+    }
+
+    /// Copies `items`, for each of which there is a credit, by one increment.
+    pub(super) fn push_slice_credited(&mut self, items: &[T])
+    where
+        T: Copy,
+    {
+        self.is_unfenced |= !items.is_empty();
+        self.flush();
+        if self.pending.is_empty() {
+            // ORDERING: R5
+            self.reserve_and_copy(items, R5.acquire_release());
+        } else {
+            self.pending.extend(items);
+        }
+    }
+
     /// Tells rings apart.
     #[inline]
     pub(super) fn ring_id(&self) -> usize {
         ptr::from_ref(&*self.ring).addr()
     }
 
+    /// Reserves the next `count` indices; the first of them.
+    #[inline(always)]
+    fn reserve(&self, count: usize, ordering: Ordering) -> usize {
+        let index = self.ring.tail.fetch_add(count, ordering);
+        window(Window::Reserved);
+        index
+    }
+
     /// Reserves the next index for `item`. With no room after all, it waits with the ticket.
     #[inline(always)]
     fn reserve_and_fill(&mut self, item: T, ordering: Ordering) {
-        let index = self.ring.tail.fetch_add(1, ordering);
-        window(Window::Reserved);
+        let index = self.reserve(1, ordering);
         if self.is_vacant(index) {
             // SAFETY: [reserve-owner] [reserve-vacant] just reserved, and vacant.
             unsafe { self.fill(index, item) };
@@ -261,16 +298,16 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 
     /// Reserves for all of `items` at once. What finds no room after all waits with the ticket.
-    fn reserve_and_copy(&mut self, items: &[T])
+    #[inline(always)]
+    fn reserve_and_copy(&mut self, items: &[T], ordering: Ordering)
     where
         T: Copy,
     {
         if items.is_empty() {
             return;
         }
-        let mut index = self.ring.tail.fetch_add(items.len(), Ordering::Relaxed);
+        let mut index = self.reserve(items.len(), ordering);
         let end = index.wrapping_add(items.len());
-        window(Window::Reserved);
         let (mut now, later) = items.split_at(self.vacant(index, items.len()));
         while !now.is_empty() {
             // SAFETY: [producer-alive] the ring is alive.
@@ -324,24 +361,35 @@ impl<T, L: Layout<T>> Producer<T, L> {
 
     #[cold]
     fn flush_slow(&mut self) {
-        loop {
-            while !self.ticket.is_used_up() {
-                if !self.is_vacant(self.ticket.next) {
-                    return;
-                }
-                let item = self.pending.pop_front().expect("a ticket has its items pending");
-                // SAFETY: [reserve-owner] [reserve-vacant] reserved by the ticket, and vacant.
-                unsafe { self.fill(self.ticket.next, item) };
-                self.ticket.next = self.ticket.next.wrapping_add(1);
-            }
+        while self.fill_ticket() {
             let count = self.room(self.pending.len());
             if count == 0 {
                 return;
             }
-            let next = self.ring.tail.fetch_add(count, Ordering::Relaxed);
-            self.keep_ticket(next, next.wrapping_add(count));
-            window(Window::Reserved);
+            self.reserve_for_pending(count, Ordering::Relaxed);
         }
+    }
+
+    /// Reserves for the first `count` pending items, in whose ticket nothing is left.
+    #[inline(always)]
+    fn reserve_for_pending(&mut self, count: usize, ordering: Ordering) {
+        let next = self.reserve(count, ordering);
+        self.keep_ticket(next, next.wrapping_add(count));
+    }
+
+    /// Moves pending items into the slots of the ticket; false if one of these is not vacant yet.
+    #[inline(always)]
+    fn fill_ticket(&mut self) -> bool {
+        while !self.ticket.is_used_up() {
+            if !self.is_vacant(self.ticket.next) {
+                return false;
+            }
+            let item = self.pending.pop_front().expect("a ticket has its items pending");
+            // SAFETY: [reserve-owner] [reserve-vacant] reserved by the ticket, and vacant.
+            unsafe { self.fill(self.ticket.next, item) };
+            self.ticket.next = self.ticket.next.wrapping_add(1);
+        }
+        true
     }
 
     /// Whether there is room now, unless others reserve it first. The consumer's line is left alone
@@ -401,6 +449,31 @@ impl<T, L: Layout<T>> Producer<T, L> {
 
 /// Most items that an iterator's batch collects before reserving for them.
 const BATCH_MAX: usize = 64;
+
+/// A batch with credits while its items are collected: at the end, also when the iterator panics,
+/// those at hand are reserved for and pushed, and their credits are used.
+struct Credited<'a, T, L: Layout<T>> {
+    /// What was pending before: nothing, unless a credit proved nothing.
+    before: usize,
+    credits: &'a mut usize,
+    producer: &'a mut Producer<T, L>,
+}
+
+impl<T, L: Layout<T>> Drop for Credited<'_, T, L> {
+    fn drop(&mut self) {
+        let count = self.producer.pending.len() - self.before;
+        if count == 0 {
+            return;
+        }
+        *self.credits -= count;
+        self.producer.is_unfenced = true;
+        if self.before == 0 {
+            // ORDERING: R5
+            self.producer.reserve_for_pending(count, R5.acquire_release());
+            self.producer.fill_ticket();
+        }
+    }
+}
 
 impl<T, L: Layout<T>> Clone for Producer<T, L> {
     /// Another producer, with nothing pending.
