@@ -10,8 +10,10 @@
 //! Cost: growing or splitting touches at most 1,024 entries, so no insert pays for more.
 
 use std::mem;
+use std::sync::Arc;
 
-use super::entry::{Entry, Slot, prefetch, tag_of};
+use super::entry::{Entry, EntryRef, Slot, ValueRef, prefetch, tag_of};
+use crate::util::prefetch::prefetch_value;
 
 /// Slots of a bucket: one cache line.
 const WIDTH: usize = 8;
@@ -261,10 +263,25 @@ impl Segment {
 
     /// Asks for the entry that a hash most likely belongs to.
     pub(super) fn prefetch_entry(&self, hash: u64) {
-        let tag = tag_of(hash);
-        if let Some(slot) = self.buckets[self.bucket_of(hash)].0.iter().find(|s| s.matches(tag)) {
+        if let Some(slot) = self.likely(hash) {
             slot.prefetch();
         }
+    }
+
+    /// Asks for what that entry holds.
+    pub(super) fn prefetch_value(&self, hash: u64) {
+        match self.likely(hash).and_then(Slot::entry).map(EntryRef::value) {
+            Some(ValueRef::Str(string)) => prefetch_value(string),
+            Some(ValueRef::Big(string)) => prefetch(Arc::as_ptr(string)),
+            Some(ValueRef::Object(object)) => prefetch(Arc::as_ptr(object)),
+            Some(ValueRef::Int(_) | ValueRef::Absent) | None => {}
+        }
+    }
+
+    /// The slot that a hash most likely belongs to, by its tag alone.
+    fn likely(&self, hash: u64) -> Option<&Slot> {
+        let tag = tag_of(hash);
+        self.buckets[self.bucket_of(hash)].0.iter().find(|slot| slot.matches(tag))
     }
 }
 

@@ -345,6 +345,11 @@ impl Table {
     pub(crate) fn prefetch_entry(&self, hash: u64) {
         self.segment(self.segment_of(hash)).prefetch_entry(hash);
     }
+
+    /// Asks for the value of a hash, whose entry was asked for before.
+    pub(crate) fn prefetch_value(&self, hash: u64) {
+        self.segment(self.segment_of(hash)).prefetch_value(hash);
+    }
 }
 
 /// What one entry adds to the counts.

@@ -7,6 +7,8 @@
 use crate::keyspace::entry::prefetch;
 
 const LINE_BYTES: usize = 64;
+/// Bytes of a value that are asked for: of a longer one, copying the front asks for the rest.
+const VALUE_BYTES: usize = 1024;
 
 /// Asks for the first `lines` lines of `value`, as far as it has so many; not for what it points
 /// to. Each costs about as much as a look at a line that is near, so types that are looked at for
@@ -21,4 +23,11 @@ pub(crate) fn prefetch_lines<T>(value: &T, lines: usize) {
 /// Asks for the first line of `items`.
 pub(crate) fn prefetch_first<T>(items: &[T]) {
     prefetch(items.as_ptr());
+}
+
+/// Asks for the front of a value that is copied soon.
+pub(crate) fn prefetch_value(bytes: &[u8]) {
+    let front = &bytes[..bytes.len().min(VALUE_BYTES)];
+    front.chunks(LINE_BYTES).for_each(|line| prefetch(line.as_ptr()));
+    front.last().into_iter().for_each(|last| prefetch(last));
 }
