@@ -17,6 +17,7 @@
 //! them at hand, and what is true of its last index is true of all.
 
 use core::fmt;
+use core::iter;
 
 use super::{Consumer, Producer};
 use crate::{Compact, Layout, PopError};
@@ -372,6 +373,31 @@ impl<T, L: Layout<T>> CreditConsumer<T, L> {
             *taken += 1;
             each(item);
         })
+    }
+
+    /// As [`Consumer::drain`]; each item comes with its credit.
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        iter::from_fn(|| self.pop().ok())
+    }
+
+    /// Fills the front of `items`; returns how many, which is how many credits came back.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut worker, mut main) = flintlock_queues::mpsc::shared::credited::<u8>(4);
+    /// worker.push_slice(&mut main.credits(3), &[1, 2, 3]);
+    /// let mut items = [0; 2];
+    /// assert_eq!((main.pop_slice(&mut items), items), (2, [1, 2]));
+    /// assert!(main.drain().eq([3]));
+    /// ```
+    #[inline]
+    pub fn pop_slice(&mut self, items: &mut [T]) -> usize
+    where
+        T: Copy,
+    {
+        let count = self.consumer.pop_slice(items);
+        self.came_back(count);
+        count
     }
 
     fn came_back(&mut self, count: usize) {
