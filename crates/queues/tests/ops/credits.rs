@@ -10,13 +10,24 @@ use std::rc::Rc;
 use flintlock_queues::mpsc::shared::{self, CreditConsumer, CreditProducer, Credits};
 use flintlock_queues::{Layout, PopError};
 
-use super::{Item, Op, choose};
+use super::{Item, MaySlice, Op, choose};
 
 /// A producer and the credits it keeps for later.
-struct Side<T, L: Layout<T>> {
-    handle: CreditProducer<T, L>,
-    purse: Credits,
+pub(super) struct Side<T, L: Layout<T>> {
+    pub(super) handle: CreditProducer<T, L>,
+    pub(super) purse: Credits,
 }
+
+impl<T, L: Layout<T>> Side<T, L> {
+    fn fill_purse(&mut self, mut credits: Credits) {
+        while let Some(credit) = credits.take() {
+            self.purse.add(credit);
+        }
+    }
+}
+
+/// The slices of the shared ring with credits.
+pub(super) type CreditSlices<T, L> = MaySlice<Side<T, L>, CreditConsumer<T, L>, T>;
 
 /// Several producers, the consumer and what was pushed and not popped.
 struct Credited<T, L: Layout<T>> {
@@ -25,6 +36,7 @@ struct Credited<T, L: Layout<T>> {
     visible: VecDeque<usize>,
     next: usize,
     live: Rc<Cell<usize>>,
+    slices: CreditSlices<T, L>,
 }
 
 impl<T: Item, L: Layout<T>> Credited<T, L> {
@@ -39,8 +51,11 @@ impl<T: Item, L: Layout<T>> Credited<T, L> {
                 }
             }
             Op::PushBatch { who, count } => self.push_batch(who, usize::from(count)),
+            Op::PushSlice { who, count } => self.push_slice(who, usize::from(count)),
             Op::Pop { .. } => self.pop(),
-            Op::PopBatch { count, .. } => self.pop_batch(usize::from(count)),
+            Op::PopBatch { count, .. } | Op::PopSlice { count, .. } => {
+                self.pop_batch(usize::from(count), matches!(op, Op::PopSlice { .. }));
+            }
             Op::Add if self.producers.len() < 4 => {
                 let more = self.producers.first().map(|side| side.handle.clone());
                 let side = |handle| Side { handle, purse: Credits::default() };
@@ -76,10 +91,7 @@ impl<T: Item, L: Layout<T>> Credited<T, L> {
     /// A batch from a purse that is full enough, or not; some iterators break off by a panic.
     fn push_batch(&mut self, who: u8, count: usize) {
         let Some(side) = choose(&mut self.producers, who) else { return };
-        let mut more = self.main.credits(count / 2);
-        while let Some(credit) = more.take() {
-            side.purse.add(credit);
-        }
+        side.fill_purse(self.main.credits(count / 2));
         let expected = count.min(side.purse.len());
         let breaks_at = if count % 4 == 3 { count / 2 } else { usize::MAX };
         let (first, live, before) = (self.next, &self.live, side.purse.len());
@@ -102,6 +114,18 @@ impl<T: Item, L: Layout<T>> Credited<T, L> {
         self.next += made;
     }
 
+    fn push_slice(&mut self, who: u8, count: usize) {
+        let Some(slices) = &self.slices else { return self.push_batch(who, count) };
+        let Some(side) = choose(&mut self.producers, who) else { return };
+        side.fill_purse(self.main.credits(count / 2));
+        let (expected, first, live) = (count.min(side.purse.len()), self.next, &self.live);
+        let left = side.purse.len() - expected;
+        let pushed = slices.push(side, (first..first + count).map(|number| T::make(number, live)));
+        assert_eq!((pushed, side.purse.len()), (expected, left), "one for each credit");
+        self.visible.extend(first..first + pushed);
+        self.next += pushed;
+    }
+
     fn pop(&mut self) {
         match (self.main.pop(), self.visible.pop_front()) {
             (Ok(item), Some(number)) => self.assert_is(&item, number),
@@ -111,10 +135,14 @@ impl<T: Item, L: Layout<T>> Credited<T, L> {
         }
     }
 
-    fn pop_batch(&mut self, max: usize) {
+    fn pop_batch(&mut self, max: usize, is_slice: bool) {
         let expected = max.min(self.visible.len());
         let mut got = Vec::new();
-        assert_eq!(self.main.pop_batch(max, |item| got.push(item)), expected);
+        match &self.slices {
+            Some(slices) if is_slice => got = slices.pop(&mut self.main, max),
+            _ => assert_eq!(self.main.pop_batch(max, |item| got.push(item)), expected),
+        }
+        assert_eq!(got.len(), expected);
         for item in got {
             let number = self.visible.pop_front().expect("no more than there is");
             self.assert_is(&item, number);
@@ -139,11 +167,16 @@ impl<T: Item, L: Layout<T>> Credited<T, L> {
 }
 
 /// `mpsc::shared::credited` of one layout against its twin.
-pub(super) fn credited_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, ops: &[Op]) {
+pub(super) fn credited_ops<T: Item, L: Layout<T>>(
+    capacity: usize,
+    first: usize,
+    ops: &[Op],
+    slices: CreditSlices<T, L>,
+) {
     let (handle, main) = shared::credited_at::<T, L>(capacity, first);
     let (visible, live) = (VecDeque::new(), Rc::default());
     let producers = vec![Side { handle, purse: Credits::default() }];
-    let mut credited = Credited { producers, main, visible, next: 0, live };
+    let mut credited = Credited { producers, main, visible, next: 0, live, slices };
     for op in ops {
         credited.apply(*op);
         credited.check();

@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use flintlock_queues::{Layout, PopError, PushError, spmc, spsc};
 
-use super::{Item, Op, Rx, Tx, choose};
+use super::{Item, MaySlice, Op, Rx, Tx, choose};
 
 /// One producer, one or more consumers, and a twin that is exact.
-struct Fifo<P, C> {
+struct Fifo<T, P, C> {
     producer: Option<P>,
     consumers: Vec<C>,
     capacity: usize,
@@ -20,23 +20,24 @@ struct Fifo<P, C> {
     /// Pushed after the last consumer left: in the ring until the end.
     stranded: usize,
     next: usize,
+    /// Most items that one batch takes.
+    claim_max: usize,
     live: Rc<Cell<usize>>,
+    slices: MaySlice<P, C, T>,
 }
 
-impl<P, C> Fifo<P, C> {
-    fn run<T: Item>(&mut self, ops: &[Op], add: impl Fn(&C) -> Option<C>)
-    where
-        P: Tx<T>,
-        C: Rx<T>,
-    {
+impl<T: Item, P: Tx<T>, C: Rx<T>> Fifo<T, P, C> {
+    fn run(&mut self, ops: &[Op], add: impl Fn(&C) -> Option<C>) {
         for op in ops {
             match *op {
                 Op::Push { .. } => self.push(false),
                 Op::PushDeferred { .. } => self.push(true),
                 Op::Commit { .. } => self.commit(),
                 Op::PushBatch { count, .. } => self.push_batch(usize::from(count)),
+                Op::PushSlice { count, .. } => self.push_slice(usize::from(count)),
                 Op::Pop { who } => self.pop(who),
-                Op::PopBatch { who, count } => self.pop_batch(who, usize::from(count)),
+                Op::PopBatch { who, count } => self.pop_batch(who, usize::from(count), false),
+                Op::PopSlice { who, count } => self.pop_batch(who, usize::from(count), true),
                 Op::Add if self.consumers.len() < 4 => {
                     let more = self.consumers.first().and_then(&add);
                     self.consumers.extend(more);
@@ -63,10 +64,7 @@ impl<P, C> Fifo<P, C> {
         }
     }
 
-    fn push<T: Item>(&mut self, defer: bool)
-    where
-        P: Tx<T>,
-    {
+    fn push(&mut self, defer: bool) {
         let Some(producer) = &mut self.producer else { return };
         let (number, is_full) =
             (self.next, self.visible.len() + self.deferred.len() == self.capacity);
@@ -93,20 +91,14 @@ impl<P, C> Fifo<P, C> {
         }
     }
 
-    fn commit<T: Item>(&mut self)
-    where
-        P: Tx<T>,
-    {
+    fn commit(&mut self) {
         if let Some(producer) = &mut self.producer {
             producer.commit();
             self.show_deferred();
         }
     }
 
-    fn push_batch<T: Item>(&mut self, count: usize)
-    where
-        P: Tx<T>,
-    {
+    fn push_batch(&mut self, count: usize) {
         let Some(producer) = &mut self.producer else { return };
         let room = self.capacity - self.visible.len() - self.deferred.len();
         let (first, live) = (self.next, Rc::clone(&self.live));
@@ -117,18 +109,28 @@ impl<P, C> Fifo<P, C> {
         });
         let pushed = producer.push_batch(&mut items);
         assert_eq!(pushed, taken, "no item is taken that cannot be pushed");
+        self.note_pushed(pushed, count.min(room));
+    }
+
+    fn push_slice(&mut self, count: usize) {
+        let Some(slices) = &self.slices else { return self.push_batch(count) };
+        let Some(producer) = &mut self.producer else { return };
+        let room = self.capacity - self.visible.len() - self.deferred.len();
+        let numbers = self.next..self.next + count;
+        let pushed = slices.push(producer, numbers.map(|number| T::make(number, &self.live)));
+        self.note_pushed(pushed, count.min(room));
+    }
+
+    fn note_pushed(&mut self, pushed: usize, expected: usize) {
         if !self.consumers.is_empty() {
-            assert_eq!(pushed, count.min(room), "as many as fit");
+            assert_eq!(pushed, expected, "as many as fit");
         }
+        self.deferred.extend(self.next..self.next + pushed);
         self.next += pushed;
-        self.deferred.extend(first..self.next);
         self.show_deferred();
     }
 
-    fn pop<T: Item>(&mut self, who: u8)
-    where
-        C: Rx<T>,
-    {
+    fn pop(&mut self, who: u8) {
         let Some(consumer) = choose(&mut self.consumers, who) else { return };
         let is_closed = self.producer.is_none();
         match (consumer.pop(), self.visible.pop_front()) {
@@ -141,17 +143,23 @@ impl<P, C> Fifo<P, C> {
         }
     }
 
-    fn pop_batch<T: Item>(&mut self, who: u8, max: usize)
-    where
-        C: Rx<T>,
-    {
+    fn pop_batch(&mut self, who: u8, max: usize, is_slice: bool) {
         let Some(consumer) = choose(&mut self.consumers, who) else { return };
         let (visible, live) = (&mut self.visible, &self.live);
-        let expected = max.min(visible.len());
-        let count = consumer.pop_batch(max, &mut |item| {
+        let expected = max.min(visible.len()).min(self.claim_max);
+        let mut each = |item: T| {
             let number = visible.pop_front().expect("no more than there is");
             assert_eq!(item.number(), T::make(number, live).number());
-        });
+        };
+        let count = match &self.slices {
+            Some(slices) if is_slice => {
+                let items = slices.pop(consumer, max);
+                let count = items.len();
+                items.into_iter().for_each(each);
+                count
+            }
+            _ => consumer.pop_batch(max, &mut each),
+        };
         assert_eq!(count, expected);
     }
 
@@ -165,11 +173,7 @@ impl<P, C> Fifo<P, C> {
         }
     }
 
-    fn check<T: Item>(&self)
-    where
-        P: Tx<T>,
-        C: Rx<T>,
-    {
+    fn check(&self) {
         let (visible, all) = (self.visible.len(), self.visible.len() + self.deferred.len());
         if let Some(producer) = &self.producer {
             assert_eq!(producer.is_closed(), self.consumers.is_empty());
@@ -191,7 +195,12 @@ impl<P, C> Fifo<P, C> {
     }
 }
 
-fn fifo<P, C>(producer: P, consumer: C, capacity: usize) -> Fifo<P, C> {
+fn fifo<T, P, C>(
+    producer: P,
+    consumer: C,
+    capacity: usize,
+    slices: MaySlice<P, C, T>,
+) -> Fifo<T, P, C> {
     Fifo {
         producer: Some(producer),
         consumers: vec![consumer],
@@ -200,18 +209,32 @@ fn fifo<P, C>(producer: P, consumer: C, capacity: usize) -> Fifo<P, C> {
         deferred: VecDeque::new(),
         stranded: 0,
         next: 0,
+        claim_max: usize::MAX,
         live: Rc::default(),
+        slices,
     }
 }
 
 /// `spsc` of one layout against its twin.
-pub(super) fn spsc_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, ops: &[Op]) {
+pub(super) fn spsc_ops<T: Item, L: Layout<T>>(
+    capacity: usize,
+    first: usize,
+    ops: &[Op],
+    slices: MaySlice<spsc::Producer<T, L>, spsc::Consumer<T, L>, T>,
+) {
     let (producer, consumer) = spsc::ring_at::<T, L>(capacity, first);
-    fifo(producer, consumer, capacity).run::<T>(ops, |_| None);
+    fifo(producer, consumer, capacity, slices).run(ops, |_| None);
 }
 
-/// `spmc` of one layout against its twin; `CLAIM_MAX` is above every capacity here.
-pub(super) fn spmc_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, ops: &[Op]) {
+/// `spmc` of one layout against its twin.
+pub(super) fn spmc_ops<T: Item, L: Layout<T>>(
+    capacity: usize,
+    first: usize,
+    ops: &[Op],
+    slices: MaySlice<spmc::Producer<T, L>, spmc::Consumer<T, L>, T>,
+) {
     let (producer, consumer) = spmc::ring_at::<T, L>(capacity, first);
-    fifo(producer, consumer, capacity).run::<T>(ops, |consumer| Some(consumer.clone()));
+    let mut fifo = fifo(producer, consumer, capacity, slices);
+    fifo.claim_max = spmc::CLAIM_MAX;
+    fifo.run(ops, |consumer| Some(consumer.clone()));
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use flintlock_queues::mpsc::{rings, shared};
 use flintlock_queues::{Layout, PopError};
 
-use super::{Item, Op, Tx, choose};
+use super::{Item, MaySlice, Op, Rx, Tx, choose};
 
 /// A producer and what it pushed that was not popped.
 struct Side<P> {
@@ -21,18 +21,21 @@ struct Side<P> {
 }
 
 /// Several producers, one consumer; the twin keeps what each producer pushed.
-struct Many<P> {
+struct Many<P, C, T> {
     producers: Vec<Side<P>>,
+    /// Whether what is deferred stays invisible, which it does in rings of their own.
+    defers: bool,
     live: Rc<Cell<usize>>,
+    slices: MaySlice<P, C, T>,
 }
 
 /// Item numbers are `producer * STRIDE + n`.
 const STRIDE: usize = 1 << 16;
 
-impl<P> Many<P> {
-    fn new(first: Vec<P>) -> Self {
-        let mut many = Self { producers: Vec::new(), live: Rc::default() };
-        first.into_iter().for_each(|producer| many.add(producer));
+impl<P: Tx<T>, C: Rx<T>, T: Item> Many<P, C, T> {
+    fn new(first: P, defers: bool, slices: MaySlice<P, C, T>) -> Self {
+        let mut many = Self { producers: Vec::new(), defers, live: Rc::default(), slices };
+        many.add(first);
         many
     }
 
@@ -49,52 +52,58 @@ impl<P> Many<P> {
         self.producers.iter().all(|side| side.handle.is_none())
     }
 
-    /// Pushes `count` items; what of them was accepted is deferred or visible.
-    fn push<T: Item>(&mut self, who: u8, op: Op, is_full: impl Fn(&P, usize) -> Option<bool>)
-    where
-        P: Tx<T>,
-    {
+    /// Pushes; what was accepted is deferred or visible. `room` tells what fits beside so many
+    /// items of the producer, where that is known.
+    fn push(&mut self, who: u8, op: Op, room: impl Fn(&P, usize) -> Option<usize>) {
         let live = Rc::clone(&self.live);
         let Some(side) = choose(&mut self.producers, who) else { return };
         let Side { handle: Some(handle), next, visible, deferred } = side else { return };
-        let expected_full = is_full(handle, visible.len() + deferred.len());
-        let mut number = *next;
-        let mut make = || {
-            number += 1;
-            T::make(number - 1, &live)
-        };
-        let accepted = match op {
-            Op::Push { .. } => handle.push(make()).is_ok(),
-            Op::PushDeferred { .. } => handle.push_deferred(make()).is_ok(),
-            Op::PushBatch { count, .. } => {
-                let mut items = (0..count).map(|_| make());
-                let pushed = handle.push_batch(&mut items);
-                deferred.extend(*next..*next + pushed);
-                *next += pushed;
-                visible.append(deferred);
-                return;
+        let room = room(handle, visible.len() + deferred.len());
+        let first = *next;
+        let make = |offset: usize| T::make(first + offset, &live);
+        let (wanted, accepted) = match op {
+            Op::Push { .. } => (1, usize::from(handle.push(make(0)).is_ok())),
+            Op::PushDeferred { .. } => (1, usize::from(handle.push_deferred(make(0)).is_ok())),
+            Op::PushBatch { count, .. } | Op::PushSlice { count, .. } => {
+                let mut items = (0..usize::from(count)).map(make);
+                let pushed = match &self.slices {
+                    Some(slices) if matches!(op, Op::PushSlice { .. }) => {
+                        slices.push(handle, items)
+                    }
+                    _ => handle.push_batch(&mut items),
+                };
+                (usize::from(count), pushed)
             }
             _ => {
                 handle.commit();
-                visible.append(deferred);
-                return;
+                (0, 0)
             }
         };
-        if let Some(is_full) = expected_full {
-            assert_eq!(accepted, !is_full, "refused if and only if full");
+        if let Some(room) = room {
+            assert_eq!(accepted, wanted.min(room), "as many as fit");
         }
-        if accepted {
-            deferred.push_back(*next);
-            *next += 1;
-        }
-        // Without a capacity of its own the order is all that is known.
-        if !accepted || matches!(op, Op::Push { .. }) || expected_full.is_none() {
+        deferred.extend(first..first + accepted);
+        *next += accepted;
+        let stays = self.defers && accepted == wanted && matches!(op, Op::PushDeferred { .. });
+        if !stays {
             visible.append(deferred);
         }
     }
 
+    /// Pops up to `max` items, as a slice or not; how many.
+    fn pop_batch(&mut self, consumer: &mut C, max: usize, is_slice: bool) -> usize {
+        match &self.slices {
+            Some(slices) if is_slice => {
+                let items = slices.pop(consumer, max);
+                items.iter().for_each(|item| self.popped(item));
+                items.len()
+            }
+            _ => consumer.pop_batch(max, &mut |item| self.popped(&item)),
+        }
+    }
+
     /// Notes that `item` was popped: the oldest visible one of its producer.
-    fn popped<T: Item>(&mut self, item: &T) {
+    fn popped(&mut self, item: &T) {
         let number = item.number();
         let visible = &mut self.producers[number / STRIDE].visible;
         assert_eq!(visible.pop_front(), Some(number), "in order of its producer");
@@ -113,18 +122,22 @@ impl<P> Many<P> {
 }
 
 /// `mpsc::rings` of one layout: the twin of each producer is exact, the order between is free.
-pub(super) fn rings_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, ops: &[Op]) {
+pub(super) fn rings_ops<T: Item, L: Layout<T>>(
+    capacity: usize,
+    first: usize,
+    ops: &[Op],
+    slices: MaySlice<rings::Producer<T, L>, rings::Consumer<T, L>, T>,
+) {
     let mut consumer = rings::ring_at::<T, L>(capacity, first);
     let capacity = consumer.capacity();
-    let mut many = Many::new(vec![consumer.add_producer()]);
+    let mut many = Many::new(consumer.add_producer(), true, slices);
     for op in ops {
         match *op {
             Op::Push { who }
             | Op::PushDeferred { who }
             | Op::Commit { who }
-            | Op::PushBatch { who, .. } => {
-                many.push::<T>(who, *op, |_, len| Some(len == capacity));
-            }
+            | Op::PushBatch { who, .. }
+            | Op::PushSlice { who, .. } => many.push(who, *op, |_, len| Some(capacity - len)),
             Op::Pop { .. } => match consumer.pop() {
                 Ok(item) => many.popped(&item),
                 Err(reason) => {
@@ -132,9 +145,11 @@ pub(super) fn rings_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, op
                     assert_eq!(reason == PopError::Closed, many.is_closed());
                 }
             },
-            Op::PopBatch { count, .. } => {
-                let expected = usize::from(count).min(many.visible());
-                let popped = consumer.pop_batch(usize::from(count), |item| many.popped(&item));
+            Op::PopBatch { count, .. } | Op::PopSlice { count, .. } => {
+                let max = usize::from(count);
+                let expected = max.min(many.visible());
+                let is_slice = matches!(op, Op::PopSlice { .. });
+                let popped = many.pop_batch(&mut consumer, max, is_slice);
                 assert_eq!(popped, expected, "as many as there are");
             }
             Op::Add if many.producers.len() < 80 => many.add(consumer.add_producer()),
@@ -155,11 +170,17 @@ pub(super) fn rings_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, op
 
 /// `mpsc::shared` of one layout: each producer's items in order, nothing lost, and an empty answer
 /// only if nothing can be had.
-pub(super) fn shared_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, ops: &[Op]) {
+pub(super) fn shared_ops<T: Item, L: Layout<T>>(
+    capacity: usize,
+    first: usize,
+    ops: &[Op],
+    slices: MaySlice<shared::Producer<T, L>, shared::Consumer<T, L>, T>,
+) {
     let (producer, mut consumer) = shared::ring_at::<T, L>(capacity, first);
-    let mut many = Many::new(vec![producer]);
+    let ring_and_list = 2 * consumer.capacity();
+    let mut many = Many::new(producer, false, slices);
     // Pending items of live producers; what is not pending must be there to be popped.
-    let pending = |many: &Many<shared::Producer<T, L>>| -> usize {
+    let pending = |many: &Many<shared::Producer<T, L>, _, T>| -> usize {
         many.producers.iter().flat_map(|side| &side.handle).map(|p| p.pending()).sum()
     };
     for op in ops {
@@ -167,8 +188,13 @@ pub(super) fn shared_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, o
             Op::Push { who }
             | Op::PushDeferred { who }
             | Op::Commit { who }
-            | Op::PushBatch { who, .. } => many.push::<T>(who, *op, |_, _| None),
-            Op::Pop { .. } | Op::PopBatch { .. } => {
+            | Op::PushBatch { who, .. }
+            | Op::PushSlice { who, .. } => {
+                // What others have taken of the ring is not known.
+                let is_alone = many.producers.len() == 1;
+                many.push(who, *op, |_, len| is_alone.then(|| ring_and_list - len));
+            }
+            Op::Pop { .. } | Op::PopBatch { .. } | Op::PopSlice { .. } => {
                 let (outside, is_closed) = (pending(&many), many.is_closed());
                 match consumer.pop() {
                     Ok(item) => many.popped(&item),
@@ -177,8 +203,9 @@ pub(super) fn shared_ops<T: Item, L: Layout<T>>(capacity: usize, first: usize, o
                         assert_eq!(reason == PopError::Closed, is_closed);
                     }
                 }
-                if let Op::PopBatch { count, .. } = *op {
-                    consumer.pop_batch(usize::from(count), |item| many.popped(&item));
+                if let Op::PopBatch { count, .. } | Op::PopSlice { count, .. } = *op {
+                    let is_slice = matches!(op, Op::PopSlice { .. });
+                    many.pop_batch(&mut consumer, usize::from(count), is_slice);
                 }
             }
             Op::Add if many.producers.len() < 6 => {

@@ -15,7 +15,7 @@ use flintlock_queues::{
     Compact, Index, Layout, Padded, PopError, PushError, Tagged, Words, spmc, spsc,
 };
 
-use credits::credited_ops;
+use credits::{Side, credited_ops};
 use fifo::{spmc_ops, spsc_ops};
 use many::{rings_ops, shared_ops};
 
@@ -42,6 +42,15 @@ pub(crate) enum Op {
         who: u8,
         count: u8,
     },
+    /// These two are batches where items cannot be copied.
+    PushSlice {
+        who: u8,
+        count: u8,
+    },
+    PopSlice {
+        who: u8,
+        count: u8,
+    },
     /// Another consumer (spmc) or producer (mpsc); nothing else has a second one.
     Add,
     DropProducer {
@@ -56,6 +65,11 @@ impl Op {
     /// The operation that two bytes stand for; pushing and popping are likelier than leaving.
     pub(crate) fn decode(kind: u8, argument: u8) -> Self {
         let (who, count) = (argument & 3, argument >> 2);
+        match kind {
+            224..=239 => return Self::PushSlice { who, count },
+            240..=255 => return Self::PopSlice { who, count },
+            _ => {}
+        }
         match kind % 32 {
             0..=7 => Self::Push { who },
             8..=12 => Self::PushDeferred { who },
@@ -126,6 +140,25 @@ impl Item for Tagged<Box<Tracked>> {
     }
 }
 
+/// What a slot of words cannot hold: plain data wider than a line, with an alignment of its own.
+#[derive(Clone, Copy)]
+#[repr(align(128))]
+pub(crate) struct Wide([usize; 20]);
+
+impl Item for Wide {
+    const COUNTED: bool = false;
+
+    fn make(number: usize, _live: &Rc<Cell<usize>>) -> Self {
+        Self([number; 20])
+    }
+
+    fn number(&self) -> usize {
+        assert!(self.0.iter().all(|part| *part == self.0[0]), "all of one item");
+        assert!(std::ptr::from_ref(self).addr().is_multiple_of(128));
+        self.0[0]
+    }
+}
+
 impl Item for Index {
     const COUNTED: bool = false;
 
@@ -136,6 +169,39 @@ impl Item for Index {
     fn number(&self) -> usize {
         self.value()
     }
+}
+
+/// How slices go into and out of a queue of `T`.
+struct Slices<P, C, T> {
+    push: fn(&mut P, &[T]) -> usize,
+    pop: fn(&mut C, &mut [T]) -> usize,
+}
+
+/// Nothing where items cannot be copied.
+type MaySlice<P, C, T> = Option<Slices<P, C, T>>;
+
+impl<P, C, T: Item> Slices<P, C, T> {
+    /// Pushes `items`; how many were taken.
+    fn push(&self, producer: &mut P, items: impl Iterator<Item = T>) -> usize {
+        (self.push)(producer, &items.collect::<Vec<T>>())
+    }
+
+    /// Pops up to `max` items, and writes nothing but these.
+    fn pop(&self, consumer: &mut C, max: usize) -> Vec<T> {
+        const OTHER: usize = 1 << 20;
+        let mut items: Vec<T> = (0..max).map(|_| T::make(OTHER, &Rc::default())).collect();
+        let count = (self.pop)(consumer, &mut items);
+        let rest = items.split_off(count);
+        assert!(rest.iter().all(|item| item.number() == OTHER), "nothing else is touched");
+        items
+    }
+}
+
+/// The slices of a queue, if its items can be copied.
+macro_rules! slices {
+    ($module:ident) => {
+        Some(Slices { push: $module::Producer::push_slice, pop: $module::Consumer::pop_slice })
+    };
 }
 
 /// The producing ends' common vocabulary.
@@ -207,25 +273,40 @@ fn choose<T>(handles: &mut [T], who: u8) -> Option<&mut T> {
     (count > 0).then(|| &mut handles[usize::from(who) % count])
 }
 
+/// The rings of a layout with items that are counted: slices are batches.
+fn counted<L: Layout<Box<Tracked>>>(capacity: usize, first: usize, ops: &[Op]) {
+    type Boxed = Box<Tracked>;
+    spsc_ops::<Boxed, L>(capacity, first, ops, None);
+    spmc_ops::<Boxed, L>(capacity, first, ops, None);
+    rings_ops::<Boxed, L>(capacity, first, ops, None);
+    shared_ops::<Boxed, L>(capacity, first, ops, None);
+    credited_ops::<Boxed, L>(capacity, first, ops, None);
+}
+
+/// The rings of a layout with items that can be copied.
+fn copied<T: Item + Copy, L: Layout<T>>(capacity: usize, first: usize, ops: &[Op]) {
+    spsc_ops::<T, L>(capacity, first, ops, slices!(spsc));
+    spmc_ops::<T, L>(capacity, first, ops, slices!(spmc));
+    rings_ops::<T, L>(capacity, first, ops, slices!(rings));
+    shared_ops::<T, L>(capacity, first, ops, slices!(shared));
+    let credited = Slices {
+        push: |side: &mut Side<T, L>, items| side.handle.push_slice(&mut side.purse, items),
+        pop: shared::CreditConsumer::pop_slice,
+    };
+    credited_ops::<T, L>(capacity, first, ops, Some(credited));
+}
+
 /// All queues in all layouts on the same operations.
 pub(crate) fn all_ops(capacity: usize, first: usize, ops: &[Op]) {
-    type Boxed = Box<Tracked>;
-    spsc_ops::<Boxed, Words>(capacity, first, ops);
-    spsc_ops::<Tagged<Boxed>, Words>(capacity, first, ops);
-    spsc_ops::<Index, Words>(capacity, first, ops);
-    spsc_ops::<Boxed, Compact>(capacity, first, ops);
-    spsc_ops::<Boxed, Padded>(capacity, first, ops);
-    spmc_ops::<Boxed, Words>(capacity, first, ops);
-    spmc_ops::<Tagged<Boxed>, Words>(capacity, first, ops);
-    spmc_ops::<Boxed, Compact>(capacity, first, ops);
-    spmc_ops::<Boxed, Padded>(capacity, first, ops);
-    rings_ops::<Boxed, Words>(capacity, first, ops);
-    rings_ops::<Boxed, Compact>(capacity, first, ops);
-    shared_ops::<Boxed, Words>(capacity, first, ops);
-    shared_ops::<Boxed, Compact>(capacity, first, ops);
-    shared_ops::<Boxed, Padded>(capacity, first, ops);
-    credited_ops::<Boxed, Words>(capacity, first, ops);
-    credited_ops::<Tagged<Boxed>, Words>(capacity, first, ops);
-    credited_ops::<Boxed, Compact>(capacity, first, ops);
-    credited_ops::<Boxed, Padded>(capacity, first, ops);
+    type Kinds = Tagged<Box<Tracked>>;
+    counted::<Words>(capacity, first, ops);
+    counted::<Compact>(capacity, first, ops);
+    counted::<Padded>(capacity, first, ops);
+    copied::<Index, Words>(capacity, first, ops);
+    copied::<Index, Compact>(capacity, first, ops);
+    copied::<Wide, Compact>(capacity, first, ops);
+    copied::<Wide, Padded>(capacity, first, ops);
+    spsc_ops::<Kinds, Words>(capacity, first, ops, None);
+    spmc_ops::<Kinds, Words>(capacity, first, ops, None);
+    credited_ops::<Kinds, Words>(capacity, first, ops, None);
 }
