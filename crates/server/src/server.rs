@@ -43,6 +43,8 @@ pub(crate) struct Server {
     pub stats: Stats,
     /// The disk tier; `None` with `store memory`.
     pub tier: Option<Tier>,
+    /// Most bytes that a value may take; see [`crate::tier::VALUE_BYTES_MAX`].
+    pub value_bytes_max: usize,
     /// The network workers; `None` without any.
     pub offload: Option<Offload>,
     /// WATCH.
@@ -91,6 +93,7 @@ impl Server {
             clients: Clients::new(),
             stats: Stats::new(command::all().len()),
             tier: None,
+            value_bytes_max: usize::MAX,
             evictor: Evictor::default(),
             offload: None,
             watch: Watch::default(),

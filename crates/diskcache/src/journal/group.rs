@@ -12,6 +12,10 @@ use crate::key::{KeyRef, Seq};
 /// A recycled buffer larger than this is given back to the allocator.
 const KEEP_BYTES: usize = 1 << 20;
 
+/// Largest value or change that is logged: what is logged must fit into a record of the engine,
+/// whose blocks are counted in 32 bits, key and checksums included.
+pub const BODY_MAX: usize = if cfg!(test) { 16 << 20 } else { u32::MAX as usize - (1 << 20) };
+
 /// An operation whose key, body or count does not fit the format; nothing was logged.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct TooLarge;
@@ -126,7 +130,7 @@ impl Group {
     /// Logs the complete state of a key; `body` appends the encoded value.
     ///
     /// # Errors
-    /// [`TooLarge`] when the value has 4 GiB or more; the group is as before.
+    /// [`TooLarge`] when the value has more than [`BODY_MAX`] bytes; the group is as before.
     #[inline]
     pub fn push_put(
         &mut self,
@@ -144,7 +148,7 @@ impl Group {
     /// Logs a change on top of the key's state; `body` appends the encoded change.
     ///
     /// # Errors
-    /// [`TooLarge`] when the change has 4 GiB or more; the group is as before.
+    /// [`TooLarge`] when the change has more than [`BODY_MAX`] bytes; the group is as before.
     #[inline]
     pub fn push_delta(
         &mut self,
@@ -189,11 +193,12 @@ impl Group {
         body(&mut self.buf);
         // The closure has the whole buffer; one that cut it would have destroyed the log.
         assert!(self.buf.len() >= start, "a body may only append");
-        let Ok(body_len) = u32::try_from(self.buf.len() - start) else {
+        let body_len = self.buf.len() - start;
+        if body_len > BODY_MAX {
             self.buf.truncate(before);
             return Err(TooLarge);
-        };
-        record::set_body_len(&mut self.buf, len_at, body_len);
+        }
+        record::set_body_len(&mut self.buf, len_at, body_len as u32);
         Ok(self.pushed(count))
     }
 
@@ -269,6 +274,24 @@ mod tests {
                 OpKind::Meta(map),
             ]
         );
+    }
+
+    #[test]
+    fn what_no_record_could_hold_is_not_logged() {
+        let key = KeyRef { space: Space(1), hash: 0, key: b"k" };
+        let mut group = Group::new(Seq(1));
+        group.push_delete(key).unwrap();
+        let before = group.len_bytes();
+        for len in [BODY_MAX + 1, BODY_MAX] {
+            let mut logged = group.push_delta(key, |out| out.resize(out.len() + len, 0));
+            if len > BODY_MAX {
+                assert_eq!((logged, group.len_bytes()), (Err(TooLarge), before));
+                logged = group.push_put(key, None, |out| out.resize(out.len() + len, 0));
+                assert_eq!((logged, group.len_bytes()), (Err(TooLarge), before));
+            } else {
+                assert_eq!(logged, Ok(Seq(2)));
+            }
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ const LONG_KEY: u8 = 2;
 /// Engine keys are at most this long before the checksum of a long key's rest (lsm-tree allows
 /// 65,535 bytes).
 pub const ENGINE_KEY_MAX: usize = 60_000;
-/// Largest payload: blocks of the engine are counted in 32 bits, key and checksums included.
-pub const PAYLOAD_MAX: usize = u32::MAX as usize - (1 << 20);
+/// Largest payload: what is logged can be stored.
+pub const PAYLOAD_MAX: usize = crate::journal::BODY_MAX;
 
 /// The key as the engine stores it. A long key is cut, and its rest stands in the record: the
 /// keyed hash in front keeps two keys with the same beginning apart, and a checksum of the rest

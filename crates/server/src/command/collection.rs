@@ -14,7 +14,7 @@ use crate::tier::Effect;
 use crate::types::number::parse_i64;
 use crate::types::{Hash, List, Object, Rules, Set, ZSet};
 
-use super::{Ctx, Error};
+use super::{Ctx, Error, Request};
 
 /// One type of collection among the variants of [`Object`].
 pub(super) trait Collection: Default {
@@ -46,6 +46,9 @@ macro_rules! collection {
 
 collection!(List, Hash, Set, ZSet);
 
+/// What an argument takes beside its bytes in a stored collection, at most.
+const ELEMENT_BYTES: usize = 16;
+
 impl Ctx<'_> {
     fn check_type<T: Collection>(&self, found: Option<Loc>) -> Result<Option<Loc>, Error> {
         match found.map(|loc| self.entry(loc).value()) {
@@ -74,15 +77,23 @@ impl Ctx<'_> {
         self.check_type::<T>(found)
     }
 
-    /// Finds the collection of `key`, or puts in an empty one that the caller fills.
+    /// Finds the collection of `key`, or puts in an empty one; the caller adds what `request` has.
     ///
     /// # Errors
-    /// [`Error::WRONG_TYPE`].
+    /// [`Error::WRONG_TYPE`], [`Error::VALUE_TOO_LARGE`].
     pub(super) fn find_or_create<T: Collection>(
         &mut self,
         key: Key<'_>,
+        request: &Request<'_>,
     ) -> Result<(Loc, Known), Error> {
-        match self.find_as::<T>(key)? {
+        let found = self.find_as::<T>(key)?;
+        let has = found.map_or(0, |loc| match self.entry(loc).value() {
+            ValueRef::Object(object) => object.memory_bytes(),
+            _ => 0,
+        });
+        // Scores and lengths are stored longer than they may be written.
+        self.check_size(has + request.len_bytes() + request.len() * ELEMENT_BYTES)?;
+        match found {
             Some(loc) => Ok((loc, Known::Value)),
             None => Ok(self.create(key, NewValue::Object(Arc::new(T::default().wrap())))),
         }

@@ -332,6 +332,14 @@ impl<'a> Ctx<'a> {
         count
     }
 
+    /// Checks a value that would take about so many bytes, of memory or in a record.
+    ///
+    /// # Errors
+    /// [`Error::VALUE_TOO_LARGE`].
+    pub(crate) fn check_size(&self, bytes: usize) -> Result<(), Error> {
+        if bytes > self.server.value_bytes_max { Err(Error::VALUE_TOO_LARGE) } else { Ok(()) }
+    }
+
     /// Appends to the string at `loc` without rebuilding a long one.
     pub(crate) fn change_string<R>(
         &mut self,

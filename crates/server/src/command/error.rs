@@ -47,6 +47,8 @@ impl Error {
         INVALID_CURSOR = "ERR invalid cursor";
         /// A string that would pass `proto-max-bulk-len`.
         STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+        /// A value that would no longer fit into a record of the store.
+        VALUE_TOO_LARGE = "ERR value exceeds maximum allowed size (3 GiB with a store on disk)";
         /// A write when memory is full.
         OOM = "OOM command not allowed when used memory > 'maxmemory'.";
         /// A request that waited for the disk when the server ended.

@@ -27,7 +27,7 @@ fn hset(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
         return Err(Error::arity(request.command.name));
     }
     let key = ctx.key(request, 1);
-    let at = ctx.find_or_create::<Hash>(key)?;
+    let at = ctx.find_or_create::<Hash>(key, request)?;
     ctx.change_as(key, at, Effect::Request(request), |hash: &mut Hash, rules| {
         let fields = (2..request.len()).step_by(2);
         reply

@@ -33,7 +33,7 @@ fn push(
     end: End,
 ) -> Result<(), Error> {
     let key = ctx.key(request, 1);
-    let at = ctx.find_or_create::<List>(key)?;
+    let at = ctx.find_or_create::<List>(key, request)?;
     ctx.change_as(key, at, Effect::Request(request), |list: &mut List, rules| {
         request.from(2).for_each(|item| list.push(end, item, rules));
         reply.count(list.len());

@@ -25,7 +25,7 @@ pub(super) fn commands() -> Vec<Command> {
 
 fn sadd(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let key = ctx.key(request, 1);
-    let at = ctx.find_or_create::<Set>(key)?;
+    let at = ctx.find_or_create::<Set>(key, request)?;
     let added = ctx.change_as(key, at, Effect::Request(request), |set: &mut Set, rules| {
         request.from(2).filter(|member| set.add(member, rules)).count()
     });

@@ -279,8 +279,7 @@ fn sort(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
     let list = gather(ctx, request, &options)?;
     let values = values(ctx, &options.gets, list);
     if let Some(to) = options.store {
-        put(ctx, to, &values, reply);
-        return Ok(());
+        return put(ctx, to, &values, reply);
     }
     reply.array(values.len());
     for value in values {
@@ -293,16 +292,23 @@ fn sort(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
 }
 
 /// STORE: the list `to` becomes the result.
-fn put(ctx: &mut Ctx<'_>, to: &[u8], values: &[Option<Vec<u8>>], reply: &mut Reply<'_>) {
+fn put(
+    ctx: &mut Ctx<'_>,
+    to: &[u8],
+    values: &[Option<Vec<u8>>],
+    reply: &mut Reply<'_>,
+) -> Result<(), Error> {
     if values.is_empty() {
         ctx.delete_key(ctx.hasher().key(to));
         reply.int(0);
-        return;
+        return Ok(());
     }
     let mut result = List::new();
     for value in values {
         result.push(End::Back, value.as_deref().unwrap_or_default(), &ctx.server.rules);
     }
+    ctx.check_size(result.memory_bytes())?;
     reply.count(result.len());
     ctx.set(ctx.hasher().key(to), NewValue::Object(Arc::new(result.wrap())), None);
+    Ok(())
 }

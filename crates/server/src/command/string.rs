@@ -239,6 +239,7 @@ fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     if len as u64 > ctx.server.config.proto_max_bulk_len_bytes && !ctx.is_replay() {
         return Err(Error::STRING_TOO_LONG);
     }
+    ctx.check_size(len)?;
     if let ValueRef::Big(_) = ctx.entry(loc).value() {
         ctx.change_string(key, loc, Effect::Request(request), |entry| {
             entry.big_mut().expect("just seen to be big").extend_from_slice(tail);

@@ -113,7 +113,7 @@ fn zadd(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
         reply.int(0);
         return Ok(());
     }
-    let at = ctx.find_or_create::<ZSet>(key)?;
+    let at = ctx.find_or_create::<ZSet>(key, request)?;
     let (mut added, mut updated, mut last) = (0, 0, None);
     ctx.change_as(key, at, Effect::Request(request), |zset: &mut ZSet, rules| {
         for i in (first..request.len()).step_by(2) {

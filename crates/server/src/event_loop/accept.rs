@@ -7,7 +7,7 @@ use mio::{Interest, Token};
 use crate::client::{ClientKey, Closing};
 use crate::net::acceptor::{Accepted, Acceptor, BATCH_MAX, End};
 use crate::net::conn::ConnIo;
-use crate::resp::parse::Limits;
+use crate::resp::parse::{INPUT_MAX, Limits};
 
 use super::EventLoop;
 
@@ -130,11 +130,9 @@ impl EventLoop {
             return stream.write_all(text);
         }
         let authenticated = config.requirepass.is_unset();
-        let limits = Limits {
-            bulk_max: i64::try_from(config.proto_max_bulk_len_bytes).unwrap_or(i64::MAX),
-            authenticated,
-        };
-        let input_max = config.client_query_buffer_limit_bytes as usize;
+        let bulk_max = config.proto_max_bulk_len_bytes.min(INPUT_MAX) as i64;
+        let limits = Limits { bulk_max, authenticated };
+        let input_max = config.client_query_buffer_limit_bytes.min(INPUT_MAX) as usize;
         let hasher = self.server.keyspace.hasher();
         let io = Box::new(ConnIo::new(stream, hasher, limits, input_max));
         let key = self.server.clients.insert(io, self.server.now_ms, peer, local);

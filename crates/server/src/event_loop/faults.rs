@@ -34,6 +34,16 @@ struct Served {
 impl Served {
     /// Serves the store in `dir`, whose engine is `engine`.
     fn start(dir: &Path, engine: &MemoryStore, config: Config) -> Self {
+        Self::adjusted(dir, engine, config, |_| ())
+    }
+
+    /// The same, with other limits than usual.
+    fn adjusted(
+        dir: &Path,
+        engine: &MemoryStore,
+        config: Config,
+        adjust: impl FnOnce(&mut Server) + Send + 'static,
+    ) -> Self {
         let (root, engine) = (dir.join("store"), engine.clone());
         let (sender, started) = channel();
         let thread = std::thread::spawn(move || {
@@ -48,6 +58,7 @@ impl Served {
             let log = Log::new(Level::Warning, None);
             let mut server = Server::new(config, log, hasher, now_since(begun), [3; 16]);
             attach(&mut server, store, bell, 5).expect("the journal is whole");
+            adjust(&mut server);
             let any = "127.0.0.1:0".parse().expect("an address");
             let listener = TcpListener::bind(any).expect("a free port");
             let address = listener.local_addr().expect("a bound address");
@@ -215,4 +226,52 @@ fn an_engine_that_cannot_be_written_shows_at_once_and_refuses_when_memory_is_ful
             client.wait_for("INFO persistence", "rdb_last_bgsave_status:ok");
         }
     }
+}
+
+#[test]
+fn a_value_that_no_record_could_hold_is_refused_before_anything_changes() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let engine = MemoryStore::new();
+    let mut config = Config::default();
+    let max = 10_000;
+    (config.flush_delay_ms, config.databases) = (1, 1);
+    let served =
+        Served::adjusted(dir.path(), &engine, config, move |server| server.value_bytes_max = max);
+    let mut client = served.connect();
+    let too_large = "-ERR value exceeds maximum allowed size (3 GiB with a store on disk)";
+    let word = "w".repeat(900);
+    for (add, count) in [
+        ("RPUSH list", "LLEN list"),
+        ("HSET hash", "HLEN hash"),
+        ("SADD set", "SCARD set"),
+        ("ZADD zset", "ZCARD zset"),
+        ("APPEND string", "STRLEN string"),
+    ] {
+        let words = |i: usize| match add.split(' ').next() {
+            Some("HSET") => format!("{i} {word}"),
+            Some("ZADD") => format!("{i} {i}{word}"),
+            _ => format!("{i}{word}"),
+        };
+        let mut counts = Vec::new();
+        let refused = (10..100).map(|i| {
+            counts.push(client.ask(count));
+            client.ask(&format!("{add} {}", words(i)))
+        });
+        let refused = refused.into_iter().find(|reply| !reply.starts_with(':'));
+        assert_eq!(refused.as_deref(), Some(too_large), "{add}");
+        assert_eq!(Some(&client.ask(count)), counts.last(), "nothing was changed");
+        assert!((4..=12).contains(&counts.len()), "{add}: {} words", counts.len());
+    }
+    assert_eq!(client.ask(&format!("RPUSH new {}", "1 ".repeat(1000))), too_large);
+    assert_eq!(client.ask("EXISTS new"), ":0");
+    assert_eq!(client.ask("SORT list BY nosort GET # GET # STORE sorted"), too_large);
+    assert_eq!(client.ask("EXISTS sorted"), ":0");
+    // What there is can be moved about, is saved, and goes on to be changed.
+    for line in ["RENAME list renamed", "RENAME string other"] {
+        assert_eq!(client.ask(line), "+OK");
+    }
+    assert_eq!(client.ask("COPY hash copy"), ":1");
+    assert_eq!(client.ask("SREM set 10none"), ":0");
+    client.wait_for("INFO persistence", "rdb_last_bgsave_status:ok");
+    client.wait_for("INFO store", "store_saves_queued:0\r\n");
 }

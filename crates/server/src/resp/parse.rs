@@ -30,6 +30,10 @@ pub struct Arg {
     pub len: u32,
 }
 
+/// Most bytes of unparsed requests that a connection may hold, whatever the configuration says: an
+/// [`Arg`] has 32 bits, and so has a request in the journal.
+pub const INPUT_MAX: u64 = 3 << 30;
+
 impl Arg {
     /// The bytes, given the buffer.
     #[must_use]
@@ -292,7 +296,7 @@ fn find_end(end: u8, buf: &[u8], from: usize) -> Result<usize, usize> {
 }
 
 fn arg(start: usize, len: usize) -> Arg {
-    // The query buffer limit (1 GiB) keeps both far below 4 GiB.
+    // `INPUT_MAX` keeps both below 4 GiB.
     Arg { start: start as u32, len: len as u32 }
 }
 

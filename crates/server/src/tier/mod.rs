@@ -49,6 +49,10 @@ const ANSWERS_MAX: usize = 256;
 /// Between two lines of the log on whether the store can be written.
 const TROUBLE_EACH_MS: u64 = 1000;
 
+/// Most bytes that a value may take, in memory or in its record, if it is to be stored: journal and
+/// engine count a record in 32 bits. What is left of those is for its key.
+pub(crate) const VALUE_BYTES_MAX: usize = 3 << 30;
+
 /// See the module doc.
 #[derive(Debug)]
 pub(crate) struct Tier {
@@ -103,7 +107,7 @@ impl Tier {
                 self.cache.delta(at, |out| delta::push_words(out, words.iter().copied()))
             }
         };
-        let seq = seq.expect("a request and a value that came through it are below 4 GiB");
+        let seq = seq.expect("requests are below `INPUT_MAX`, values below `VALUE_BYTES_MAX`");
         let mut state =
             if was == Known::Unknown { self.cache.fresh_state(at.space) } else { state_of(entry) };
         if state.is_save() && exists && was == Known::Value {

@@ -30,9 +30,9 @@ use crate::resp::encode::{Output, Proto, Reply};
 use crate::server::Server;
 use crate::stats::Stats;
 
-use super::Tier;
 use super::delta::Delta;
 use super::home::{Resident, ServerDecode, known, prefetch, value_of};
+use super::{Tier, VALUE_BYTES_MAX};
 
 /// Opens the store that the configuration names. Its identity has the hash key that the keyspace
 /// must be made with.
@@ -86,6 +86,8 @@ pub(crate) fn attach<S: Storage + 'static>(
     server.keyspace.order_places(databases, |db| cache.space(db));
     let jobs = JobPool::new(worker, server.config.storage_threads.into(), bell)?;
     server.tier = Some(Tier::new(cache, jobs, dir));
+    // Not before replay: what was accepted is there.
+    server.value_bytes_max = VALUE_BYTES_MAX;
     Ok(recovered)
 }
 
