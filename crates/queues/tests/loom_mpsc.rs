@@ -229,12 +229,11 @@ fn loom_mpsc_rings_leave_while_full_cells() {
 const F1: Edge = Edge::new("F1");
 
 /// A sleeping consumer and two committing producers: no wake-up is lost.
-#[test]
-fn loom_mpsc_rings_park() {
+fn rings_park<L: Layout<Item>>(name: &str) {
     for roles in Roles::BOTH {
-        explore(&format!("rings park {roles:?}"), move || {
+        explore(&format!("{name} {roles:?}"), move || {
             let ledger = Ledger::default();
-            let mut consumer = rings::ring_at::<Item, Laps>(2, 0);
+            let mut consumer = rings::ring_at::<Item, L>(2, 0);
             let (mut one, mut two) = (consumer.add_producer(), consumer.add_producer());
             let sleeps = Arc::new(AtomicBool::new(false));
             let (seen, seen_too) = (Arc::clone(&sleeps), Arc::clone(&sleeps));
@@ -263,19 +262,38 @@ fn loom_mpsc_rings_park() {
     }
 }
 
-/// A sleeping consumer and a producer that goes: the close is not lost either.
 #[test]
-fn loom_mpsc_rings_park_on_close() {
+fn loom_mpsc_rings_park_laps() {
+    rings_park::<Laps>("rings park laps");
+}
+
+#[test]
+fn loom_mpsc_rings_park_cells() {
+    rings_park::<Cells>("rings park cells");
+}
+
+/// A sleeping consumer and a producer that goes: the close is not lost either.
+fn rings_park_on_close<L: Layout<Item>>(name: &str) {
     let ring = || {
-        let mut consumer = rings::ring_at::<Item, Laps>(2, 0);
+        let mut consumer = rings::ring_at::<Item, L>(2, 0);
         (consumer.add_producer(), consumer)
     };
     let act = |producer| {
         drop(producer);
         None
     };
-    let may_sleep = |end: &rings::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
-    park("rings park on close", F1, ring, act, may_sleep);
+    let may_sleep = |end: &rings::Consumer<Item, L>| end.is_empty() && !end.is_closed();
+    park(name, F1, ring, act, may_sleep);
+}
+
+#[test]
+fn loom_mpsc_rings_park_on_close_laps() {
+    rings_park_on_close::<Laps>("rings park on close laps");
+}
+
+#[test]
+fn loom_mpsc_rings_park_on_close_cells() {
+    rings_park_on_close::<Cells>("rings park on close cells");
 }
 
 #[test]
@@ -289,9 +307,13 @@ fn loom_mpsc_mutants_are_caught() {
         ("S1.acquire", "loom_mpsc_rings_stream_cells"),
         ("S2.release", "loom_mpsc_rings_come_and_go_laps"),
         ("S2.acquire", "loom_mpsc_rings_come_and_go_laps"),
-        ("F1.commit", "loom_mpsc_rings_park"),
-        ("F1.park", "loom_mpsc_rings_park"),
-        ("F1.drop", "loom_mpsc_rings_park_on_close"),
-        ("F1.park", "loom_mpsc_rings_park_on_close"),
+        ("F1.commit", "loom_mpsc_rings_park_laps"),
+        ("F1.commit", "loom_mpsc_rings_park_cells"),
+        ("F1.park", "loom_mpsc_rings_park_laps"),
+        ("F1.park", "loom_mpsc_rings_park_cells"),
+        ("F1.drop", "loom_mpsc_rings_park_on_close_laps"),
+        ("F1.drop", "loom_mpsc_rings_park_on_close_cells"),
+        ("F1.park", "loom_mpsc_rings_park_on_close_laps"),
+        ("F1.park", "loom_mpsc_rings_park_on_close_cells"),
     ]);
 }

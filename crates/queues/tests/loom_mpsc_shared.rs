@@ -285,14 +285,23 @@ fn loom_shared_park_cells() {
 }
 
 /// A sleeping consumer and a producer that goes: the close is not lost either.
-#[test]
-fn loom_shared_park_on_close() {
-    let act = |producer: shared::Producer<Item, Laps>| {
+fn park_on_close<L: Layout<Item>>(name: &str) {
+    let act = |producer: shared::Producer<Item, L>| {
         drop(producer);
         None
     };
-    let may_sleep = |end: &shared::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
-    park("park on close", R4, || shared::ring_at(2, 0), act, may_sleep);
+    let may_sleep = |end: &shared::Consumer<Item, L>| end.is_empty() && !end.is_closed();
+    park(name, R4, || shared::ring_at(2, 0), act, may_sleep);
+}
+
+#[test]
+fn loom_shared_park_on_close_laps() {
+    park_on_close::<Laps>("park on close laps");
+}
+
+#[test]
+fn loom_shared_park_on_close_cells() {
+    park_on_close::<Cells>("park on close cells");
 }
 
 /// One item, and a panic.
@@ -332,7 +341,7 @@ fn loom_shared_mutants_are_caught() {
         ("R3.acquire", "loom_shared_leave_with_pending_laps"),
         ("R4.commit", "loom_shared_park_laps"),
         ("R4.park", "loom_shared_park_laps"),
-        ("R4.drop", "loom_shared_park_on_close"),
-        ("R4.park", "loom_shared_park_on_close"),
+        ("R4.drop", "loom_shared_park_on_close_laps"),
+        ("R4.park", "loom_shared_park_on_close_laps"),
     ]);
 }

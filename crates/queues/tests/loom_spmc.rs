@@ -315,14 +315,23 @@ fn loom_spmc_park_cells() {
 }
 
 /// A sleeping consumer and a producer that goes: the close is not lost either.
-#[test]
-fn loom_spmc_park_on_close() {
-    let act = |producer: spmc::Producer<Item, Laps>| {
+fn park_on_close<L: Layout<Item>>(name: &str) {
+    let act = |producer: spmc::Producer<Item, L>| {
         drop(producer);
         None
     };
-    let may_sleep = |end: &spmc::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
-    park("park on close", F1, || spmc::ring_at(2, 0), act, may_sleep);
+    let may_sleep = |end: &spmc::Consumer<Item, L>| end.is_empty() && !end.is_closed();
+    park(name, F1, || spmc::ring_at(2, 0), act, may_sleep);
+}
+
+#[test]
+fn loom_spmc_park_on_close_laps() {
+    park_on_close::<Laps>("park on close laps");
+}
+
+#[test]
+fn loom_spmc_park_on_close_cells() {
+    park_on_close::<Cells>("park on close cells");
 }
 
 #[test]
@@ -345,7 +354,7 @@ fn loom_spmc_mutants_are_caught() {
         ("S2.acquire", "loom_spmc_close_cells"),
         ("F1.commit", "loom_spmc_park_laps"),
         ("F1.park", "loom_spmc_park_cells"),
-        ("F1.drop", "loom_spmc_park_on_close"),
-        ("F1.park", "loom_spmc_park_on_close"),
+        ("F1.drop", "loom_spmc_park_on_close_laps"),
+        ("F1.park", "loom_spmc_park_on_close_laps"),
     ]);
 }

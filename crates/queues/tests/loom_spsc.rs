@@ -277,14 +277,23 @@ fn loom_spsc_park_cells() {
 }
 
 /// A sleeping consumer and a producer that goes: the close is not lost either.
-#[test]
-fn loom_spsc_park_on_close() {
-    let act = |producer: spsc::Producer<Item, Laps>| {
+fn park_on_close<L: Layout<Item>>(name: &str) {
+    let act = |producer: spsc::Producer<Item, L>| {
         drop(producer);
         None
     };
-    let may_sleep = |end: &spsc::Consumer<Item, Laps>| end.is_empty() && !end.is_closed();
-    park("park on close", F1, || spsc::ring_at(2, 0), act, may_sleep);
+    let may_sleep = |end: &spsc::Consumer<Item, L>| end.is_empty() && !end.is_closed();
+    park(name, F1, || spsc::ring_at(2, 0), act, may_sleep);
+}
+
+#[test]
+fn loom_spsc_park_on_close_laps() {
+    park_on_close::<Laps>("park on close laps");
+}
+
+#[test]
+fn loom_spsc_park_on_close_cells() {
+    park_on_close::<Cells>("park on close cells");
 }
 
 #[test]
@@ -305,7 +314,7 @@ fn loom_spsc_mutants_are_caught() {
         ("F1.park", "loom_spsc_park_laps"),
         ("F1.commit", "loom_spsc_park_cells"),
         ("F1.park", "loom_spsc_park_cells"),
-        ("F1.drop", "loom_spsc_park_on_close"),
-        ("F1.park", "loom_spsc_park_on_close"),
+        ("F1.drop", "loom_spsc_park_on_close_laps"),
+        ("F1.park", "loom_spsc_park_on_close_laps"),
     ]);
 }
