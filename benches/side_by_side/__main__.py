@@ -45,11 +45,12 @@ What IO threads do, both sides ours with `--store memory`; "auto" is `--io-threa
 
 The last four are driven by `paced` (50 connections): it sends at fixed times, whether replies come
 or not, and counts latencies from those times. "late" is how far behind its own times it sent, which
-is in the latencies: where that comes near them, the client had no CPU, and they say little of the
-server.
+is in the latencies: where that comes near them, the client had no CPU, and they say little of
+the server.
 
 A row may state what it must reach; --check exits with 1 if one does not. Ratios from a loaded
-machine are no claim: see the quiet column. Source of the method: alternating runs, CPU as a ratio of sums.
+machine are no claim: see the quiet column. Source of the method: alternating runs, CPU as a ratio of
+sums.
 """
 
 import argparse

@@ -1,3 +1,5 @@
+mod ignition;
+
 use std::io::{Read, Write};
 use std::net::TcpStream as Peer;
 use std::num::NonZeroU16;
