@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "each test binary uses its own part of the harness")]
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::client::{Client, REPLY_DEADLINE};
 use common::server::{Kind, Server};
@@ -217,6 +217,39 @@ fn a_cold_key_of_a_paused_write_is_still_there_afterwards() {
     admin.ok("CLIENT UNPAUSE");
     let replies = lines.map(|_| next(&mut writer));
     assert_eq!(replies, [&b":6\r\n"[..], b":3\r\n", b"$1\r\n6\r\n"].map(words::show));
+}
+
+/// A key whose time ended during the pause stays, wherever it is; one that is on disk only is
+/// deleted in the end too.
+#[test]
+fn a_cold_key_does_not_expire_meanwhile() {
+    let unix_ms = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    // Longer if it took the server as long to start.
+    for life_ms in [1_000, 4_000, 16_000, 64_000] {
+        let mut server = Server::subject_or(&[], &["--appendonly", "yes"]);
+        let until = unix_ms() + life_ms;
+        server.connect().ok(&format!("SET k v PXAT {until}"));
+        server.connect().ok("SET other v");
+        assert!(server.terminate().success());
+        server.restart();
+        let mut admin = server.connect();
+        admin.ok("CLIENT PAUSE 1000000 WRITE");
+        if unix_ms() >= until {
+            continue;
+        }
+        std::thread::sleep(Duration::from_millis((until + 1 - unix_ms()) as u64));
+        assert_eq!(admin.ok("GET k").raw, b"$-1\r\n");
+        assert_eq!(admin.ok("EXISTS k").raw, b":0\r\n");
+        assert_eq!(admin.ok("DBSIZE").integer(), Ok(2));
+        assert_eq!(admin.info_number("stats", "expired_keys"), 0);
+        admin.ok("CLIENT UNPAUSE");
+        let deadline = Instant::now() + REPLY_DEADLINE;
+        while admin.ok("DBSIZE").integer() != Ok(1) {
+            assert!(Instant::now() < deadline, "it expires in the end");
+        }
+        return;
+    }
+    panic!("it takes the server a minute to start");
 }
 
 /// The end of the server does not wait for a pause.

@@ -25,6 +25,8 @@ const READS_SHARE: usize = 4;
 pub(super) struct ExpiredKeys {
     keys: VecDeque<KeyBuf>,
     bytes: u64,
+    /// See [`Cache::hold_expired`].
+    pub(super) is_held: bool,
 }
 
 impl ExpiredKeys {
@@ -55,11 +57,18 @@ fn bytes_of(key: &KeyBuf) -> u64 {
 }
 
 impl Cache {
+    /// Whether keys are to stay although their time is over, until told otherwise. A record that is
+    /// read meanwhile goes into the home as it is: whoever looks there sees its expiry.
+    pub fn hold_expired(&mut self, is_held: bool) {
+        self.expired.is_held = is_held;
+    }
+
     /// Asks for some of these keys, if there is room for a read that nobody waits for.
     pub(super) fn expire_turn<H: Home>(&mut self, home: &H) {
         // A delete that replay makes would stand behind operations that are still to be replayed.
         let is_replaying = self.replaying_at.is_some();
-        if self.expired.keys.is_empty() || self.closed || is_replaying || self.ledger_excess() > 0 {
+        let is_held = self.expired.is_held || self.closed || is_replaying;
+        if self.expired.keys.is_empty() || is_held || self.ledger_excess() > 0 {
             return;
         }
         let reads_max = self.options.loads_max.div_ceil(READS_SHARE);

@@ -245,7 +245,9 @@ impl Cache {
                 self.stats.loads_absent += 1;
                 home.insert(key, None, KeyState::new(Before::Absent));
             }
-            Some(loaded) if is_expired(&loaded) => self.insert_expired(key, home),
+            Some(loaded) if is_expired(&loaded) && !self.expired.is_held => {
+                self.insert_expired(key, home)
+            }
             Some(loaded) => {
                 self.stats.loads_found += 1;
                 home.insert(key, Some(loaded), KeyState::new(Before::Present));

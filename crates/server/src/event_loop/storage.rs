@@ -29,10 +29,11 @@ impl EventLoop {
 
     /// Takes finished jobs back and goes on with the requests that waited for them.
     pub(super) fn finish_storage(&mut self) {
-        let now = self.server.now();
+        let (now, is_paused) = (self.server.now(), self.server.is_paused());
         let Server { tier: Some(tier), keyspace, access, log, .. } = &mut self.server else {
             return;
         };
+        tier.cache.hold_expired(is_paused);
         tier.drain(&mut Resident { keyspace, access }, now);
         match tier.news_of_trouble(now.mono_ms) {
             Some(Some(trouble)) => {

@@ -84,3 +84,24 @@ fn the_engine_is_asked_again_when_all_were_looked_at() {
     rig.cache.expire_turn(&rig.home);
     assert!(!rig.cache.maintenance.wanted, "not for ever");
 }
+
+#[test]
+fn none_is_deleted_while_they_are_held() {
+    let mut rig = Rig::new(false);
+    rig.cache.hold_expired(true);
+    rig.cache.turn(&mut rig.home, NOW);
+    found(&mut rig, [named(1)]);
+    let before = rig.cache.last_seq();
+    rig.tokens.extend(rig.cache.begin_load(&rig.home, [named(2).as_ref()], 1));
+    rig.turn();
+    assert_eq!(rig.reads.len(), 1, "nothing is read only to be deleted");
+    rig.comes(named(2).as_ref(), Read::Expired);
+    assert_eq!(rig.cache.known(&rig.home, named(2).as_ref()), Known::Value, "with its expiry");
+    assert_eq!((rig.cache.last_seq(), rig.cache.key_count(0)), (before, KeyCount::Exact(10)));
+    rig.cache.hold_expired(false);
+    rig.cache.turn(&mut rig.home, NOW);
+    rig.turn();
+    rig.comes(named(1).as_ref(), Read::Expired);
+    assert_eq!((rig.cache.last_seq(), rig.cache.key_count(0)), (before.next(), KeyCount::Exact(9)));
+    rig.tokens.drain(..).for_each(|token| rig.cache.abandon(token));
+}
