@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::stall::{Stalls, consumer_stopped, producer_stopped};
 use flintlock_benches::queues::Contender;
 use flintlock_benches::queues::contenders::{
-    Visitor, many_to_one, one_thread, one_to_many, one_to_one, round_trip,
+    Visitor, many_to_one, many_to_one_stalled, one_thread, one_to_many, one_to_many_stalled,
+    one_to_one, round_trip,
 };
-use flintlock_benches::queues::load::{Stream, pairs, round_trip_ns};
+use flintlock_benches::queues::load::{Stream, pairs, round_trip_ns, round_trip_ns_at};
 
 /// One thing done with a queue.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +19,10 @@ pub(crate) enum Load {
     Pairs,
     /// Items from thread to thread.
     Stream(Stream),
-    /// One item there and back.
+    /// One item there and back, on average.
     RoundTrip,
+    /// This quantile, 0 to 1, of trips timed one by one.
+    RoundTripAt(f64),
 }
 
 fn run<C: Contender>(load: Load, items: usize) -> f64 {
@@ -27,6 +30,7 @@ fn run<C: Contender>(load: Load, items: usize) -> f64 {
         Load::Pairs => pairs::<C>(items),
         Load::Stream(stream) => stream.run::<C>(items),
         Load::RoundTrip => round_trip_ns::<C>(items),
+        Load::RoundTripAt(quantile) => round_trip_ns_at::<C>(items, quantile),
     }
 }
 
@@ -113,8 +117,15 @@ fn spsc() -> Group {
 fn trip() -> Group {
     Group {
         name: "trip",
-        title: "round trip of one item through two queues, ns",
-        loads: vec![("round trip".to_owned(), Load::RoundTrip)],
+        title: "round trip of one item through two queues, ns (p50 and p99 of trips timed one by \
+                one, with a look at the clock in each)",
+        loads: [
+            ("mean", Load::RoundTrip),
+            ("p50", Load::RoundTripAt(0.5)),
+            ("p99", Load::RoundTripAt(0.99)),
+        ]
+        .map(|(label, load)| (label.to_owned(), load))
+        .to_vec(),
         contenders: rows(round_trip),
     }
 }
@@ -178,13 +189,13 @@ impl Visitor for Stops {
 /// Both stall tables.
 pub(crate) fn stall_groups() -> [StallGroup; 2] {
     let (mut many_producers, mut many_consumers) = (Stops(Vec::new()), Stops(Vec::new()));
-    many_to_one(&mut many_producers);
-    one_to_many(&mut many_consumers);
+    many_to_one_stalled(&mut many_producers);
+    one_to_many_stalled(&mut many_consumers);
     [
         StallGroup {
             title: "a producer is descheduled (MPSC)",
             contenders: many_producers.0.iter().map(|row| (row.0, row.1)).collect(),
-            never: &["mpsc::rings Words", "mpsc::rings Compact"],
+            never: &["mpsc::rings Words", "mpsc::rings Compact", "mpsc::rings Padded"],
         },
         StallGroup {
             title: "a consumer is descheduled (SPMC)",

@@ -18,7 +18,7 @@ use std::time::Duration;
 use std::{env, thread};
 
 use flintlock_benches::queues::machine::{Regime, cores, description, go_first, in_regime};
-use flintlock_benches::queues::report::{Samples, figure, markdown, publish};
+use flintlock_benches::queues::report::{JOBS_NOTE, Samples, figure, markdown, publish};
 
 use gates::{Verdict, judge};
 use groups::{Group, Load, Row, StallGroup, groups, stall_groups};
@@ -192,7 +192,7 @@ fn main() -> ExitCode {
     let is_first = go_first(true);
     let mut figures = format!(
         "{} Commit {}, medians of up to {} samples of {} ms, {}. \
-         Cells: near cores / far cores.\n\n",
+         Cells: near cores / far cores. {JOBS_NOTE}\n\n",
         description(),
         commit(),
         arguments.rounds,

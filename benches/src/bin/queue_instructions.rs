@@ -11,10 +11,10 @@ use flintlock_benches::instructions::{
     self, Counts, Event, bounds_path, bounds_text, count, has_valgrind,
 };
 use flintlock_benches::queues::Contender;
-use flintlock_benches::queues::contenders::{Visitor, one_thread};
+use flintlock_benches::queues::contenders::{Visitor, one_thread, our_jobs};
 use flintlock_benches::queues::load::{batch_pairs, pairs};
 use flintlock_benches::queues::machine::compiler;
-use flintlock_benches::queues::report::{figure, markdown, publish};
+use flintlock_benches::queues::report::{JOBS_NOTE, figure, markdown, publish};
 
 /// Whose bounds are kept.
 const PROGRAM: &str = "queue_instructions";
@@ -60,6 +60,7 @@ impl Visitor for Loads {
 fn loads() -> Vec<Load> {
     let mut loads = Loads(Vec::new());
     one_thread(&mut loads);
+    our_jobs(&mut loads);
     loads.0
 }
 
@@ -93,7 +94,7 @@ fn table() -> Option<String> {
     };
     let rows: Vec<Vec<String>> = loads.chunks(WAYS.len()).map(row).collect();
     Some(format!(
-        "Instructions of an item pushed and popped on one thread, {}:\n\n{}",
+        "Instructions of an item pushed and popped on one thread, {}. {JOBS_NOTE}\n\n{}",
         compiler(),
         markdown(&head, &rows)
     ))

@@ -4,9 +4,10 @@ use std::hint::spin_loop;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::machine::pin;
+use super::report::at_quantile;
 use super::{Contender, Payload, Rx, Tx};
 
 /// A stream through a queue.
@@ -193,6 +194,31 @@ fn consume<P: Payload, R: Rx<P>>(
 /// If an item does not come back.
 #[must_use]
 pub fn round_trip_ns<C: Contender>(trips: usize) -> f64 {
+    round_trips::<C>(trips, || ()).as_secs_f64() * 1e9 / trips as f64
+}
+
+/// As [`round_trip_ns`], the `quantile` (0 to 1) of trips that are timed one by one. The clock
+/// that is looked at after each is part of what it shows.
+///
+/// # Panics
+/// If an item does not come back, or for fewer than two trips.
+#[must_use]
+pub fn round_trip_ns_at<C: Contender>(trips: usize, quantile: f64) -> f64 {
+    assert!(trips > 1, "a trip is timed from the end of the one before");
+    // Written to beforehand: new pages would be among the slowest trips.
+    let mut ends = vec![Instant::now(); trips];
+    let mut places = ends.iter_mut();
+    round_trips::<C>(trips, || {
+        if let Some(place) = places.next() {
+            *place = Instant::now();
+        }
+    });
+    let times = ends.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e9);
+    at_quantile(times.collect(), quantile).expect("there is a trip")
+}
+
+/// Sends the items, and calls `after` after each trip.
+fn round_trips<C: Contender>(trips: usize, mut after: impl FnMut()) -> Duration {
     let ((mut there, mut there_end), (mut back, mut back_end)) = (C::build(1, 1), C::build(1, 1));
     let (mut there, mut there_end) = (there.remove(0), there_end.remove(0));
     let (mut back, mut back_end) = (back.remove(0), back_end.remove(0));
@@ -225,8 +251,9 @@ pub fn round_trip_ns<C: Contender>(trips: usize) -> f64 {
                 spin_loop();
             };
             assert_eq!(item.unwrap(), trip, "{}: the item comes back", C::NAME);
+            after();
         }
-        start.elapsed().as_secs_f64() * 1e9 / trips as f64
+        start.elapsed()
     })
 }
 

@@ -5,6 +5,10 @@ use std::fs;
 
 use super::machine::Regime;
 
+/// What the tables say of the two ways of batches.
+pub const JOBS_NOTE: &str = "Batches of ours are copied slices, but for the rows called push_batch, \
+                             where jobs come out of an iterator and are moved.";
+
 /// All samples of a run: load, contender, regime.
 #[derive(Debug, Default)]
 pub struct Samples(BTreeMap<(usize, usize, Regime), Vec<f64>>);
@@ -36,11 +40,16 @@ impl Samples {
         regime: Regime,
         quantile: f64,
     ) -> Option<f64> {
-        let mut sorted = self.0.get(&(load, contender, regime))?.clone();
-        sorted.sort_by(f64::total_cmp);
-        let last = sorted.len() - 1;
-        sorted.get((last as f64 * quantile).round() as usize).copied()
+        at_quantile(self.0.get(&(load, contender, regime))?.clone(), quantile)
     }
+}
+
+/// The `quantile`, 0 to 1, of `values`, if there are any.
+#[must_use]
+pub fn at_quantile(mut values: Vec<f64>, quantile: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get((last as f64 * quantile).round() as usize).copied()
 }
 
 /// A Markdown table.
@@ -77,7 +86,15 @@ fn replaced(page: &str, part: &str, text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::replaced;
+    use super::{at_quantile, replaced};
+
+    #[test]
+    fn quantiles_are_values_that_were_there() {
+        let values: Vec<f64> = (0..=100).rev().map(f64::from).collect();
+        let at = |quantile| at_quantile(values.clone(), quantile);
+        assert_eq!([at(0.0), at(0.5), at(0.99), at(1.0)], [0.0, 50.0, 99.0, 100.0].map(Some));
+        assert_eq!(at_quantile(Vec::new(), 0.5), None);
+    }
 
     #[test]
     fn only_what_stands_between_the_marks_is_replaced() {
