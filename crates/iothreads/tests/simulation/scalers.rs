@@ -38,12 +38,22 @@ pub(crate) struct Ours {
     next_sample: Duration,
     wake_by: Option<Duration>,
     spin: Duration,
-    /// Whether the system tells CPU and idle times.
-    told: bool,
+    told: Told,
+}
+
+/// What the system tells.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Told {
+    /// No CPU time of any kind: ignition counts the jobs of a turn.
+    Nothing,
+    /// CPU time of the main thread.
+    Main,
+    /// Also how long that waited for a CPU, and what the CPUs had idle.
+    All,
 }
 
 impl Ours {
-    pub(crate) fn new(workers_max: usize, usable_cpus: usize, told: bool) -> Self {
+    pub(crate) fn new(workers_max: usize, usable_cpus: usize, told: Told) -> Self {
         Self {
             policy: Policy::new(Tuning::default()),
             sampler: Sampler::new(counters(None, told)),
@@ -56,13 +66,13 @@ impl Ours {
     }
 }
 
-fn counters(view: Option<&View>, told: bool) -> Counters {
+fn counters(view: Option<&View>, told: Told) -> Counters {
     let zero = Duration::ZERO;
     Counters {
         now: view.map_or(zero, |v| v.now),
-        main_cpu: Some(view.map_or(zero, |v| v.main_busy)),
-        main_waited: told.then(|| view.map_or(zero, |v| v.main_waited)),
-        idle: told.then(|| view.map_or(zero, |v| v.idle)),
+        main_cpu: (told >= Told::Main).then(|| view.map_or(zero, |v| v.main_busy)),
+        main_waited: (told == Told::All).then(|| view.map_or(zero, |v| v.main_waited)),
+        idle: (told == Told::All).then(|| view.map_or(zero, |v| v.idle)),
         workers_busy: view.map_or(zero, |v| v.workers_busy),
         workers_jobs: view.map_or(0, |v| v.workers_jobs),
         workers_spun: view.map_or(zero, |v| v.workers_spun),
