@@ -6,8 +6,8 @@ use std::fs;
 use super::machine::Regime;
 
 /// What the tables say of the two ways of batches.
-pub const JOBS_NOTE: &str = "Batches of ours are copied slices, but for the rows called push_batch, \
-                             where jobs come out of an iterator and are moved.";
+pub const JOBS_NOTE: &str = "Batches of ours are copied slices, but for the rows called \
+                             push_batch, where jobs come out of an iterator and are moved.";
 
 /// All samples of a run: load, contender, regime.
 #[derive(Debug, Default)]
