@@ -404,7 +404,7 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
 // ---- The store as a whole ---------------------------------------------------------------
 
 impl<K: Codec, V: Codec> DiskCache<K, V> {
-    /// Keys, in memory or on disk only.
+    /// Keys, in memory or on disk only; those whose life is over count until they are found.
     ///
     /// # Errors
     /// [`Error::Poisoned`].
