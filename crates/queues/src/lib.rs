@@ -1,7 +1,9 @@
-//! Lock-free rings for handing jobs between threads; this file only names what is public.
+//! Lock-free rings for handing jobs between threads.
 //!
 #![doc = include_str!("../README.md")]
 #![no_std]
+
+// This file only names what is public.
 
 extern crate alloc;
 #[cfg(test)]

@@ -52,6 +52,7 @@
 use core::fmt;
 use core::iter;
 use core::mem::MaybeUninit;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::spsc::{Ring, S2, Writer};
 use crate::sync::buffer::Slots;
@@ -102,7 +103,7 @@ pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 ///
 /// let (mut producer, mut worker) = spmc::ring_in::<Box<u32>, Words>(64);
 /// let mut other = worker.clone();
-/// producer.push_batch(&mut (0..10).map(Box::new));
+/// assert_eq!(producer.push_batch(&mut (0..10).map(Box::new)), 10);
 /// let mut sum = 0;
 /// assert_eq!(worker.pop_batch(8, |job| sum += *job), 8);
 /// assert_eq!(other.pop_batch(8, |job| sum += *job), 2);
@@ -172,6 +173,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Appends from `items` while there is room, and makes everything visible; returns how many.
     /// What is left stays in the iterator.
     #[inline]
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         self.writer.push_batch(items)
     }
@@ -179,6 +181,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Copies from the front of `items` while there is room, and makes everything visible; returns
     /// how many.
     #[inline]
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_slice(&mut self, items: &[T]) -> usize
     where
         T: Copy,
@@ -237,6 +240,10 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.writer.is_closed()
     }
 }
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for Producer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for Producer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for Producer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -304,7 +311,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// # Examples
     /// ```
     /// let (mut producer, mut consumer) = flintlock_queues::spmc::ring::<u8>(4);
-    /// producer.push_slice(&[1, 2, 3]);
+    /// assert_eq!(producer.push_slice(&[1, 2, 3]), 3);
     /// assert_eq!(consumer.drain().collect::<Vec<u8>>(), [1, 2, 3]);
     /// ```
     pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
@@ -313,6 +320,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
 
     /// Fills the front of `items`, by one claim; returns how many, at most [`CLAIM_MAX`].
     #[inline]
+    #[must_use = "only so many are items of the ring"]
     pub fn pop_slice(&mut self, items: &mut [T]) -> usize
     where
         T: Copy,
@@ -367,7 +375,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// ```
     /// let (mut producer, mut consumer) = flintlock_queues::spmc::ring::<u8>(8);
     /// let other = consumer.clone();
-    /// producer.push_slice(&[1, 2, 3, 4]);
+    /// assert_eq!(producer.push_slice(&[1, 2, 3, 4]), 4);
     /// // A share that leaves something for the other one.
     /// let share = (consumer.len() / consumer.consumers()).clamp(1, 8);
     /// assert_eq!(consumer.pop_batch(share, |_| ()), 2);
@@ -545,6 +553,10 @@ impl<T, L: Layout<T>> Drop for Consumer<T, L> {
         }
     }
 }
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for Consumer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for Consumer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for Consumer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

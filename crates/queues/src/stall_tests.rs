@@ -111,7 +111,7 @@ fn consumer_stopped_between_look_and_claim_holds_up_nobody() {
 fn consumer_stopped_with_claimed_words_holds_up_nobody() {
     let (mut producer, mut consumer) = spmc::ring_in::<Item, Words>(CAPACITY);
     let mut stopped = consumer.clone();
-    producer.push_batch(&mut (0..3).map(Box::new));
+    assert_eq!(producer.push_batch(&mut (0..3).map(Box::new)), 3);
     let (late, all) = with_stopped(
         Window::Claimed,
         move || {
@@ -137,7 +137,7 @@ fn consumer_stopped_with_claimed_words_holds_up_nobody() {
 fn spmc_consumer_stopped_with_cells<L: Layout<Item>>() {
     let (mut producer, mut consumer) = spmc::ring_in::<Item, L>(CAPACITY);
     let mut stopped = consumer.clone();
-    producer.push_batch(&mut (0..3).map(Box::new));
+    assert_eq!(producer.push_batch(&mut (0..3).map(Box::new)), 3);
     let (late, all) = with_stopped(
         Window::Claimed,
         move || {

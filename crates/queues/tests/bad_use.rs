@@ -242,7 +242,7 @@ fn a_panic_in_a_batch_loses_nothing_that_was_pushed() {
 
     // Claimed by several consumers: the rest of a claim is dropped with the panic.
     let (mut producer, mut consumer) = spmc::ring_in::<Box<u32>, Words>(8);
-    producer.push_batch(&mut (0..6).map(Box::new));
+    assert_eq!(producer.push_batch(&mut (0..6).map(Box::new)), 6);
     let panicked = panic_of(|| consumer.pop_batch(4, |_| panic!("first")));
     assert_eq!(panicked, "first");
     assert_eq!(consumer.pop(), Ok(Box::new(4)));
@@ -265,12 +265,12 @@ fn a_panic_in_a_destructor_leaks_nothing() {
         |mut items| {
             let (mut producer, consumer) = spsc::ring::<Counted>(4);
             drop(consumer);
-            producer.push_batch(&mut items);
+            assert_eq!(producer.push_batch(&mut items), 4);
         },
         |mut items| {
             let (mut producer, consumer) = spmc::ring::<Counted>(4);
             drop(consumer);
-            producer.push_batch(&mut items);
+            assert_eq!(producer.push_batch(&mut items), 4);
         },
         |items| {
             let (mut producer, consumer) = shared::ring::<Counted>(4);

@@ -126,7 +126,7 @@ fn shuttle_three_feed_three() {
                 thread::spawn(move || {
                     let mut items = (0..EACH).map(|item| Index::new(EACH * number + item));
                     while items.len() > 0 || producer.pending() > 0 {
-                        producer.push_batch(&mut items);
+                        let _ = producer.push_batch(&mut items);
                         producer.commit();
                         thread::yield_now();
                     }

@@ -277,8 +277,9 @@ fn stress_credits() {
                             };
                             keep(job);
                             job_end.pop_batch(more, keep);
-                            answer.push_batch(&mut credits, &mut batch.drain(..));
-                            assert!(credits.is_empty() && batch.is_empty());
+                            let count = batch.len();
+                            let pushed = answer.push_batch(&mut credits, &mut batch.drain(..));
+                            assert!(pushed == count && credits.is_empty());
                         }
                         Err(PopError::Empty) => thread::yield_now(),
                         Err(PopError::Closed) => break,

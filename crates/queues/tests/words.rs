@@ -2,6 +2,8 @@
 //! go to other threads.
 #![cfg(not(any(loom, shuttle)))]
 
+use std::cell::Cell;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use flintlock_queues::mpsc::{rings, shared};
@@ -78,7 +80,7 @@ fn consumers_are_counted() {
     assert_eq!(producer.consumers(), 0);
 }
 
-const fn crosses<T: Send + Sync>() {}
+const fn crosses<T: Send + Sync + UnwindSafe + RefUnwindSafe>() {}
 
 /// Two implementations fit a type that is `Send`, and which one is meant cannot be said.
 macro_rules! assert_stays {
@@ -95,8 +97,10 @@ macro_rules! assert_stays {
     )+};
 }
 
-// Handles go where their items may go.
+// Handles go where their items may go, and out of a call that panics whatever their items are.
 const _: () = {
+    crosses::<spsc::Producer<Cell<u8>>>();
+    crosses::<shared::CreditConsumer<Cell<u8>>>();
     crosses::<spsc::Producer<String>>();
     crosses::<spsc::Consumer<String>>();
     crosses::<spmc::Producer<String, Padded>>();

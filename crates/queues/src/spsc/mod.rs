@@ -26,6 +26,7 @@ mod writer;
 
 use core::fmt;
 use core::iter;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 
 pub(crate) use ring::Ring;
 pub(crate) use writer::{S1, S2, Writer};
@@ -171,6 +172,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// assert_eq!(items.next(), Some(4));
     /// ```
     #[inline]
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         self.writer.push_batch(items)
     }
@@ -178,6 +180,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Copies from the front of `items` while there is room, and makes everything visible; returns
     /// how many. The fastest way in, for batches of 16 or more.
     #[inline]
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_slice(&mut self, items: &[T]) -> usize
     where
         T: Copy,
@@ -229,6 +232,10 @@ impl<T, L: Layout<T>> Producer<T, L> {
     }
 }
 
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for Producer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for Producer<T, L> {}
+
 impl<T, L: Layout<T>> fmt::Debug for Producer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.writer.fmt(f)
@@ -275,7 +282,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// # Examples
     /// ```
     /// let (mut producer, mut consumer) = flintlock_queues::spsc::ring::<u8>(4);
-    /// producer.push_batch(&mut (1..=4));
+    /// assert_eq!(producer.push_batch(&mut (1..=4)), 4);
     /// let mut taken = Vec::new();
     /// assert_eq!(consumer.pop_batch(3, |item| taken.push(item)), 3);
     /// assert_eq!(taken, [1, 2, 3]);
@@ -311,7 +318,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// # Examples
     /// ```
     /// let (mut producer, mut consumer) = flintlock_queues::spsc::ring::<u8>(4);
-    /// producer.push_slice(&[1, 2, 3]);
+    /// assert_eq!(producer.push_slice(&[1, 2, 3]), 3);
     /// assert_eq!(consumer.drain().collect::<Vec<u8>>(), [1, 2, 3]);
     /// ```
     pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
@@ -320,6 +327,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
 
     /// Fills the front of `items`; returns how many.
     #[inline]
+    #[must_use = "only so many are items of the ring"]
     pub fn pop_slice(&mut self, items: &mut [T]) -> usize
     where
         T: Copy,
@@ -439,6 +447,10 @@ impl<T, L: Layout<T>> Drop for Consumer<T, L> {
         self.pop_batch(capacity, drop);
     }
 }
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for Consumer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for Consumer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for Consumer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -180,7 +180,7 @@ fn credit_batches<L: Layout<Item>>(name: &str) {
                     let (mut got, mut more) = (Vec::new(), more.into_iter());
                     for _ in 0..2 {
                         got.extend(pop_within(1, || main.pop()));
-                        other.push_batch(&mut main.credits(2), &mut more);
+                        let _ = other.push_batch(&mut main.credits(2), &mut more);
                     }
                     (got, main)
                 },

@@ -35,6 +35,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::iter;
 use core::mem;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 
 use crossbeam_utils::CachePadded;
 
@@ -213,7 +214,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// # Examples
     /// ```
     /// let mut consumer = flintlock_queues::mpsc::rings::ring::<u8>(4);
-    /// consumer.add_producer().push_slice(&[1, 2, 3]);
+    /// assert_eq!(consumer.add_producer().push_slice(&[1, 2, 3]), 3);
     /// assert_eq!(consumer.drain().collect::<Vec<u8>>(), [1, 2, 3]);
     /// ```
     pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
@@ -222,6 +223,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
 
     /// Fills the front of `items`, ring by ring; returns how many.
     #[inline]
+    #[must_use = "only so many are items of the ring"]
     pub fn pop_slice(&mut self, items: &mut [T]) -> usize
     where
         T: Copy,
@@ -456,6 +458,10 @@ impl<T, L: Layout<T>> Consumer<T, L> {
         self.live -= 1;
     }
 }
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for Consumer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for Consumer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for Consumer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

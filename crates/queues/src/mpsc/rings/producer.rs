@@ -3,6 +3,7 @@
 //! Owns nothing but these two; one thread at a time; never blocks. It must not touch the table.
 
 use core::fmt;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::ReadyBits;
 use crate::sync::{Arc, Ordering, Window, window};
@@ -97,6 +98,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// What is left stays in the iterator. 0 means that no item was there, or that the ring is full
     /// or closed; [`Producer::is_closed`] tells which.
     #[inline]
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         let count = self.ring.push_batch(items);
         self.ring_if_committed();
@@ -106,6 +108,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Copies from the front of `items` while there is room, and makes everything visible; returns
     /// how many.
     #[inline]
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_slice(&mut self, items: &[T]) -> usize
     where
         T: Copy,
@@ -166,6 +169,10 @@ impl<T, L: Layout<T>> Producer<T, L> {
         self.ring.is_closed()
     }
 }
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for Producer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for Producer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for Producer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

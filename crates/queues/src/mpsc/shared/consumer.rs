@@ -7,6 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt;
 use core::iter;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr;
 
 use super::orphan::Orphan;
@@ -94,7 +95,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
     /// # Examples
     /// ```
     /// let (mut producer, mut consumer) = flintlock_queues::mpsc::shared::ring::<u8>(4);
-    /// producer.push_slice(&[1, 2, 3]);
+    /// assert_eq!(producer.push_slice(&[1, 2, 3]), 3);
     /// assert_eq!(consumer.drain().collect::<Vec<u8>>(), [1, 2, 3]);
     /// ```
     pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
@@ -103,6 +104,7 @@ impl<T, L: Layout<T>> Consumer<T, L> {
 
     /// Fills the front of `items`; returns how many.
     #[inline]
+    #[must_use = "only so many are items of the ring"]
     pub fn pop_slice(&mut self, items: &mut [T]) -> usize
     where
         T: Copy,
@@ -280,6 +282,10 @@ impl<T, L: Layout<T>> Drop for Consumer<T, L> {
 unsafe impl<T: Send, L: Layout<T>> Send for Consumer<T, L> {}
 // SAFETY: [shared-owner] a shared consumer only looks at counters and stamps.
 unsafe impl<T: Send, L: Layout<T>> Sync for Consumer<T, L> {}
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for Consumer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for Consumer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for Consumer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,6 +18,7 @@
 
 use core::fmt;
 use core::iter;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::{Consumer, Producer};
 use crate::{Compact, Layout, PopError};
@@ -224,6 +225,7 @@ impl<T, L: Layout<T>> CreditProducer<T, L> {
     /// assert_eq!(items.next(), Some(4));
     /// # main.pop_batch(3, drop);
     /// ```
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_batch(
         &mut self,
         credits: &mut Credits,
@@ -250,6 +252,7 @@ impl<T, L: Layout<T>> CreditProducer<T, L> {
     /// main.refund(credits);
     /// assert_eq!(main.given(), 3);
     /// ```
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_slice(&mut self, credits: &mut Credits, items: &[T]) -> usize
     where
         T: Copy,
@@ -291,6 +294,10 @@ impl<T, L: Layout<T>> Clone for CreditProducer<T, L> {
         Self { producer: self.producer.clone() }
     }
 }
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for CreditProducer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for CreditProducer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for CreditProducer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -385,12 +392,13 @@ impl<T, L: Layout<T>> CreditConsumer<T, L> {
     /// # Examples
     /// ```
     /// let (mut worker, mut main) = flintlock_queues::mpsc::shared::credited::<u8>(4);
-    /// worker.push_slice(&mut main.credits(3), &[1, 2, 3]);
+    /// assert_eq!(worker.push_slice(&mut main.credits(3), &[1, 2, 3]), 3);
     /// let mut items = [0; 2];
     /// assert_eq!((main.pop_slice(&mut items), items), (2, [1, 2]));
     /// assert!(main.drain().eq([3]));
     /// ```
     #[inline]
+    #[must_use = "only so many are items of the ring"]
     pub fn pop_slice(&mut self, items: &mut [T]) -> usize
     where
         T: Copy,
@@ -443,6 +451,10 @@ impl<T, L: Layout<T>> Drop for Batch<'_, T, L> {
         self.consumer.came_back(self.taken);
     }
 }
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for CreditConsumer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for CreditConsumer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for CreditConsumer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@
 use alloc::collections::VecDeque;
 use core::fmt;
 use core::mem;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr;
 
 use super::orphan::{Orphan, Ticket};
@@ -121,6 +122,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Appends from `items` while they are accepted (visible or pending); returns how many. What
     /// is left stays in the iterator. 0 means that no item was there, that ring and list are full,
     /// or that the ring is closed; [`Producer::is_closed`] tells which.
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         let mut count = 0;
         self.flush();
@@ -147,6 +149,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Copies from the front of `items` while they are accepted (visible or pending), reserving
     /// once for all that fits; returns how many. 0 as for [`Producer::push_batch`].
     #[inline]
+    #[must_use = "what was not taken is not in the ring"]
     pub fn push_slice(&mut self, items: &[T]) -> usize
     where
         T: Copy,
@@ -504,6 +507,10 @@ impl<T, L: Layout<T>> Drop for Producer<T, L> {
 unsafe impl<T: Send, L: Layout<T>> Send for Producer<T, L> {}
 // SAFETY: [reserve-owner] a shared producer only reads counters, and can be cloned.
 unsafe impl<T: Send, L: Layout<T>> Sync for Producer<T, L> {}
+
+// A panic in an iterator, a closure or a destructor ends the call as if it had asked for no more.
+impl<T, L: Layout<T>> UnwindSafe for Producer<T, L> {}
+impl<T, L: Layout<T>> RefUnwindSafe for Producer<T, L> {}
 
 impl<T, L: Layout<T>> fmt::Debug for Producer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
