@@ -8,10 +8,10 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 use flintlock_diskcache::cache::stats::{Histogram, Metrics};
-use flintlock_diskcache::cache::{Durability, KeyCount};
-use flintlock_diskcache::storage::ErrorKind;
+use flintlock_diskcache::cache::{Durability, KeyCount, Refusal};
 use flintlock_diskcache::storage::fault::{Call, Fault, FaultStore};
 use flintlock_diskcache::storage::fjall::FjallStore;
+use flintlock_diskcache::storage::{DiskSpace, ErrorKind};
 use flintlock_diskcache::{DiskCache, Error, Options};
 
 type Cache = DiskCache<String, Vec<u8>>;
@@ -220,6 +220,28 @@ fn a_full_disk_refuses_writes_loses_nothing_and_recovers() {
     }
     for n in 0..taken {
         assert_eq!(cache.get(&name(100 + n)).unwrap(), Some(value(n, 1000)), "key {n}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_low_takes_removals_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(dir.path(), &small(), 10);
+    store.set_space(DiskSpace { free: 100 << 20, total: 1 << 40 });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while cache.insert(&name(100), value(100, 100)).is_ok() {
+        assert!(Instant::now() < deadline, "a job tells of it");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(cache.insert(&name(1), value(0, 9)), Err(Error::Refused(Refusal::Space)));
+    cache.remove(&name(1)).unwrap();
+    assert_eq!(cache.get(&name(1)).unwrap(), None);
+    assert_eq!(cache.get(&name(2)).unwrap(), Some(value(2, 100)));
+    cache.save().unwrap();
+    store.mend();
+    while cache.insert(&name(1), value(1, 9)).is_err() {
+        assert!(Instant::now() < deadline, "it recovers by itself");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -195,9 +195,7 @@ fn full_disk(root: &Path) {
         }
         assert!(s < 100_000, "memory is bounded, so somebody must refuse");
     };
-    let no_space = |refusal| match refusal {
-        Refusal::Journal(failure) | Refusal::Engine(failure) => failure.kind == ErrorKind::NoSpace,
-    };
+    let no_space = |refusal: Refusal| refusal.failure().kind == ErrorKind::NoSpace;
     assert!(matches!(refused, Error::Refused(r) if no_space(r)), "{refused}");
     assert_eq!(stands_at(&cache, 0, s), s, "reads go on, of memory and disk");
 

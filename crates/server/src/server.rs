@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use flintlock_diskcache::cache::{KeyCount, Now, Refusal};
+use flintlock_diskcache::cache::{KeyCount, Now};
 use flintlock_diskcache::storage::ErrorKind;
 
 use crate::client::{Client, ClientKey, Clients, Closing, Held};
@@ -216,7 +216,7 @@ impl Server {
         if let Some(tier) = &self.tier
             && let Some(refusal) = tier.refusing()
         {
-            let (Refusal::Journal(failure) | Refusal::Engine(failure)) = refusal;
+            let failure = refusal.failure();
             // A full disk must not keep anybody from making room.
             let full = failure.kind == ErrorKind::NoSpace;
             // What is logged meanwhile is kept in memory, and takes part of that room.

@@ -68,6 +68,7 @@ impl Cache {
             tokens_leaked: self.waiters.leaks(),
             engine_disk_bytes: self.stats.engine.disk_bytes,
             engine_runs: self.stats.engine.runs,
+            disk: self.stats.engine.space,
         }
     }
 
@@ -124,6 +125,7 @@ impl Cache {
         self.maintenance.wanted |= options.engine_cache_bytes != self.options.engine_cache_bytes;
         self.options = Options { databases, seed, ..options };
         self.ledger.set_limit(self.options.limit_bytes);
+        self.judge_disk();
         self.lane.mode = self.options.durability;
         self.lane.hand_over_bytes = self.options.hand_over_bytes();
         self.evictor.forget_candidates();

@@ -100,6 +100,8 @@ pub(super) enum Work {
     /// Asks the engine what it committed last, after a commit of unclear outcome.
     Examine,
     Journal(JournalJob),
+    /// Brings the engine's figures, as every job does.
+    Look,
     Maintain {
         budget: Duration,
         /// What the engine may cache.
@@ -181,7 +183,7 @@ impl Job {
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self.0 {
-            Work::Load(_) | Work::Scan { .. } => Lane::Any,
+            Work::Load(_) | Work::Scan { .. } | Work::Look => Lane::Any,
             Work::Maintain { .. } | Work::BackupEngine(..) | Work::BackupJournal(..) => {
                 Lane::Background
             }
@@ -198,6 +200,7 @@ impl Job {
             Work::Commit(_) | Work::Examine => JobKind::Commit,
             Work::Journal(_) => JobKind::Journal,
             Work::Maintain { .. } => JobKind::Maintain,
+            Work::Look => JobKind::Look,
             Work::Scan { .. } => JobKind::Scan,
             Work::BackupEngine(..) | Work::BackupJournal(..) => JobKind::Backup,
         }
@@ -219,17 +222,20 @@ pub enum JobKind {
     Scan,
     /// Copying the store.
     Backup,
+    /// Looking at the disk.
+    Look,
 }
 
 impl JobKind {
     /// All of them, with the names that metrics show.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Load, "load"),
         (Self::Commit, "commit"),
         (Self::Journal, "journal"),
         (Self::Maintain, "maintain"),
         (Self::Scan, "scan"),
         (Self::Backup, "backup"),
+        (Self::Look, "look"),
     ];
 }
 
@@ -283,6 +289,7 @@ pub(super) enum Outcome<V> {
     Load(Vec<LoadOutcome<V>>),
     Commit(Result<std::collections::BTreeMap<crate::key::Space, u64>, Failure>),
     Examine(Result<Meta, Failure>),
+    Look,
     Journal(JournalOutcome),
     Maintain { result: Result<bool, Failure>, expired: Vec<KeyBuf> },
     Scan { token: TokenId, result: Result<Stretch, Failure> },
@@ -352,6 +359,7 @@ impl<D: Decode> Worker<D> {
                 }),
             ),
             Work::Examine => Outcome::Examine(guard(|| self.storage.meta())),
+            Work::Look => Outcome::Look,
             Work::Journal(job) => Outcome::Journal(journal(job)),
             Work::Maintain { budget, cache_bytes, expired_max } => Outcome::Maintain {
                 result: guard(|| {

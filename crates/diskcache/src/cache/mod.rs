@@ -37,6 +37,7 @@
 //! | [`memory`], [`evict`], `room` | the byte ledger; the choice; eviction and back-pressure |
 //! | `spaces` | databases, flushes, key counts |
 //! | `refusal` | when writes are refused |
+//! | `upkeep` | maintenance of the engine; what is free on its disk |
 //! | [`recover`] | from the journal to the state before the stop |
 //! | [`backup`] | the steps of a copy while the store is used |
 //! | [`job`] | work for other threads, as values |
@@ -74,11 +75,11 @@ pub mod rng;
 mod room;
 mod spaces;
 pub mod stats;
+mod upkeep;
 mod waiters;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::Duration;
 
 use backup::BackupRun;
 use checkpoint::Checkpoint;
@@ -94,6 +95,7 @@ use op::{Kind, Output};
 use room::Evictor;
 use spaces::Spaces;
 use stats::Stats;
+use upkeep::{Disk, Maintenance};
 use waiters::Waiters;
 
 use crate::journal::{TooLarge, Writer};
@@ -137,19 +139,12 @@ pub struct Cache {
     stats: Stats,
     outbox: VecDeque<Job>,
     maintenance: Maintenance,
+    disk: Disk,
     expired: ExpiredKeys,
     backup: Option<BackupRun>,
     /// During replay: the last operation of the group replayed last.
     replaying_at: Option<Seq>,
     closed: bool,
-}
-
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-struct Maintenance {
-    /// The store was opened, a batch was committed, or the last job said that there is more.
-    wanted: bool,
-    /// A job is out; one at a time.
-    running: bool,
 }
 
 impl Cache {
@@ -169,6 +164,7 @@ impl Cache {
             stats: Stats::default(),
             outbox: VecDeque::new(),
             maintenance: Maintenance { wanted: true, running: false },
+            disk: Disk::default(),
             expired: ExpiredKeys::default(),
             backup: None,
             replaying_at: None,
@@ -514,17 +510,7 @@ impl Cache {
     /// When the next turn is due; changes with every write.
     pub(crate) fn wake_ms(&self) -> Option<u64> {
         let checkpoint = self.checkpoint.wake_ms(self.dirty.front(), &self.options, self.now);
-        self.lane.wake_ms().into_iter().chain(checkpoint).min()
-    }
-
-    fn maintain_turn(&mut self) {
-        if self.maintenance.wanted && !self.maintenance.running && !self.closed {
-            self.maintenance = Maintenance { wanted: false, running: true };
-            let budget = Duration::from_millis(self.options.maintain_ms);
-            let cache_bytes = self.options.engine_cache_bytes;
-            let expired_max = self.expired.room();
-            self.outbox.push_back(Job(Work::Maintain { budget, cache_bytes, expired_max }));
-        }
+        self.lane.wake_ms().into_iter().chain(checkpoint).chain(self.look_ms()).min()
     }
 
     /// The next job for a worker.
@@ -538,11 +524,12 @@ impl Cache {
         self.stats.job_done(done.kind, done.took_us);
         done.each_failure(|failure| self.stats.failed(failure));
         self.ledger.set(Account::Engine, done.stats.memory_bytes);
-        self.stats.engine = done.stats;
+        self.note_engine(done.stats);
         match done.outcome {
             Outcome::Load(results) => self.load_done(results, home),
             Outcome::Commit(result) => self.commit_done(result),
             Outcome::Examine(result) => self.examine_done(result),
+            Outcome::Look => self.disk.is_looking = false,
             Outcome::Journal(outcome) => self.journal_done(outcome),
             Outcome::Maintain { result, expired } => {
                 self.stats.maintain_failures += u64::from(result.is_err());
@@ -583,6 +570,7 @@ impl Cache {
             && !self.checkpoint.is_committing()
             && self.loads.loading() == 0
             && !self.maintenance.running
+            && !self.disk.is_looking
     }
 
     /// Ends every operation that waits with [`crate::storage::ErrorKind::Closed`], and takes no

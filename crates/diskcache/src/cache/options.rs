@@ -47,6 +47,9 @@ pub struct Options {
     pub load_workers: usize,
     /// Bytes logged and not written before writes have to wait; never above a tenth of the limit.
     pub unwritten_bytes_max: u64,
+    /// Writes are refused while less is free on the engine's disk, or, of a small disk, less than a
+    /// twentieth; 0 for no such bound.
+    pub free_bytes_min: u64,
     /// Keys handed over or settled in one turn: bounds the time a turn takes.
     pub slice_keys: usize,
     /// Bytes encoded in one turn.
@@ -82,6 +85,7 @@ impl Default for Options {
             load_bytes_max: 4 << 20,
             load_workers: 4,
             unwritten_bytes_max: 32 << 20,
+            free_bytes_min: 1 << 30,
             slice_keys: 256,
             slice_bytes: 256 << 10,
             evictions_max: 16,

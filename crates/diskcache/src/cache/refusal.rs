@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Cache;
 use super::job::Failure;
+use crate::storage::ErrorKind;
 
 /// While batches fail, writes are refused when the unsaved journal is this many times
 /// [`Options::journal_bytes_max`](super::Options::journal_bytes_max).
@@ -17,6 +18,20 @@ pub enum Refusal {
     /// The engine cannot take batches, and dirty keys have used up their share of the memory, or
     /// the journal has grown to [`JOURNAL_MULTIPLE_MAX`] times its size.
     Engine(Failure),
+    /// Less is free on the disk than is to be kept free. Nothing has failed, and deletes may go on:
+    /// they give space back.
+    Space,
+}
+
+impl Refusal {
+    /// What failed, or would.
+    #[must_use]
+    pub const fn failure(self) -> Failure {
+        match self {
+            Self::Journal(failure) | Self::Engine(failure) => failure,
+            Self::Space => Failure { kind: ErrorKind::NoSpace, what: "looking at the disk" },
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -24,6 +39,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Journal(failure) => write!(f, "the journal: {failure}"),
             Self::Engine(failure) => write!(f, "the engine: {failure}"),
+            Self::Space => f.write_str("the disk: less is free than is to be kept free"),
         }
     }
 }
@@ -35,10 +51,13 @@ impl Cache {
         if let Some(failure) = self.lane.failure() {
             return Some(Refusal::Journal(failure));
         }
-        let failure = self.checkpoint.failure()?;
-        let journal_bytes_end = self.options.journal_bytes_max.saturating_mul(JOURNAL_MULTIPLE_MAX);
-        let is_full = self.evictor.is_stuck() || self.unsaved_journal_bytes() > journal_bytes_end;
-        is_full.then_some(Refusal::Engine(failure))
+        if let Some(failure) = self.checkpoint.failure() {
+            let end = self.options.journal_bytes_max.saturating_mul(JOURNAL_MULTIPLE_MAX);
+            if self.evictor.is_stuck() || self.unsaved_journal_bytes() > end {
+                return Some(Refusal::Engine(failure));
+            }
+        }
+        self.disk.is_low.then_some(Refusal::Space)
     }
 
     /// What keeps operations from becoming durable, or keys from being saved, at the moment.

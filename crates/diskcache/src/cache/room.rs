@@ -224,6 +224,7 @@ impl Cache {
 
     /// Waiting is for as long as saving takes, not for as long as the disk is full.
     fn refuse_room(&mut self) {
+        // A disk that is low refuses them when they come again, and takes what is to be saved.
         if let Some(Refusal::Engine(failure) | Refusal::Journal(failure)) = self.refusing() {
             self.waiters.refuse_room(failure);
         }

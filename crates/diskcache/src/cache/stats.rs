@@ -5,7 +5,7 @@
 use super::job::{Failure, JobKind, JournalOutcome};
 use crate::journal::JournalStats;
 use crate::key::Space;
-use crate::storage::{ErrorKind, StoreStats};
+use crate::storage::{DiskSpace, ErrorKind, StoreStats};
 
 /// Counts of durations by power of two of microseconds.
 #[derive(Clone, Debug, Default)]
@@ -262,6 +262,8 @@ pub struct Gauges {
     pub engine_disk_bytes: u64,
     /// Sorted runs that a read of the engine may have to look into.
     pub engine_runs: u64,
+    /// The disk of the engine, as of the last job, if it is known.
+    pub disk: Option<DiskSpace>,
 }
 
 impl Gauges {
@@ -290,6 +292,8 @@ impl Gauges {
         ]
         .into_iter()
         .chain(self.absent_entries.map(|count| ("absent_entries", count)))
+        .chain(self.disk.map(|disk| ("disk_free_bytes", disk.free)))
+        .chain(self.disk.map(|disk| ("disk_total_bytes", disk.total)))
     }
 }
 

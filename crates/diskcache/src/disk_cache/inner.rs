@@ -15,7 +15,7 @@ use crate::cache::home::{Home, Known};
 use crate::cache::job::{Done, Failure, Job, JobKind};
 use crate::cache::map::{Codec, MapHome, Probe};
 use crate::cache::recover::Replayed;
-use crate::cache::{Cache, Completion, Now, Room, Turn};
+use crate::cache::{Cache, Completion, Now, Refusal, Room, Turn};
 use crate::key::{KeyRef, Seq, Space};
 use crate::op;
 use crate::token::TokenId;
@@ -210,7 +210,8 @@ impl<V: Codec> Inner<V> {
         key: KeyRef<'_>,
         change: Option<Change<'_, V>>,
     ) -> Result<(Seq, Option<V>), Error> {
-        if let Some(refusal) = self.cache.refusing() {
+        let refusal = self.cache.refusing();
+        if let Some(refusal) = refusal.filter(|r| *r != Refusal::Space || change.is_some()) {
             return Err(Error::Refused(refusal));
         }
         self.is_stirred = true;
@@ -239,7 +240,7 @@ impl<V: Codec> Inner<V> {
 
     /// Drops every key.
     pub(super) fn clear(&mut self) -> Result<Seq, Error> {
-        if let Some(refusal) = self.cache.refusing() {
+        if let Some(refusal) = self.cache.refusing().filter(|r| *r != Refusal::Space) {
             return Err(Error::Refused(refusal));
         }
         self.is_stirred = true;

@@ -29,6 +29,9 @@ pub struct Options {
     pub journal_bytes: u64,
     /// Threads that read for callbacks. Threads that wait for a key read themselves.
     pub readers: usize,
+    /// Values are refused while less is free on the disk, or, of a small disk, less than a
+    /// twentieth; 0 for no such bound. Reads and removals go on.
+    pub free_bytes_min: u64,
     /// Open the store although something that was durable is missing.
     pub accept_loss: bool,
 }
@@ -43,6 +46,7 @@ impl Default for Options {
             flush_delay: Duration::from_millis(cache.flush_delay_ms),
             journal_bytes: cache.journal_bytes_max,
             readers: 2,
+            free_bytes_min: cache.free_bytes_min,
             accept_loss: false,
         }
     }
@@ -67,6 +71,7 @@ impl Options {
             flush_delay_ms: u64::try_from(self.flush_delay.as_millis()).unwrap_or(u64::MAX),
             journal_bytes_max: self.journal_bytes,
             load_workers: self.readers,
+            free_bytes_min: self.free_bytes_min,
             databases: 1,
             slice_keys: SLICE_KEYS,
             slice_bytes: SLICE_BYTES,
@@ -121,6 +126,7 @@ impl fmt::Display for Error {
             Self::Refused(Refusal::Engine(failure)) => {
                 write!(f, "memory is full of keys that cannot be saved ({failure})")
             }
+            Self::Refused(Refusal::Space) => f.write_str("little is free on the disk"),
             Self::TooLarge => f.write_str("the key or the value is too large"),
             Self::TimedOut => f.write_str("the time given was over"),
             Self::Poisoned => f.write_str("a codec panicked in the midst of a change"),

@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::journal::sim::Draw;
 use crate::key::{KeyBuf, Space};
 use crate::storage::{
-    BackupProgress, Batch, ErrorKind, Meta, Record, Scanned, Storage, StoreError, StoreStats,
+    BackupProgress, Batch, DiskSpace, ErrorKind, Meta, Record, Scanned, Storage, StoreError,
+    StoreStats,
 };
 
 /// What goes wrong at a call.
@@ -61,6 +62,7 @@ struct Plan {
     draw: Draw,
     failed: u64,
     mends: u64,
+    space: Option<DiskSpace>,
 }
 
 impl FaultStore {
@@ -74,6 +76,7 @@ impl FaultStore {
             draw: Draw(seed),
             failed: 0,
             mends: 0,
+            space: None,
         };
         Self { inner, plan: Mutex::new(plan), mended: Condvar::new() }
     }
@@ -92,12 +95,18 @@ impl FaultStore {
         self.lock().rates.push((call, fault, one_in));
     }
 
+    /// Says that the disk is as full as that, until the faults end.
+    pub fn set_space(&self, space: DiskSpace) {
+        self.lock().space = Some(space);
+    }
+
     /// Ends all faults; calls that hang are made now.
     pub fn mend(&self) {
         let mut plan = self.lock();
         plan.at.clear();
         plan.rates.clear();
         plan.mends += 1;
+        plan.space = None;
         self.mended.notify_all();
     }
 
@@ -214,7 +223,8 @@ impl Storage for FaultStore {
     }
 
     fn stats(&self) -> StoreStats {
-        self.inner.stats()
+        let (stats, space) = (self.inner.stats(), self.lock().space);
+        StoreStats { space: space.or(stats.space), ..stats }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`memory`] | the model: a map; for tests and for the simulator |
 //! | [`fault`] | another engine with errors and delays, by seed or by plan |
 //! | [`codec`] | bytes of a record on disk, with its checksum |
+//! | `space` | how much is free on the disk |
 //!
 //! An engine keeps the last committed state only; the journal in front of it is the log, so an
 //! engine needs no write-ahead log of its own. An error is never an absent key.
@@ -21,6 +22,7 @@ pub mod conformance;
 pub mod fault;
 pub mod fjall;
 pub mod memory;
+mod space;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::key::{KeyBuf, Seq, Space};
+
+pub use space::DiskSpace;
 
 /// What one key holds on disk. Immutable; shared between threads by reference count.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -114,6 +118,8 @@ pub struct StoreStats {
     /// Records since opening that were replaced or deleted although they could not be read: the
     /// counts of [`Meta`] are off by at most this, until they are made anew.
     pub unread_overwrites: u64,
+    /// The disk that it is on, as of a second ago at most; `None` when that is not known.
+    pub space: Option<DiskSpace>,
 }
 
 /// A blocking key-value engine. Any thread; many at once.

@@ -1,6 +1,7 @@
 //! Disks that fail for longer: who waits, who is told, and what is bounded meanwhile.
 
 use flintlock_diskcache::cache::home::Known;
+use flintlock_diskcache::cache::job::JobKind;
 use flintlock_diskcache::cache::{Durability, JOURNAL_MULTIPLE_MAX, Options, Refusal};
 use flintlock_diskcache::journal::sim::Kept;
 use flintlock_diskcache::journal::{Depth, EngineAt, Verdict, scan};
@@ -83,6 +84,36 @@ fn a_small_memory_makes_nobody_wait_for_a_log_that_is_due_later() {
         w.after(0);
         assert!(!w.waits(0), "write {n}");
     }
+    w.verify();
+}
+
+#[test]
+fn a_disk_that_is_low_takes_what_there_is_and_is_looked_at_until_it_is_not() {
+    let mut w = world(Options::default());
+    w.done(Command::Set(0, 20, b"old".to_vec()));
+    w.act(Action::Send(0, Command::Set(0, 21, b"unsaved".to_vec())));
+    w.store.set_low(true);
+    assert_eq!(w.cache.refusing(), None, "nobody has looked");
+    w.act(Action::Drain);
+    w.after(1);
+    assert_eq!(w.cache.refusing(), Some(Refusal::Space));
+    assert_eq!((w.cache.trouble(), w.cache.unsaved_keys()), (None, 0), "nothing fails");
+    assert_eq!(w.in_engine(0, 21), Some(b"unsaved".to_vec()));
+    for _ in 0..5 {
+        w.after(500);
+        assert_eq!(w.cache.refusing(), Some(Refusal::Space));
+    }
+    let looks = w.cache.stats().jobs[JobKind::Look as usize].count();
+    assert!((1..=3).contains(&looks), "{looks} looks: once a second");
+    w.store.set_low(false);
+    w.after(500);
+    w.after(500);
+    assert_eq!(w.cache.refusing(), None, "although nothing else was to be done");
+    w.store.set_low(true);
+    let options = Options { free_bytes_min: 0, ..w.cache.options().clone() };
+    w.cache.set_options(options);
+    w.done(Command::Set(0, 20, b"new".to_vec()));
+    assert_eq!(w.cache.refusing(), None, "nobody wants to know");
     w.verify();
 }
 

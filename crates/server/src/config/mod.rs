@@ -141,6 +141,8 @@ pub struct Config {
     pub journal_size_max_bytes: u64,
     /// Longest time a changed key waits before it is written to the store.
     pub flush_delay_ms: u32,
+    /// Writes are refused while less is free on the store's disk; 0 for no such bound.
+    pub disk_min_free_bytes: u64,
     /// Threads that do the store's blocking work.
     pub storage_threads: u16,
     /// Start although acknowledged writes are missing from the store.
@@ -196,11 +198,6 @@ pub struct Config {
 impl Default for Config {
     /// What the server does when it is told nothing.
     fn default() -> Self {
-        let limit = |hard_bytes, soft_bytes, soft_seconds| OutputLimit {
-            hard_bytes,
-            soft_bytes,
-            soft_seconds,
-        };
         let local = |host: &str, optional| BindAddress { optional, host: host.to_owned() };
         Self {
             bind: vec![local("127.0.0.1", false), local("::1", true)],
@@ -213,11 +210,7 @@ impl Default for Config {
             requirepass: Secret::default(),
             proto_max_bulk_len_bytes: 512 << 20,
             client_query_buffer_limit_bytes: 1 << 30,
-            client_output_buffer_limit: OutputLimits {
-                normal: limit(0, 0, 0),
-                replica: limit(256 << 20, 64 << 20, 60),
-                pubsub: limit(32 << 20, 8 << 20, 60),
-            },
+            client_output_buffer_limit: OutputLimits::default(),
             pidfile: PathBuf::new(),
             loglevel: Level::Notice,
             logfile: PathBuf::new(),
@@ -242,6 +235,7 @@ impl Default for Config {
             journal_sync_ms: 1000,
             journal_size_max_bytes: 512 << 20,
             flush_delay_ms: 5000,
+            disk_min_free_bytes: 1 << 30,
             storage_threads: 8,
             store_accept_loss: false,
             store_cache_size_bytes: 32 << 20,

@@ -233,6 +233,21 @@ pub struct OutputLimits {
     pub pubsub: OutputLimit,
 }
 
+impl Default for OutputLimits {
+    fn default() -> Self {
+        let limit = |hard_bytes, soft_bytes, soft_seconds| OutputLimit {
+            hard_bytes,
+            soft_bytes,
+            soft_seconds,
+        };
+        Self {
+            normal: limit(0, 0, 0),
+            replica: limit(256 << 20, 64 << 20, 60),
+            pubsub: limit(32 << 20, 8 << 20, 60),
+        }
+    }
+}
+
 impl OutputLimits {
     /// The limits of a class by its name, if there is such a class.
     pub(super) fn class_mut(&mut self, name: &[u8]) -> Option<&mut OutputLimit> {

@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use flintlock_diskcache::recovery::{OpenOptions, open_with};
-use flintlock_diskcache::storage::ErrorKind;
 use flintlock_diskcache::storage::fault::{Call, Fault, FaultStore};
 use flintlock_diskcache::storage::memory::MemoryStore;
+use flintlock_diskcache::storage::{DiskSpace, ErrorKind};
 use mio::net::TcpListener;
 
 use super::{EventLoop, now_since, poll_and_bell};
@@ -274,4 +274,24 @@ fn a_value_that_no_record_could_hold_is_refused_before_anything_changes() {
     assert_eq!(client.ask("SREM set 10none"), ":0");
     client.wait_for("INFO persistence", "rdb_last_bgsave_status:ok");
     client.wait_for("INFO store", "store_saves_queued:0\r\n");
+}
+
+#[test]
+fn a_disk_that_is_low_refuses_what_needs_room_and_takes_deletes() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let served = cold(dir.path(), Config::default());
+    let mut client = served.connect();
+    served.faults.set_space(DiskSpace { free: 100 << 20, total: 1 << 40 });
+    client.wait_for("SET more 1", "-DISKFULL ");
+    assert_eq!(client.ask("GET k"), "v");
+    assert_eq!(client.ask("DEL gone more"), ":2");
+    assert_eq!(client.ask("EXPIRE k 1000"), ":1");
+    assert!(client.ask("INFO store").contains("store_disk_free_bytes:104857600\r\n"));
+    assert!(client.ask("INFO persistence").contains("aof_last_write_status:ok"), "nothing failed");
+    assert_eq!(client.ask("CONFIG SET disk-min-free 50mb"), "+OK");
+    assert_eq!(client.ask("INCR n"), ":6");
+    assert_eq!(client.ask("CONFIG SET disk-min-free 1gb"), "+OK");
+    assert!(client.ask("INCR n").starts_with("-DISKFULL "));
+    served.faults.mend();
+    client.wait_for("INCR n", ":7");
 }

@@ -199,7 +199,7 @@ impl Tier {
     /// What is to be logged of the store's health: what keeps it from being written, or that
     /// nothing does any more. One that comes and goes is told of once in `TROUBLE_EACH_MS`.
     pub(crate) fn news_of_trouble(&mut self, now_ms: u64) -> Option<Option<Refusal>> {
-        let ((told, at_ms), now) = (self.told, self.cache.trouble());
+        let ((told, at_ms), now) = (self.told, self.cache.trouble().or_else(|| self.refusing()));
         if now == told || at_ms.is_some_and(|at_ms| now_ms < at_ms + TROUBLE_EACH_MS) {
             return None;
         }

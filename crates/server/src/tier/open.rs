@@ -115,6 +115,7 @@ pub(crate) fn options(config: &Config, seed: u64) -> Options {
         samples: config.maxmemory_samples as usize,
         flush_delay_ms: u64::from(config.flush_delay_ms),
         journal_bytes_max: config.journal_size_max_bytes,
+        free_bytes_min: config.disk_min_free_bytes,
         databases: config.databases as usize,
         load_workers: readers_of(config.storage_threads.into()),
         seed,

@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use crate::key::{KeyBuf, Space};
 use crate::storage::codec;
+use crate::storage::space::LastLook;
 use crate::storage::{
     BackupProgress, Batch, Before, ErrorKind, Meta, Record, Scanned, Storage, StoreError,
     StoreStats, Write,
@@ -84,6 +85,7 @@ pub struct FjallStore {
     suspect: AtomicBool,
     /// Dead spaces of which nothing is left; the next commit forgets them.
     purged: Mutex<BTreeSet<Space>>,
+    last_look: LastLook,
 }
 
 /// The state committed last, and what is in doubt about it.
@@ -142,6 +144,7 @@ impl FjallStore {
             purged: Mutex::default(),
             maintainer: Mutex::default(),
             ledger: Mutex::new(ledger),
+            last_look: LastLook::default(),
         })
     }
 
@@ -468,6 +471,7 @@ impl Storage for FjallStore {
             written_bytes: ledger.written_bytes,
             merge_failures: ledger.merge_failures,
             unread_overwrites: ledger.unread_overwrites,
+            space: self.last_look.space(&self.path),
         }
     }
 }

@@ -62,6 +62,8 @@ pub(crate) enum Action {
     Faults(u64, u64, u64),
     /// The journal's disk has this many bytes from now on.
     Capacity(Option<u64>),
+    /// Little is free on the disk, or enough.
+    Low(bool),
     /// The next operation but so many on the journal's disk fails.
     JournalFault(u64, bool),
     /// The process dies; what was not synced survives by chance.
@@ -123,6 +125,7 @@ pub(crate) fn draw(rng: &mut Rng, clients: usize) -> Action {
         994 => Action::JournalFault(rng.below(6), rng.below(2) == 0),
         995 => Action::Capacity(Some(rng.below(20_000))),
         996..=997 => Action::Capacity(None),
+        998 if rng.below(2) == 0 => Action::Low(rng.below(3) == 0),
         998 => Action::Wait(500),
         // Rarely, so that lives are long enough for everything to meet everything.
         _ if rng.below(3) == 0 => Action::Crash(rng.next_u64()),

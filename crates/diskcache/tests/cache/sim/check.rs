@@ -32,6 +32,7 @@ impl World {
         self.dir = self.dir.crash(kept);
         self.dir.set_capacity(None);
         self.store.set_faults(Faults::default());
+        self.store.set_low(false);
         let (cache, home, worker, end) = open(&self.options, &self.dir, &self.store, self.now);
         assert!(end >= acknowledged, "acknowledged up to {acknowledged:?}, recovered to {end:?}");
         self.cache = cache;
@@ -92,6 +93,7 @@ impl World {
         self.dir.mend();
         self.dir.set_capacity(None);
         self.store.set_faults(Faults::default());
+        self.store.set_low(false);
         self.act(Action::Drain);
         for round in 0.. {
             assert!(round < 100_000, "comes to rest: {:?}", self.cache.gauges());

@@ -157,6 +157,7 @@ impl World {
                 self.store.set_faults(Faults { read, commit, unclear });
             }
             Action::Capacity(bytes) => self.dir.set_capacity(bytes),
+            Action::Low(is_low) => self.store.set_low(is_low),
             Action::JournalFault(after, full) => {
                 use flintlock_diskcache::journal::sim::Fault;
                 let fault = if full { Fault::NoSpace } else { Fault::Io };

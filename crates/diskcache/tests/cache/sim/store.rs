@@ -8,8 +8,8 @@ use std::time::Duration;
 use flintlock_diskcache::cache::rng::Rng;
 use flintlock_diskcache::key::{KeyBuf, Space};
 use flintlock_diskcache::storage::{
-    BackupProgress, Batch, Before, ErrorKind, Meta, Record, Scanned, Storage, StoreError,
-    StoreStats,
+    BackupProgress, Batch, Before, DiskSpace, ErrorKind, Meta, Record, Scanned, Storage,
+    StoreError, StoreStats,
 };
 
 /// What may go wrong, in thousandths.
@@ -30,6 +30,7 @@ struct State {
     meta: Meta,
     faults: Faults,
     rng: Rng,
+    is_low: bool,
     reads: u64,
     writes: u64,
 }
@@ -45,6 +46,7 @@ impl SimStore {
             meta: Meta { next_space: 1, ..Meta::default() },
             faults: Faults::default(),
             rng: Rng::new(seed),
+            is_low: false,
             reads: 0,
             writes: 0,
         }))
@@ -56,6 +58,11 @@ impl SimStore {
 
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
+    }
+
+    /// Lets little be free on the disk, or enough.
+    pub(crate) fn set_low(&self, is_low: bool) {
+        self.lock().is_low = is_low;
     }
 
     /// Keys read so far.
@@ -183,6 +190,8 @@ impl Storage for SimStore {
     }
 
     fn stats(&self) -> StoreStats {
-        StoreStats { memory_bytes: 1000, runs: 1, ..StoreStats::default() }
+        let free = if self.lock().is_low { 1000 } else { 1 << 40 };
+        let space = Some(DiskSpace { free, total: 1 << 41 });
+        StoreStats { memory_bytes: 1000, runs: 1, space, ..StoreStats::default() }
     }
 }

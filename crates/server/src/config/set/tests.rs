@@ -149,6 +149,7 @@ fn names_shown_are_those_of_redis() {
         "store",
         "journal",
         "flush-delay",
+        "disk-min",
         "storage-",
         "nap-max",
     ];

@@ -92,6 +92,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("journal-sync-ms", int(10, 60_000), field!(journal_sync_ms)),
     row("journal-size-max", memory(64 * MIB, LONG_MAX), field!(journal_size_max_bytes)),
     row("flush-delay-ms", int(0, 3_600_000), field!(flush_delay_ms)),
+    row("disk-min-free", memory(0, LONG_MAX), field!(disk_min_free_bytes)),
     row("storage-threads", int(1, 64), field!(storage_threads)).start_only(),
     row("store-accept-loss", Syntax::Bool, field!(store_accept_loss)).one_start(),
     row("store-cache-size", memory(0, LONG_MAX), field!(store_cache_size_bytes)),
