@@ -412,6 +412,9 @@ pub struct PoolStats {
     pub workers: Vec<WorkerStats>,
 }
 
+#[cfg(all(test, loom))]
+mod tests;
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

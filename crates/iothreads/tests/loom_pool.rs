@@ -5,6 +5,7 @@
 //! explored further in `src/park/tests.rs`.
 #![cfg(loom)]
 
+#[expect(dead_code, reason = "the mutation gate is for models of one protocol at a time")]
 mod explore;
 
 use std::sync::{Arc, Mutex};

@@ -7,10 +7,9 @@
 #[path = "../../tests/explore/mod.rs"]
 mod explore;
 
-use std::process::Command;
 use std::time::Duration;
 
-use explore::explore;
+use explore::{both, explore, fails_without};
 use flintlock_queues::mpsc::rings;
 use flintlock_queues::{Words, spmc, spsc};
 use loom::thread;
@@ -18,24 +17,6 @@ use loom::thread;
 use super::*;
 
 type Item = Box<u64>;
-
-/// Runs `one` on a spawned thread and `other` on this one; loom 0.7.2 misses faults for one of the
-/// two assignments, so every model runs both ways.
-fn both<A: 'static, B: 'static>(
-    swapped: bool,
-    one: impl FnOnce() -> A + 'static,
-    other: impl FnOnce() -> B + 'static,
-) {
-    if swapped {
-        let spawned = thread::spawn(other);
-        one();
-        spawned.join().expect("no panic");
-    } else {
-        let spawned = thread::spawn(one);
-        other();
-        spawned.join().expect("no panic");
-    }
-}
 
 /// A clock that stands: loom knows no time.
 #[derive(Debug)]
@@ -310,21 +291,7 @@ const MUTATIONS: [(&str, &str); 7] = [
 
 #[test]
 fn loom_release_and_acquire_alone_lose_wake_ups() {
-    if std::env::var_os("FLINTLOCK_WEAKEN").is_some() {
-        return;
-    }
-    let this = std::env::current_exe().expect("the test binary");
     for (fence, model) in MUTATIONS {
-        let run = Command::new(&this)
-            .args([&format!("park::tests::{model}"), "--exact", "--nocapture"])
-            .env("FLINTLOCK_WEAKEN", fence)
-            .output()
-            .expect("the test binary runs");
-        let text = String::from_utf8_lossy(&run.stdout);
-        assert!(text.contains("running 1 test"), "{model} is a model");
-        assert!(!run.status.success(), "without {fence}, {model} finds nothing");
-        // A model that is cut off fails too, and would have found nothing.
-        let why = String::from_utf8_lossy(&run.stderr);
-        assert!(why.contains("deadlock"), "without {fence}, {model}: {why}");
+        fails_without(fence, &format!("park::tests::{model}"), "deadlock");
     }
 }
