@@ -222,6 +222,30 @@ mod tests {
         assert_eq!(server.client_memory.total_bytes(), before, "uncounted once");
     }
 
+    /// The fewest go, as many as would if what they hold were free at once, whether their halves
+    /// are at home or with workers for as long as it takes.
+    #[test]
+    fn no_more_are_chosen_than_must_go_while_nothing_is_free_yet() {
+        for away in [false, true] {
+            let (mut server, keys) = crowded();
+            server.config.maxmemory_clients = ClientMemoryLimit::Bytes(450_000);
+            for key in keys.iter().filter(|_| away) {
+                let client = server.clients.get_mut(*key).expect("connected");
+                (client.away, client.io) = (true, None);
+            }
+            let mut chosen = Vec::new();
+            while let Some(key) = server.client_to_evict() {
+                assert!(!chosen.contains(&key), "nobody goes twice");
+                server.close_client(key, Closing::Now);
+                chosen.push(key);
+                // News of those who are still there changes nothing.
+                keys.iter().for_each(|key| server.count_client(*key));
+            }
+            assert_eq!(chosen, [keys[3], keys[2]], "away: {away}");
+            assert_eq!(server.clients.len(), CLIENTS, "nobody has left");
+        }
+    }
+
     #[test]
     fn the_book_follows_sizes_exemptions_and_the_limit() {
         let (mut server, keys) = crowded();

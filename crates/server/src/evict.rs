@@ -165,7 +165,64 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
+
+    use flintlock_diskcache::cache::Now;
+    use flintlock_iothreads::Bell;
+
     use super::*;
+    use crate::config::{Config, StoreKind, Threads};
+    use crate::keyspace::Hasher;
+    use crate::keyspace::entry::NewValue;
+    use crate::log::{Level, Log};
+    use crate::offload::Offload;
+    use crate::types::{HashKey, Object, Rules, Set};
+
+    const KEYS: usize = 12;
+
+    /// As many keys, each with a set that is large enough to be freed in slices.
+    fn full(io_threads: u16) -> Server {
+        let mut config = Config::default();
+        config.store = StoreKind::Memory;
+        config.maxmemory_policy = EvictionPolicy::AllkeysLru;
+        config.io_threads = Threads::Fixed(NonZeroU16::new(io_threads).expect("not zero"));
+        config.io_threads_always_active = true;
+        let offload = Offload::new(&config, Bell::new(|| {})).expect("threads");
+        let log = Log::new(Level::Warning, None);
+        let now = Now { mono_ms: 0, unix_ms: 1 };
+        let mut server = Server::new(config, log, Hasher::new(&[7; 16]), now, [7; 16]);
+        server.offload = Some(offload);
+        let rules = Rules::new(HashKey::new([1; 16]));
+        for name in 0..KEYS {
+            let mut set = Set::new();
+            (0..5_000_u32).for_each(|n| _ = set.add(format!("member:{n}").as_bytes(), &rules));
+            let mut ctx = Ctx::new(&mut server, ClientKey::INTERNAL);
+            let bytes = [b'a' + name as u8];
+            let key = Key { bytes: &bytes, hash: ctx.hasher().hash(&bytes) };
+            ctx.set(key, NewValue::Object(std::sync::Arc::new(Object::from(set))), None);
+        }
+        server
+    }
+
+    /// Valkey 3544: what was on its way out counted against the limit, so more and more went.
+    /// Here a worker frees it, or slices of later commands do, and as few keys go as must.
+    #[test]
+    fn what_is_being_freed_costs_no_further_key() {
+        for io_threads in [1, 2] {
+            let mut server = full(io_threads);
+            let each = server.keyspace.memory_bytes() / KEYS;
+            server.config.maxmemory_bytes = (server.keyspace.memory_bytes() - each * 5 / 2) as u64;
+            for _ in 0..3 {
+                server.evict();
+                assert_eq!(server.stats.evicted_keys, 3, "{io_threads} threads");
+            }
+            if io_threads > 1 {
+                let freeing = server.offload.as_ref().map_or(0, Offload::freeing_bytes);
+                assert!(freeing > 2 * each, "{freeing}: it counts as used until it is gone");
+                assert!(server.used_memory() as u64 > server.config.maxmemory_bytes);
+            }
+        }
+    }
 
     #[test]
     fn every_policy_has_its_counterpart() {
