@@ -10,6 +10,33 @@ use crate::tagged::Word;
 /// How a ring keeps its items: [`Compact`], [`Padded`] or [`Words`]. Sealed.
 pub trait Layout<T>: sealed::Sealed + 'static {
     /// The slot.
+    ///
+    /// That it is of this very `T` makes every handle invariant in `T`. Otherwise items could be
+    /// pushed that live shorter than the consumer was told:
+    /// ```compile_fail
+    /// use flintlock_queues::spsc::Producer;
+    /// fn shorter<'a>(long: Producer<&'static str>) -> Producer<&'a str> {
+    ///     long
+    /// }
+    /// ```
+    /// ```compile_fail
+    /// use flintlock_queues::spmc::Producer;
+    /// fn shorter<'a>(long: Producer<&'static str>) -> Producer<&'a str> {
+    ///     long
+    /// }
+    /// ```
+    /// ```compile_fail
+    /// use flintlock_queues::mpsc::rings::Producer;
+    /// fn shorter<'a>(long: Producer<&'static str>) -> Producer<&'a str> {
+    ///     long
+    /// }
+    /// ```
+    /// ```compile_fail
+    /// use flintlock_queues::mpsc::shared::Producer;
+    /// fn shorter<'a>(long: Producer<&'static str>) -> Producer<&'a str> {
+    ///     long
+    /// }
+    /// ```
     #[doc(hidden)]
     type Slot: Slot<T>;
 }

@@ -270,8 +270,8 @@ impl<S> Slots<S> {
         if size_of::<S>() <= LINE / 4 {
             for line in 0..const { COUNT * size_of::<S>() / LINE } {
                 let position = index.wrapping_add(line * LINE / size_of::<S>()) & self.mask;
-                // SAFETY: [buffer-owned] the masked index is inside the buffer.
-                prefetch_to_write(unsafe { self.slots.add(position) }.as_ptr().cast());
+                // Whoever calls may have outlived the buffer.
+                prefetch_to_write(self.slots.as_ptr().wrapping_add(position).cast());
             }
         }
     }

@@ -82,7 +82,28 @@ impl Place {
 ///
 /// A slot is *vacant* for an index, then *written* (payload there, nobody told), then *published*,
 /// then *taken*; taken for `i` is vacant for `i + capacity`.
-pub trait Slot<T>: Sized {
+///
+/// Sealed: a buffer relies on its slots having a size, and goes to any thread that its items may
+/// go to.
+/// ```compile_fail,E0277
+/// use flintlock_queues::sync::slot::{Place, Slot};
+/// struct Mine;
+/// impl Slot<u8> for Mine {
+///     type Peek = ();
+///     const LAP_BIT: u32 = 0;
+///     const MARKED: bool = false;
+///     fn vacant(_: Place) -> Self { Self }
+///     fn look(&self, _: Place) -> Option<()> { None }
+///     fn is_vacant(&self, _: Place) -> bool { true }
+///     fn peek(&self, _: Place) {}
+///     unsafe fn write(&self, _: Place, _: u8) {}
+///     unsafe fn publish(&self, _: Place) {}
+///     unsafe fn fill(&self, _: Place, _: u8) {}
+///     unsafe fn read(&self, _: Place, _: ()) -> u8 { 0 }
+///     unsafe fn finish(&self, _: Place, _: ()) -> u8 { 0 }
+/// }
+/// ```
+pub trait Slot<T>: Sized + sealed::Sealed {
     /// What a consumer copies out of a slot that others may be about to take from as well.
     type Peek: Copy;
     /// Which bit of a word the lap is kept in; 0 where there is none.
@@ -395,4 +416,14 @@ impl<T, S: Slot<T>> Slot<T> for CachePadded<S> {
         // SAFETY: [slot-forward] the duty of `finish` is passed on unchanged.
         unsafe { (**self).finish(place, peek) }
     }
+}
+
+mod sealed {
+    use crossbeam_utils::CachePadded;
+
+    #[expect(unnameable_types, reason = "slots of others could break what buffers rely on")]
+    pub trait Sealed {}
+    impl<T> Sealed for super::LapSlot<T> {}
+    impl<T> Sealed for super::Cell<T> {}
+    impl<S: Sealed> Sealed for CachePadded<S> {}
 }
