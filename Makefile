@@ -165,8 +165,8 @@ miri:
 	@if $(CARGO) +nightly miri --version >/dev/null 2>&1; then \
 		MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance" \
 		PROPTEST_CASES=4 STRESS_ITEMS=200 CARGO_TARGET_DIR=target/miri \
-		$(CARGO) +nightly miri test -p flintlock-queues --lib --test bad_use --test model \
-			--test tagged --test stress -- --include-ignored; \
+		$(CARGO) +nightly miri test -p flintlock-queues --lib --test bad_use --test hostile \
+			--test model --test tagged --test stress -- --include-ignored; \
 	else echo "skipped: miri is no part of a nightly toolchain here"; fi
 
 # Best with a standard library that is instrumented too, built from its source where nightly has it;

@@ -29,7 +29,7 @@ use crate::{Compact, Layout, PopError};
 /// ```
 ///
 /// One thread at a time; nothing blocks or allocates, except for taking over what producers left
-/// behind. Dropping it drops the items it can see; producers learn of it by
+/// behind. Dropping it drops the items it can see and those left behind; producers learn of it by
 /// [`Producer::is_closed`](super::Producer::is_closed).
 ///
 /// Invariants. `[shared-owner]` There is one consumer, and `head` is the first index it has not
@@ -272,9 +272,11 @@ impl<T, L: Layout<T>> Drop for Batch<'_, T, L> {
 impl<T, L: Layout<T>> Drop for Consumer<T, L> {
     fn drop(&mut self) {
         self.ring.reader.gone.store(true, Ordering::Relaxed);
-        // Items may own handles of this very ring. What comes in meanwhile is dropped with it.
+        // Items may own handles of this very ring, which would then never be dropped. What comes in
+        // meanwhile is dropped with it.
         let capacity = self.capacity();
         self.pop_batch(capacity, drop);
+        self.ring.rare.orphans.take_all().for_each(drop);
     }
 }
 
