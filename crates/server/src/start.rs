@@ -124,6 +124,12 @@ fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fat
             recovered.operations,
             recovered.skipped,
         ));
+        for key in &recovered.given_up {
+            log.warning(format_args!(
+                "A loss was accepted: the last changes of {key:?} (space/hash/name) are gone, and \
+                 what it was before cannot be read"
+            ));
+        }
     }
     server.offload = Some(placed(&server.config, log, || Offload::new(&server.config, bell))?);
     if server.offload.as_ref().is_some_and(Offload::oversubscribes) {

@@ -58,6 +58,8 @@ pub struct Options {
     pub evictions_max: usize,
     /// How long one maintenance job may hold the engine.
     pub maintain_ms: u64,
+    /// Opens a store although changes of some keys are lost with what they were made on.
+    pub accept_loss: bool,
     /// Databases.
     pub databases: usize,
     /// Seed of the sampling.
@@ -90,6 +92,7 @@ impl Default for Options {
             slice_bytes: 256 << 10,
             evictions_max: 16,
             maintain_ms: 20,
+            accept_loss: false,
             databases: 16,
             seed: 0x5eed,
         }

@@ -11,6 +11,9 @@
 //! - A delta whose base is missing belongs to a key that was deleted in the engine already, or
 //!   whose space died: the put, the delete or the flush follows. If none does, the store is
 //!   corrupt, and it is not opened.
+//! - A delta whose base cannot be read waits for a put, a delete or a flush in the same way. Until
+//!   one comes nothing is committed, since that would free the part of the journal that has it. If
+//!   none does, the store is not opened, or, if its owner accepts that, without the changes.
 //!
 //! Every key that an operation touched becomes dirty as if it had just been written, so memory
 //! is bounded as always: above the limit, batches are committed between two groups of the
@@ -89,6 +92,15 @@ pub enum RecoverError {
         /// The change.
         seq: Seq,
     },
+    /// A change refers to a state that cannot be read.
+    BaseUnreadable {
+        /// The key.
+        key: KeyBuf,
+        /// The first change of it that is not in the engine.
+        seq: Seq,
+        /// Why.
+        failure: Failure,
+    },
 }
 
 impl fmt::Display for RecoverError {
@@ -102,6 +114,14 @@ impl fmt::Display for RecoverError {
             Self::BaseMissing { key, seq } => {
                 write!(f, "operation {} changes {key:?}, whose state is missing", seq.0)
             }
+            Self::BaseUnreadable { key, seq, failure } => write!(
+                f,
+                "operation {} changes {key:?} (space/hash/name), whose state cannot be read \
+                 ({failure}). Try again if the disk may recover; flintlock-check names what is \
+                 damaged. If a loss is accepted, such keys lose what was not saved of them, and \
+                 all others are served",
+                seq.0
+            ),
         }
     }
 }
@@ -110,7 +130,7 @@ impl std::error::Error for RecoverError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Journal(error) => Some(error),
-            Self::Engine(failure) => Some(failure),
+            Self::Engine(failure) | Self::BaseUnreadable { failure, .. } => Some(failure),
             Self::Decode { error, .. } => Some(error),
             Self::BaseMissing { .. } => None,
         }
@@ -118,7 +138,7 @@ impl std::error::Error for RecoverError {
 }
 
 /// What replay did.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+#[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub struct Recovered {
     /// Operations read.
     pub operations: u64,
@@ -128,6 +148,9 @@ pub struct Recovered {
     pub bases: u64,
     /// Batches committed to stay within the memory limit.
     pub batches: u64,
+    /// Keys that lost changes with [`Options::accept_loss`]: they are as the engine has them, which
+    /// could not be read.
+    pub given_up: Vec<KeyBuf>,
 }
 
 /// Keys that are not simply where the replay stands.
@@ -137,7 +160,31 @@ struct Apart {
     ahead: BTreeMap<KeyBuf, Seq>,
     /// Changes without a base, to be made good by a put, a delete or a flush.
     orphans: BTreeMap<KeyBuf, Seq>,
+    /// The same, where the base could not be read.
+    unreadable: BTreeMap<KeyBuf, (Seq, Failure)>,
 }
+
+impl Apart {
+    fn is_empty(&self) -> bool {
+        self.ahead.is_empty() && self.orphans.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// `key` got a state of its own.
+    fn made_good(&mut self, key: &KeyBuf) {
+        self.ahead.remove(key);
+        self.orphans.remove(key);
+        self.unreadable.remove(key);
+    }
+
+    /// The first change whose base cannot be read.
+    fn unreadable(&mut self) -> Option<RecoverError> {
+        let (key, (seq, failure)) = self.unreadable.pop_first()?;
+        Some(RecoverError::BaseUnreadable { key, seq, failure })
+    }
+}
+
+/// So many keys are no damaged block but a disk that does not answer.
+const UNREADABLE_MAX: usize = 1000;
 
 impl Cache {
     /// Opens a cache over a store: replays what the engine lacks into `home`, which is empty.
@@ -174,12 +221,28 @@ impl Cache {
             }
             cache.replaying_at = Some(last);
             apart.ahead.retain(|_, seq| *seq > last);
-            cache.make_room(home, worker, &mut recovered)?;
+            if apart.unreadable.is_empty() || cache.options.accept_loss {
+                cache.make_room(home, worker, &mut recovered)?;
+                continue;
+            }
+            apart.unreadable.retain(|key, _| cache.spaces.is_alive(key.as_ref().space));
+            cache.refresh_ledger(home);
+            let is_over = cache.ledger_excess() > 0 || apart.unreadable.len() > UNREADABLE_MAX;
+            if is_over && let Some(error) = apart.unreadable() {
+                return Err(error);
+            }
         }
         cache.replaying_at = None;
         apart.orphans.retain(|key, _| cache.spaces.is_alive(key.as_ref().space));
         if let Some((key, seq)) = apart.orphans.pop_first() {
             return Err(RecoverError::BaseMissing { key, seq });
+        }
+        apart.unreadable.retain(|key, _| cache.spaces.is_alive(key.as_ref().space));
+        if cache.options.accept_loss {
+            recovered.given_up.extend(std::mem::take(&mut apart.unreadable).into_keys());
+        }
+        if let Some(error) = apart.unreadable() {
+            return Err(error);
         }
         if cache.spaces.extend(cache.options.databases) {
             cache.log_spaces();
@@ -224,10 +287,8 @@ impl Cache {
                 recovered.skipped += 1;
                 return Ok(());
             }
-        } else if !(apart.ahead.is_empty() && apart.orphans.is_empty()) {
-            let buf = key.to_buf();
-            apart.ahead.remove(&buf);
-            apart.orphans.remove(&buf);
+        } else if !apart.is_empty() {
+            apart.made_good(&key.to_buf());
         }
         self.replay_change(seq, key, change, home)
     }
@@ -284,7 +345,17 @@ impl Cache {
             Known::Unknown => {}
         }
         let buf = key.to_buf();
-        let read = worker.read(&buf).map_err(RecoverError::Engine)?;
+        if apart.unreadable.contains_key(&buf) {
+            // A read that works now would miss the changes before this one.
+            return Ok(false);
+        }
+        let read = match worker.read(&buf) {
+            Ok(read) => read,
+            Err(failure) => {
+                apart.unreadable.insert(buf, (seq, failure));
+                return Ok(false);
+            }
+        };
         let Some((to, loaded)) = read else {
             apart.orphans.entry(buf).or_insert(seq);
             return Ok(false);

@@ -178,7 +178,7 @@ impl Cache {
         }
     }
 
-    fn refresh_ledger<H: Home>(&mut self, home: &H) {
+    pub(super) fn refresh_ledger<H: Home>(&mut self, home: &H) {
         self.resident = Resident::of(home);
         self.ledger.set(Account::Home, self.resident.bytes);
         let nodes = self.dirty.memory_bytes() + self.evictor.saved.memory_bytes();

@@ -2,14 +2,15 @@
 
 use flintlock_diskcache::cache::home::Known;
 use flintlock_diskcache::cache::job::JobKind;
-use flintlock_diskcache::cache::{Durability, JOURNAL_MULTIPLE_MAX, Options, Refusal};
-use flintlock_diskcache::journal::sim::Kept;
+use flintlock_diskcache::cache::recover::RecoverError;
+use flintlock_diskcache::cache::{Durability, JOURNAL_MULTIPLE_MAX, Now, Options, Refusal};
+use flintlock_diskcache::journal::sim::{Kept, SimDir};
 use flintlock_diskcache::journal::{Depth, EngineAt, Verdict, scan};
 use flintlock_diskcache::key::KeyRef;
 use flintlock_diskcache::storage::ErrorKind;
 
 use crate::sim::store::Faults;
-use crate::sim::{Action, Command, DBS, STORE, World};
+use crate::sim::{Action, Command, DBS, STORE, World, key_in, name_of, try_open};
 
 fn world(options: Options) -> World {
     World::new(Options { databases: DBS, ..options }, 1, 80)
@@ -115,6 +116,56 @@ fn a_disk_that_is_low_takes_what_there_is_and_is_looked_at_until_it_is_not() {
     w.done(Command::Set(0, 20, b"new".to_vec()));
     assert_eq!(w.cache.refusing(), None, "nobody wants to know");
     w.verify();
+}
+
+#[test]
+fn a_change_whose_base_cannot_be_read_is_neither_lost_nor_in_the_way() {
+    let mut w = world(Options::default());
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    w.done(Command::Set(0, 20, bytes("base")));
+    w.done(Command::Set(0, 21, bytes("other")));
+    let mut append = |k, text: &str| {
+        w.act(Action::Send(0, Command::Append(0, k, bytes(text))));
+        w.act(Action::Sync);
+        w.after(1);
+    };
+    append(20, "+1");
+    append(21, "+1");
+    append(20, "+2");
+    for k in [21, 22, 23] {
+        w.act(Action::Send(0, Command::Set(0, k, vec![k; 500])));
+        w.act(Action::Sync);
+        w.after(1);
+    }
+    let space = w.cache.space(0).unwrap();
+    let key = |k| key_in(space, k, &name_of(k)).to_buf();
+    let dir = w.dir.crash(Kept::Nothing);
+    w.store.damage([key(20), key(21)]);
+    let usual = Options { databases: DBS, ..Options::default() };
+    // So that replay would commit after each group, and free the journal before it.
+    let options = Options { dirty_permille_max: 0, ..usual.clone() };
+    let start = |options: &Options, dir: &SimDir| try_open(options, dir, &w.store, Now::default());
+    for _ in 0..2 {
+        // What was written whole later needs no base.
+        match start(&options, &dir) {
+            Err(RecoverError::BaseUnreadable { key: named, failure, .. }) => {
+                assert_eq!((named, failure.kind), (key(20), ErrorKind::Corrupt));
+            }
+            other => panic!("{:?}", other.map(|(_, recovered)| recovered)),
+        }
+    }
+    let accepting = Options { accept_loss: true, ..usual };
+    let ((mut cache, home, ..), recovered) = start(&accepting, &dir.crash(Kept::All)).unwrap();
+    assert_eq!(recovered.given_up, [key(20)]);
+    assert_eq!(cache.known(&home, key(20).as_ref()), Known::Unknown, "and a read is an error");
+    assert_eq!(home.peek(key(22).as_ref()).map(|(value, _)| value.clone()), Some(vec![22; 500]));
+    cache.close();
+    w.store.damage([]);
+    let ((mut cache, home, ..), recovered) = start(&options, &dir).unwrap();
+    assert_eq!(recovered.given_up, []);
+    let value = home.peek(key(20).as_ref()).map(|(value, _)| value.clone());
+    assert_eq!(value, Some(bytes("base+1+2")), "nothing was lost by the attempts");
+    cache.close();
 }
 
 #[test]

@@ -116,6 +116,7 @@ pub(crate) fn options(config: &Config, seed: u64) -> Options {
         flush_delay_ms: u64::from(config.flush_delay_ms),
         journal_bytes_max: config.journal_size_max_bytes,
         free_bytes_min: config.disk_min_free_bytes,
+        accept_loss: config.store_accept_loss,
         databases: config.databases as usize,
         load_workers: readers_of(config.storage_threads.into()),
         seed,

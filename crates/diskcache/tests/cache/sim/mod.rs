@@ -16,6 +16,7 @@ use flintlock_diskcache::cache::flags::KeyState;
 use flintlock_diskcache::cache::home::{Home, Known};
 use flintlock_diskcache::cache::job::{DecodeError, Done, Job, Lane, Worker};
 use flintlock_diskcache::cache::map::{CodecDecode, MapHome};
+use flintlock_diskcache::cache::recover::{RecoverError, Recovered};
 use flintlock_diskcache::cache::{Cache, Completion, Now, Options, Room};
 use flintlock_diskcache::journal::sim::SimDir;
 use flintlock_diskcache::journal::{Accepted, EngineAt, StoreId, Writer, WriterOptions, scan};
@@ -345,6 +346,13 @@ impl Drop for World {
 type Parts = (Cache, MapHome<Vec<u8>>, Worker<CodecDecode<Vec<u8>>>, Seq);
 
 fn open(options: &Options, dir: &SimDir, store: &Arc<SimStore>, now: Now) -> Parts {
+    try_open(options, dir, store, now).unwrap().0
+}
+
+type Opened = Result<(Parts, Recovered), RecoverError>;
+
+/// As a start does it, after a crash that left `dir` and `store`.
+pub(crate) fn try_open(options: &Options, dir: &SimDir, store: &Arc<SimStore>, now: Now) -> Opened {
     let meta = store.meta().unwrap();
     let at = EngineAt { watermark: meta.watermark, highest: meta.highest };
     let report = scan(dir, &STORE, at, flintlock_diskcache::journal::Depth::Needed).unwrap();
@@ -356,6 +364,6 @@ fn open(options: &Options, dir: &SimDir, store: &Arc<SimStore>, now: Now) -> Par
     let worker = Worker::new(engine, CodecDecode::default());
     let mut home = MapHome::new(append);
     home.set_now(now);
-    let (cache, _) = Cache::open(options.clone(), &meta, opened, &mut home, &worker, now).unwrap();
-    (cache, home, worker, end)
+    let opened = Cache::open(options.clone(), &meta, opened, &mut home, &worker, now);
+    opened.map(|(cache, recovered)| ((cache, home, worker, end), recovered))
 }

@@ -1,6 +1,6 @@
 //! An engine in memory with planned faults, that survives a crash as it was committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -31,6 +31,7 @@ struct State {
     faults: Faults,
     rng: Rng,
     is_low: bool,
+    damaged: BTreeSet<KeyBuf>,
     reads: u64,
     writes: u64,
 }
@@ -47,6 +48,7 @@ impl SimStore {
             faults: Faults::default(),
             rng: Rng::new(seed),
             is_low: false,
+            damaged: BTreeSet::new(),
             reads: 0,
             writes: 0,
         }))
@@ -63,6 +65,11 @@ impl SimStore {
     /// Lets little be free on the disk, or enough.
     pub(crate) fn set_low(&self, is_low: bool) {
         self.lock().is_low = is_low;
+    }
+
+    /// From now on these keys, and no others, cannot be read.
+    pub(crate) fn damage(&self, keys: impl IntoIterator<Item = KeyBuf>) {
+        self.lock().damaged = keys.into_iter().collect();
     }
 
     /// Keys read so far.
@@ -113,6 +120,9 @@ impl Storage for SimStore {
         let mut state = self.lock();
         if state.rng.below(1000) < state.faults.read {
             return Err(failed(ErrorKind::Io));
+        }
+        if keys.iter().any(|key| state.damaged.contains(key)) {
+            return Err(failed(ErrorKind::Corrupt));
         }
         state.reads += keys.len() as u64;
         out.extend(keys.iter().map(|key| state.records.get(key).cloned()));
