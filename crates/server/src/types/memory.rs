@@ -24,6 +24,14 @@ pub(super) const fn round_up(len_bytes: usize) -> usize {
     if len_bytes == 0 { 0 } else { heap_bytes(len_bytes) - 8 }
 }
 
+/// A copy of `items` that owns as many bytes: one from `clone` has no spare capacity, and whoever
+/// counts bytes as they change is not told of it.
+pub(super) fn copy_of<T: Clone>(items: &Vec<T>) -> Vec<T> {
+    let mut copy = Vec::with_capacity(items.capacity());
+    copy.extend_from_slice(items);
+    copy
+}
+
 /// Makes room for `extra` more bytes with little slack: nothing but rounding while small, then an
 /// eighth, and no slack beyond `max`. Doubling would waste a quarter of every packed value on
 /// average; the price is one copy for each eighth of growth, of buffers that are small by design.

@@ -133,6 +133,29 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_owns_what_was_changed_in_it_and_little_more() {
+        const PAGE: usize = 32;
+        let rules = Rules::new(HashKey::new([1; 16]));
+        for object in big_objects() {
+            let (name, len, bytes) = (object.type_name(), object.len(), object.memory_bytes());
+            let mut copy = object.clone();
+            assert_eq!(copy.memory_bytes(), bytes, "{name}");
+            match &mut copy {
+                Object::List(list) => list.push(End::Back, b"new", &rules),
+                Object::Hash(hash) => _ = hash.set(b"new", b"value", &rules),
+                Object::Set(set) => _ = set.add(b"new", &rules),
+                Object::ZSet(zset) => _ = zset.insert(b"new", Score::new(0.5).unwrap(), &rules),
+            }
+            assert_eq!((copy.len(), object.len()), (len + 1, len), "{name}");
+            let mut parts = copy.into_parts();
+            let owned = std::iter::from_fn(|| (!parts.drop_slice(1)).then_some(())).count();
+            // A page for each kind of piece, or two; the last call of each kind finds nothing.
+            assert!((1..=4 * (PAGE + 1)).contains(&owned), "{name}: {owned} pieces");
+            assert_eq!((object.len(), object.memory_bytes()), (len, bytes), "{name}");
+        }
+    }
+
+    #[test]
     fn small_values_are_gone_at_once() {
         let rules = Rules::new(HashKey::new([1; 16]));
         let mut hash = Hash::new();

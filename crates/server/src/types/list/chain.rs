@@ -19,7 +19,7 @@ impl Node {
 }
 
 /// See the module documentation. No chunk is empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Chain {
     nodes: Slab<Node>,
     head: u32,
@@ -28,12 +28,6 @@ pub(super) struct Chain {
     count: usize,
     /// Bytes that the chunks own.
     owned_bytes: usize,
-}
-
-impl Clone for Chain {
-    fn clone(&self) -> Self {
-        Self { nodes: self.nodes.clone(), ..*self }
-    }
 }
 
 impl Chain {

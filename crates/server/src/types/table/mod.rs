@@ -30,7 +30,7 @@ const CURSOR_BITS: u32 = 48;
 const PICKS_MAX: usize = 100;
 
 /// See the module documentation. `PAIRS`: keys have values.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table<const PAIRS: bool> {
     directory: Directory,
     segments: Slab<Segment<PAIRS>>,
@@ -273,19 +273,6 @@ impl<const PAIRS: bool> Table<PAIRS> {
     /// The segments, to be freed one by one.
     pub(super) fn into_segments(self) -> Slab<Segment<PAIRS>> {
         self.segments
-    }
-}
-
-impl<const PAIRS: bool> Clone for Table<PAIRS> {
-    /// A cloned buffer has no spare capacity, so what the segments own is added up anew.
-    fn clone(&self) -> Self {
-        let segments = self.segments.clone();
-        Self {
-            owned_bytes: segments.iter().map(Segment::heap_bytes).sum(),
-            segments,
-            directory: self.directory.clone(),
-            ..*self
-        }
     }
 }
 

@@ -10,7 +10,7 @@
 
 use super::probe::{Probe, Slot};
 use crate::types::length;
-use crate::types::memory::{heap_bytes, reserve};
+use crate::types::memory::{copy_of, heap_bytes, reserve};
 use crate::types::slab::Slab;
 
 /// Longest string kept inside the arena.
@@ -61,7 +61,7 @@ pub(super) const fn tag_of(hash: u64, depth: u8) -> u32 {
 pub(super) struct Full;
 
 /// See the module documentation. `PAIRS`: entries have values.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::types) struct Segment<const PAIRS: bool> {
     probe: Probe<Place>,
     arena: Vec<u8>,
@@ -70,6 +70,13 @@ pub(in crate::types) struct Segment<const PAIRS: bool> {
     outside_bytes: usize,
     /// Bytes of the arena that no slot leads to.
     dead: usize,
+}
+
+impl<const PAIRS: bool> Clone for Segment<PAIRS> {
+    fn clone(&self) -> Self {
+        let (probe, outside) = (self.probe.clone(), self.outside.clone());
+        Self { probe, arena: copy_of(&self.arena), outside, ..*self }
+    }
 }
 
 impl<const PAIRS: bool> Segment<PAIRS> {

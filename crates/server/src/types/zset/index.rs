@@ -31,7 +31,7 @@ impl Slot for Link {
 }
 
 /// See the module documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Index {
     directory: Directory,
     segments: Slab<Probe<Link>>,
@@ -203,14 +203,5 @@ impl Index {
     pub(super) fn check(&self) {
         let owned: usize = self.segments.iter().map(Probe::heap_bytes).sum();
         assert_eq!(owned, self.owned_bytes);
-    }
-}
-
-impl Clone for Index {
-    /// Cloned vectors have no spare capacity, so what they own is added up anew.
-    fn clone(&self) -> Self {
-        let segments = self.segments.clone();
-        let owned_bytes = segments.iter().map(Probe::heap_bytes).sum();
-        Self { directory: self.directory.clone(), segments, owned_bytes }
     }
 }

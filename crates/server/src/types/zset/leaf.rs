@@ -10,7 +10,7 @@
 
 use super::score::Score;
 use super::search::partition;
-use crate::types::memory::{heap_bytes, round_up};
+use crate::types::memory::{copy_of, heap_bytes, round_up};
 use crate::types::slab::NONE;
 
 /// Most entries of a leaf.
@@ -42,7 +42,7 @@ const fn print_of(hash: u32) -> u8 {
 }
 
 /// See the module documentation.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::types) struct Leaf {
     /// In ascending order, equal ones in the order of their members.
     scores: Vec<Score>,
@@ -57,6 +57,18 @@ pub(in crate::types) struct Leaf {
     dead: u32,
     pub(super) previous: u32,
     pub(super) next: u32,
+}
+
+impl Clone for Leaf {
+    fn clone(&self) -> Self {
+        Self {
+            scores: copy_of(&self.scores),
+            places: copy_of(&self.places),
+            bytes: copy_of(&self.bytes),
+            outside: copy_of(&self.outside),
+            ..*self
+        }
+    }
 }
 
 impl Leaf {

@@ -1,7 +1,7 @@
 //! An inner node of the tree. Pure; any thread.
 
 use super::score::Score;
-use crate::types::memory::heap_bytes;
+use crate::types::memory::{copy_of, heap_bytes};
 
 /// Most children of a node.
 pub(super) const CHILDREN_MAX: usize = 64;
@@ -34,9 +34,15 @@ pub(super) fn prefix_of(member: &[u8]) -> u64 {
 }
 
 /// Children in order.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::types) struct Node {
     children: Vec<Child>,
+}
+
+impl Clone for Node {
+    fn clone(&self) -> Self {
+        Self { children: copy_of(&self.children) }
+    }
 }
 
 impl Node {

@@ -20,7 +20,7 @@ use std::cmp::Ordering;
 const HEIGHT_MAX: usize = 8;
 
 /// See the module documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tree {
     leaves: Slab<Leaf>,
     nodes: Slab<Node>,
@@ -534,15 +534,5 @@ impl Tree {
             assert_eq!(known.score, real.score);
         }
         self.describe(id, level)
-    }
-}
-
-impl Clone for Tree {
-    /// Cloned vectors have no spare capacity, so what they own is added up anew.
-    fn clone(&self) -> Self {
-        let (leaves, nodes) = (self.leaves.clone(), self.nodes.clone());
-        let owned_bytes = leaves.iter().map(Leaf::heap_bytes).sum::<usize>()
-            + nodes.iter().map(Node::heap_bytes).sum::<usize>();
-        Self { leaves, nodes, owned_bytes, ..*self }
     }
 }
