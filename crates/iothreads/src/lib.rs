@@ -10,6 +10,9 @@ mod berth;
 mod clock;
 mod cpu;
 mod crew;
+#[cfg(all(test, loom))]
+#[path = "../tests/explore/mod.rs"]
+mod explore;
 mod governor;
 mod handler;
 mod options;

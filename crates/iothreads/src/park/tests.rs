@@ -4,17 +4,14 @@
 //! runs each model again with one fence left out, which leaves release and acquire only: loom must
 //! find the loss.
 
-#[path = "../../tests/explore/mod.rs"]
-mod explore;
-
 use std::time::Duration;
 
-use explore::{both, explore, fails_without};
 use flintlock_queues::mpsc::rings;
 use flintlock_queues::{Words, spmc, spsc};
 use loom::thread;
 
 use super::*;
+use crate::explore::{both, explore, fails_without};
 
 type Item = Box<u64>;
 

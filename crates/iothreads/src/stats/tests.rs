@@ -1,11 +1,7 @@
 //! What a reader of a worker's counters may rely on, under loom, with a mutation gate at the end.
 
-#[path = "../../tests/explore/mod.rs"]
-mod explore;
-
-use explore::{both, explore, fails_without};
-
 use super::*;
+use crate::explore::{both, explore, fails_without};
 use crate::sync::Arc;
 
 /// A worker that has been useful since 1000 begins its next pass at 1100, while somebody reads.
