@@ -13,6 +13,8 @@ mod end;
 mod faults;
 mod nap;
 mod network;
+#[cfg(test)]
+mod orders;
 mod serve;
 mod storage;
 
