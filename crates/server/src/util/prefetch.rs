@@ -14,10 +14,7 @@ const VALUE_BYTES: usize = 1024;
 /// to. Each costs about as much as a look at a line that is near, so types that are looked at for
 /// each request keep what is then needed in front.
 pub(crate) fn prefetch_lines<T>(value: &T, lines: usize) {
-    let at = (&raw const *value).cast::<u8>();
-    for offset in (0..size_of::<T>().min(lines * LINE_BYTES)).step_by(LINE_BYTES) {
-        prefetch(at.wrapping_add(offset));
-    }
+    prefetch_run((&raw const *value).cast(), size_of::<T>().min(lines * LINE_BYTES));
 }
 
 /// Asks for the first line of `items`.
@@ -28,6 +25,14 @@ pub(crate) fn prefetch_first<T>(items: &[T]) {
 /// Asks for the front of a value that is copied soon.
 pub(crate) fn prefetch_value(bytes: &[u8]) {
     let front = &bytes[..bytes.len().min(VALUE_BYTES)];
-    front.chunks(LINE_BYTES).for_each(|line| prefetch(line.as_ptr()));
-    front.last().into_iter().for_each(|last| prefetch(last));
+    prefetch_run(front.as_ptr(), front.len());
+    prefetch(front.as_ptr_range().end.wrapping_sub(1));
+}
+
+fn prefetch_run(at: *const u8, len: usize) {
+    let mut offset = 0;
+    while offset < len {
+        prefetch(at.wrapping_add(offset));
+        offset += LINE_BYTES;
+    }
 }
