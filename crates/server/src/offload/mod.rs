@@ -126,10 +126,11 @@ impl Offload {
         self.pool.rescale(wanted)
     }
 
-    /// Whether there is neither a thread nor a job, so that nothing can come back: the state of a
-    /// server without load, or on a machine where workers do not pay, which must cost nothing.
+    /// Whether no worker is active, and nothing is away that can come back: the state of a server
+    /// without load, or on a machine where workers do not pay, which must cost nothing. Threads
+    /// that were started once may sleep meanwhile.
     fn is_quiet(&self) -> bool {
-        self.pool.threads() == 0 && self.lent == 0 && self.freeing_bytes == 0
+        self.pool.active() == 0 && self.lent == 0 && self.freeing_bytes == 0
     }
 
     /// The start of a turn that may submit `jobs` jobs, with so many requests run up to now: lets

@@ -176,6 +176,31 @@ impl Drop for End<'_> {
     }
 }
 
+/// A thread that was started once and rests keeps no turn from costing nothing.
+#[test]
+fn a_pool_whose_workers_rest_is_quiet() {
+    let bell = Bell::new(|| {});
+    let mut offload = Offload::new(&config(2, false), Arc::clone(&bell)).expect("no thread");
+    let options = Options { tuning: tuning(), ..Options::adaptive(1) };
+    offload.pool = Pool::new(Io, bell, options).expect("no thread");
+    let (begun, mut completed) = (Instant::now(), 0);
+    let mut until_active_is = |active: usize, jobs: usize| {
+        while offload.pool.active() != active {
+            assert!(begun.elapsed() < DEADLINE, "{active} active");
+            completed += jobs as u64;
+            let turn = Turn { jobs, completed, ..Turn::default() };
+            offload.turn(begun.elapsed().as_millis() as u64, turn);
+            // Some use of the CPU, or none.
+            let pause = Instant::now() + Duration::from_micros(100);
+            while jobs > 0 && Instant::now() < pause {}
+        }
+        (offload.pool.threads(), offload.is_quiet())
+    };
+    assert_eq!(until_active_is(0, 0), (0, true));
+    assert_eq!(until_active_is(1, 1000), (1, false));
+    assert_eq!(until_active_is(0, 0), (1, true));
+}
+
 #[test]
 fn load_starts_a_worker_that_leaves_with_it() {
     if UsableCpus::read().count() < 2 {
