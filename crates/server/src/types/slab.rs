@@ -102,8 +102,8 @@ impl<T> Slab<T> {
     pub(super) fn pop(&mut self) -> Option<T> {
         while let Some(page) = self.pages.last_mut() {
             let slots = Arc::get_mut(page).unwrap_or_default();
-            if let Some(value) = slots.iter_mut().rev().find_map(|slot| slot.take(NONE)) {
-                return Some(value);
+            if let Some(slot) = slots.iter_mut().rfind(|slot| slot.full().is_some()) {
+                return slot.take(NONE);
             }
             self.pages.pop();
         }
