@@ -281,6 +281,7 @@ fn a_disk_that_is_low_refuses_what_needs_room_and_takes_deletes() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let served = cold(dir.path(), Config::default());
     let mut client = served.connect();
+    assert_eq!(client.ask("SET more 1"), "+OK");
     served.faults.set_space(DiskSpace { free: 100 << 20, total: 1 << 40 });
     client.wait_for("SET more 1", "-DISKFULL ");
     assert_eq!(client.ask("GET k"), "v");
