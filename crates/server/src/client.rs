@@ -64,9 +64,10 @@ pub(crate) struct Multi {
 /// Why a client must go, and how soon.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Closing {
-    /// After its replies were sent: QUIT, a protocol error, its own CLIENT KILL.
+    /// After its replies were sent: QUIT, a protocol error, its own CLIENT KILL, the end of what
+    /// the peer sends.
     AfterReply,
-    /// At once: killed by another, or the peer is gone.
+    /// At once: killed by another, or the connection is broken.
     Now,
 }
 

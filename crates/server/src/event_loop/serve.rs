@@ -36,10 +36,11 @@ impl EventLoop {
             // The end of the stream may lie behind data that a short read seems to exhaust.
             client.read_to_end |= event.is_read_closed() || event.is_error();
             enlist(&mut self.ready, key, client);
-            // A pause may last for days, and a client that waits for its end reads nothing.
+            // A pause may last for days, and a client that waits for its end reads nothing. Whether
+            // it would still take a reply cannot be seen, so it goes, as in Redis.
             let is_paused = matches!(client.session.blocked, Some(Blocked::Paused(_)));
             if is_paused && client.read_to_end {
-                self.server.close_client(key, Closing::Now);
+                self.server.close_client(key, Closing::AfterReply);
                 return;
             }
         }
@@ -158,8 +159,10 @@ impl EventLoop {
             client.session.closing = Some(Closing::AfterReply);
         }
         let idle = io.waiting() == 0;
-        if client.peer_gone && idle && client.session.closing.is_none() {
-            client.session.closing = Some(Closing::Now);
+        // It may have shut down only its own side, and wait for what it asked for. Requests may be
+        // left that were not even parsed. If it is gone altogether, the write finds out.
+        if client.peer_gone && ran_all && idle && client.session.closing.is_none() {
+            client.session.closing = Some(Closing::AfterReply);
         }
         if client.session.closing.is_some() {
             self.server.closing.push(key);
