@@ -21,7 +21,7 @@ use crate::command::Ctx;
 use crate::config::EvictionPolicy;
 use crate::keyspace::Key;
 use crate::server::Server;
-use crate::tier::home::Resident;
+use crate::tier::home::{Resident, candidate_of};
 
 /// Keys evicted before one command: what a large write pushed out is a matter of several.
 const EVICTIONS_MAX: usize = 64;
@@ -146,16 +146,17 @@ impl Server {
         }
     }
 
-    /// Deletes a key that was seen some time ago, if it is still there and may still go.
+    /// Deletes a key that was seen some time ago, if it is still there and may still go. Of several
+    /// with one hash it is the best: the one that was seen may be any of them.
     fn delete_candidate(&mut self, policy: Policy, space: Space, hash: u64) -> bool {
         let Some(db) = self.keyspace.db_of(space) else { return false };
         let table = &self.keyspace.dbs[db].table;
-        let Some(loc) = table.next_of_hash(hash, None) else { return false };
-        let entry = table.entry(loc);
-        if policy.is_volatile() && entry.expires_at_ms().is_none() {
-            return false;
-        }
-        let bytes: Box<[u8]> = entry.key().into();
+        let best = table.of_hash(hash).filter_map(|loc| {
+            let candidate = candidate_of(&self.access, space, hash, table.entry(loc));
+            Some((score(policy, Tier::MemoryOnly, &candidate, self.now_ms, hash)?, loc))
+        });
+        let Some((_, loc)) = best.max_by_key(|(score, _)| *score) else { return false };
+        let bytes: Box<[u8]> = table.entry(loc).key().into();
         let mut ctx = Ctx::new(self, ClientKey::INTERNAL);
         ctx.db = db;
         ctx.delete(Key { bytes: &bytes, hash }, loc);
@@ -180,8 +181,8 @@ mod tests {
 
     const KEYS: usize = 12;
 
-    /// As many keys, each with a set that is large enough to be freed in slices.
-    fn full(io_threads: u16) -> Server {
+    /// A server without keys.
+    fn empty(io_threads: u16) -> Server {
         let mut config = Config::default();
         config.store = StoreKind::Memory;
         config.maxmemory_policy = EvictionPolicy::AllkeysLru;
@@ -192,6 +193,12 @@ mod tests {
         let now = Now { mono_ms: 0, unix_ms: 1 };
         let mut server = Server::new(config, log, Hasher::new(&[7; 16]), now, [7; 16]);
         server.offload = Some(offload);
+        server
+    }
+
+    /// As many keys, each with a set that is large enough to be freed in slices.
+    fn full(io_threads: u16) -> Server {
+        let mut server = empty(io_threads);
         let rules = Rules::new(HashKey::new([1; 16]));
         for name in 0..KEYS {
             let mut set = Set::new();
@@ -221,6 +228,35 @@ mod tests {
                 assert!(freeing > 2 * each, "{freeing}: it counts as used until it is gone");
                 assert!(server.used_memory() as u64 > server.config.maxmemory_bytes);
             }
+        }
+    }
+
+    /// Two keys with one hash under the secret of [`empty`].
+    const TWINS: [[u8; 8]; 2] =
+        [0xcec8_fb46_680c_f1b0_u64.to_le_bytes(), 0xf783_268f_ce4c_311a_u64.to_le_bytes()];
+
+    /// The one that may not go hid the other one from every eviction, so writes were refused.
+    #[test]
+    fn of_two_keys_with_one_hash_the_one_that_may_go_goes() {
+        let policies = [EvictionPolicy::VolatileLru, EvictionPolicy::VolatileTtl];
+        for (policy, volatile) in policies.into_iter().zip([0, 1]) {
+            let mut server = empty(1);
+            server.config.maxmemory_policy = policy;
+            let mut ctx = Ctx::new(&mut server, ClientKey::INTERNAL);
+            assert_eq!(ctx.hasher().hash(&TWINS[0]), ctx.hasher().hash(&TWINS[1]));
+            for (number, name) in TWINS.iter().enumerate() {
+                let expires_at_ms = (number == volatile).then_some(u64::MAX);
+                let key = ctx.hasher().key(name);
+                ctx.set(key, NewValue::Str(b"value"), expires_at_ms);
+            }
+            server.config.maxmemory_bytes = 1;
+            server.evict();
+            let left = |name: &[u8]| {
+                let key = server.keyspace.hasher().key(name);
+                server.keyspace.dbs[0].table.find(key).is_some()
+            };
+            assert_eq!(TWINS.map(|name| left(&name)), [volatile != 0, volatile != 1]);
+            assert_eq!(server.stats.evicted_keys, 1);
         }
     }
 

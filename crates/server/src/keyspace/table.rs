@@ -128,6 +128,12 @@ impl Table {
         Some(Loc { segment, place })
     }
 
+    /// All entries whose hash is `hash`, whatever their keys.
+    pub(crate) fn of_hash(&self, hash: u64) -> impl Iterator<Item = Loc> {
+        let first = self.next_of_hash(hash, None);
+        std::iter::successors(first, move |last| self.next_of_hash(hash, Some(*last)))
+    }
+
     /// The entry at `loc`.
     pub(crate) fn entry(&self, loc: Loc) -> EntryRef<'_> {
         let slot = self.segment(loc.segment).slot(loc.place);

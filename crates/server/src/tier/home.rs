@@ -14,6 +14,7 @@ use flintlock_diskcache::key::{KeyRef, Space};
 use flintlock_diskcache::storage::Record;
 
 use crate::garbage::Garbage;
+use crate::keyspace::access::Access;
 use crate::keyspace::entry::{Entry, EntryRef, NewValue, Value, ValueRef};
 use crate::keyspace::forgotten::Fact;
 use crate::keyspace::table::Table;
@@ -99,7 +100,7 @@ pub(crate) struct Resident<'a> {
     /// The keys.
     pub keyspace: &'a mut Keyspace,
     /// The clock of uses.
-    pub access: &'a crate::keyspace::access::Access,
+    pub access: &'a Access,
 }
 
 impl Resident<'_> {
@@ -107,16 +108,22 @@ impl Resident<'_> {
         let index = self.keyspace.db_of(space)?;
         Some(&mut self.keyspace.dbs[index].table)
     }
+}
 
-    fn candidate_of(&self, space: Space, hash: u64, entry: EntryRef<'_>) -> Candidate {
-        let access = entry.access();
-        Candidate {
-            space,
-            hash,
-            idle_ms: self.access.idle_ms(access),
-            frequency: self.access.frequency(access),
-            expires_at_ms: entry.expires_at_ms(),
-        }
+/// An entry as somebody who may be evicted.
+pub(crate) fn candidate_of(
+    access: &Access,
+    space: Space,
+    hash: u64,
+    entry: EntryRef<'_>,
+) -> Candidate {
+    let used = entry.access();
+    Candidate {
+        space,
+        hash,
+        idle_ms: access.idle_ms(used),
+        frequency: access.frequency(used),
+        expires_at_ms: entry.expires_at_ms(),
     }
 }
 
@@ -227,7 +234,7 @@ impl Home for Resident<'_> {
             if state_of(entry).is_clean() {
                 left -= 1;
                 let hash = self.keyspace.hasher().hash(entry.key());
-                out.push(self.candidate_of(db.space, hash, entry));
+                out.push(candidate_of(self.access, db.space, hash, entry));
             }
             if left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
@@ -235,12 +242,9 @@ impl Home for Resident<'_> {
 
     fn candidate(&mut self, space: Space, hash: u64) -> Option<Candidate> {
         let table = &self.keyspace.dbs[self.keyspace.db_of(space)?].table;
-        let places = std::iter::successors(table.next_of_hash(hash, None), |last| {
-            table.next_of_hash(hash, Some(*last))
-        });
-        let mut entries = places.map(|loc| table.entry(loc));
+        let mut entries = table.of_hash(hash).map(|loc| table.entry(loc));
         let entry = entries.find(|entry| state_of(*entry).is_clean())?;
-        Some(self.candidate_of(space, hash, entry))
+        Some(candidate_of(self.access, space, hash, entry))
     }
 
     fn memory_bytes(&self) -> u64 {
@@ -290,7 +294,6 @@ mod tests {
 
     use super::*;
     use crate::keyspace::Hasher;
-    use crate::keyspace::access::Access;
     use crate::types::list::End;
     use crate::types::{HashKey, List, Parts};
 
