@@ -6,8 +6,9 @@ use super::Cache;
 use super::job::Failure;
 use crate::storage::ErrorKind;
 
-/// While batches fail, writes are refused when the unsaved journal is this many times
-/// [`Options::journal_bytes_max`](super::Options::journal_bytes_max).
+/// When the unsaved journal is this many times
+/// [`Options::journal_bytes_max`](super::Options::journal_bytes_max), writes wait for a batch;
+/// while batches fail they are refused.
 pub const JOURNAL_MULTIPLE_MAX: u64 = 4;
 
 /// Why writes should be refused for now.
@@ -51,13 +52,18 @@ impl Cache {
         if let Some(failure) = self.lane.failure() {
             return Some(Refusal::Journal(failure));
         }
-        if let Some(failure) = self.checkpoint.failure() {
-            let end = self.options.journal_bytes_max.saturating_mul(JOURNAL_MULTIPLE_MAX);
-            if self.evictor.is_stuck() || self.unsaved_journal_bytes() > end {
-                return Some(Refusal::Engine(failure));
-            }
+        if let Some(failure) = self.checkpoint.failure()
+            && (self.evictor.is_stuck() || self.is_journal_full())
+        {
+            return Some(Refusal::Engine(failure));
         }
         self.disk.is_low.then_some(Refusal::Space)
+    }
+
+    /// Whether the unsaved journal has reached its end.
+    pub(super) fn is_journal_full(&self) -> bool {
+        let end = self.options.journal_bytes_max.saturating_mul(JOURNAL_MULTIPLE_MAX);
+        self.unsaved_journal_bytes() > end
     }
 
     /// What keeps operations from becoming durable, or keys from being saved, at the moment.

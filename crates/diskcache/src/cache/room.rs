@@ -138,11 +138,12 @@ impl Cache {
         if self.fits(need_bytes) { Room::Now } else { Room::Wait }
     }
 
-    /// Whether so much is logged and not written that no more should be, until some is: a disk
-    /// that hangs must not make the log grow without bound.
+    /// Whether so much is logged and not written, or written and not saved, that no more should be
+    /// until some is: a disk that hangs, or an engine that does, must not make the log grow without
+    /// bound. Where the engine fails instead, [`Cache::refusing`] says so at the same length.
     #[must_use]
     pub fn is_log_full(&self) -> bool {
-        self.lane.unwritten_bytes() > self.options.unwritten_bytes()
+        self.lane.unwritten_bytes() > self.options.unwritten_bytes() || self.is_journal_full()
     }
 
     /// Waits for room for `need_bytes`; first come, first served.

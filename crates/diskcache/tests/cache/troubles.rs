@@ -40,6 +40,28 @@ fn the_journal_has_an_end_while_the_engine_takes_nothing() {
 }
 
 #[test]
+fn the_journal_has_an_end_while_the_engine_hangs() {
+    let journal_bytes_max = 10_000;
+    let mut w = world(Options { journal_bytes_max, ..Options::default() });
+    w.done(Command::Set(0, 20, vec![0; 100]));
+    for n in 0..2_000 {
+        w.act(Action::Send(n % 80, Command::Set(0, 20, vec![n as u8; 100])));
+        w.act(Action::Wait(1));
+        w.act(Action::Turn);
+        w.run_kind(JobKind::Journal);
+        w.deliver_all();
+    }
+    let bytes = w.cache.gauges().journal_bytes;
+    let end = journal_bytes_max * JOURNAL_MULTIPLE_MAX;
+    assert!((end / 2..end * 3 / 2).contains(&bytes), "{bytes}");
+    assert!((0..80).all(|client| w.waits(client)), "nobody is refused");
+    w.after(1_000);
+    assert!(!(0..80).any(|client| w.waits(client)), "they go on when the engine does");
+    assert_eq!(w.errors, 0);
+    w.verify();
+}
+
+#[test]
 fn a_writer_that_waits_for_room_is_told_when_the_journal_fails() {
     let durability = Durability::EveryMs(10);
     let mut w = world(Options { limit_bytes: 40 << 10, durability, ..Options::default() });

@@ -296,3 +296,28 @@ fn a_disk_that_is_low_refuses_what_needs_room_and_takes_deletes() {
     served.faults.mend();
     client.wait_for("INCR n", ":7");
 }
+
+/// One list, so that memory never fills: what grows is the journal.
+#[test]
+fn while_the_engine_hangs_the_journal_has_an_end_and_memory_is_served() {
+    const PUSHES: usize = 300;
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut config = Config::default();
+    (config.flush_delay_ms, config.journal_size_max_bytes) = (1, 100_000);
+    let served = cold(dir.path(), config);
+    let (mut writer, mut admin) = (served.connect(), served.connect());
+    assert_eq!(admin.ask("RPUSH list first"), ":1");
+    admin.wait_for("INFO store", "store_saves_queued:0\r\n");
+    served.always(Call::Commit, Fault::Hang);
+    let mut stream = writer.0.get_ref().try_clone().expect("a second handle");
+    let pushes = format!("RPUSH list {}\r\n", "x".repeat(4000)).repeat(PUSHES);
+    let sender = std::thread::spawn(move || stream.write_all(pushes.as_bytes()));
+    admin.wait_for("INFO clients", "blocked_clients:1\r\n");
+    let pushed: usize = admin.ask("LLEN list")[1..].parse().expect("a number");
+    assert!((90..120).contains(&pushed), "{pushed}: four times the journal's size");
+    assert_eq!((admin.ask("GET k"), admin.ask("DEL gone")), ("v".into(), ":1".into()));
+    served.faults.mend();
+    let replies = (0..PUSHES).map(|_| writer.receive());
+    assert_eq!(replies.last(), Some(format!(":{}", PUSHES + 1)), "they only had to wait");
+    sender.join().expect("no panic").expect("it is connected");
+}
