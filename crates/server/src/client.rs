@@ -170,6 +170,7 @@ impl Session {
             + self.name.capacity()
             + watched
             + self.multi.as_ref().map_or(0, |m| m.bytes)
+            + self.prepared.as_ref().map_or(0, |prepared| prepared.memory_bytes())
     }
 }
 

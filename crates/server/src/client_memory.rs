@@ -1,11 +1,11 @@
 //! How much memory clients take, and which of them go when it is too much: `maxmemory-clients` for
 //! all of them together, `client-output-buffer-limit` for the replies that one does not read.
 //!
-//! Main thread. For `maxmemory-clients` a client is counted with its buffers, its queue of MULTI
-//! and its place, after each run of its requests and each write; one whose half is with a worker
-//! counts as it did before. One that is about to be closed counts no more, although its memory is
-//! free only when its half is back: otherwise others would go for what is free in a moment. The
-//! largest goes first.
+//! Main thread. For `maxmemory-clients` a client is counted with its buffers, its queue of MULTI,
+//! the names of keys that its request gathers from the disk and its place, after each run of its
+//! requests and each write; one whose half is with a worker counts as it did before. One that is
+//! about to be closed counts no more, although its memory is free only when its half is back:
+//! otherwise others would go for what is free in a moment. The largest goes first.
 //!
 //! Without a limit nothing is counted, and a request pays for one comparison.
 //!

@@ -201,3 +201,32 @@ fn a_crowd_goes_in_several_turns() {
         gone > CROWD as u64 / 2
     });
 }
+
+/// What KEYS finds on disk is gathered before the transaction runs, and counts meanwhile.
+#[test]
+fn names_that_are_gathered_count() {
+    const NAMES: usize = 2000;
+    let server = Server::start(Kind::Flintlock, &["--maxmemory-clients", "6mb"]);
+    let asking = &mut server.connect();
+    let name = "n".repeat(1000);
+    for number in 0..NAMES {
+        asking.ok(&format!("SET {name}{number} v"));
+    }
+    for (walks, stays) in [(1, true), (8, false)] {
+        let mut client = server.connect();
+        client.ok("MULTI");
+        // Nothing is left of what was found when its reply is made.
+        client.ok("FLUSHDB");
+        (0..walks).for_each(|_| drop(client.ok("KEYS nn*")));
+        if stays {
+            client.ok("DISCARD");
+            client.ok("MULTI");
+            client.ok("KEYS nn*");
+        }
+        client.send(b"EXEC\r\n");
+        let reply = client.read_reply();
+        assert_eq!(reply.is_ok(), stays, "{walks} walks");
+        assert_eq!(asking.info_number("stats", "evicted_clients"), u64::from(!stays));
+        assert_eq!(asking.ok("DBSIZE").integer(), Ok(NAMES as i64), "nothing has run");
+    }
+}

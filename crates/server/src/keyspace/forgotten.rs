@@ -12,6 +12,7 @@ use std::rc::{Rc, Weak};
 
 use flintlock_diskcache::key::Space;
 
+use crate::types::heap_bytes;
 use crate::util::glob;
 
 /// A key as it was when memory forgot it.
@@ -30,12 +31,20 @@ pub(crate) struct Notes {
     /// Other keys are not noted, so that this is no larger than what the walk could find.
     pattern: Option<Vec<u8>>,
     facts: HashMap<Box<[u8]>, Fact>,
+    /// Of the names in it.
+    name_bytes: usize,
 }
 
 impl Notes {
     /// What was known of `key` when it was forgotten, if it was.
     pub(crate) fn of(&self, key: &[u8]) -> Option<Fact> {
         self.facts.get(key).copied()
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // A byte of control for each place.
+        self.facts.capacity() * (size_of::<(Box<[u8]>, Fact)>() + 1) + self.name_bytes
     }
 
     /// Every key that was forgotten.
@@ -52,7 +61,8 @@ impl Followers {
     /// From now on keys of `space` that match the pattern are noted when they are forgotten.
     pub(crate) fn follow(&self, space: Space, pattern: Option<&[u8]>) -> Rc<RefCell<Notes>> {
         let pattern = pattern.map(<[u8]>::to_vec);
-        let notes = Rc::new(RefCell::new(Notes { space, pattern, facts: HashMap::new() }));
+        let notes = Notes { space, pattern, facts: HashMap::new(), name_bytes: 0 };
+        let notes = Rc::new(RefCell::new(notes));
         let mut all = self.0.borrow_mut();
         // Where nothing is ever forgotten, nobody else clears away.
         all.retain(|other| other.strong_count() > 0);
@@ -67,7 +77,8 @@ impl Followers {
             let mut notes = notes.borrow_mut();
             let matches = |pattern: &Vec<u8>| glob::matches(pattern, key);
             if notes.space == space && notes.pattern.as_ref().is_none_or(matches) {
-                notes.facts.insert(key.into(), fact);
+                let is_new = notes.facts.insert(key.into(), fact).is_none();
+                notes.name_bytes += if is_new { heap_bytes(key.len()) } else { 0 };
             }
             true
         });

@@ -10,6 +10,7 @@
 pub(crate) mod backup;
 mod delta;
 pub(crate) mod home;
+mod names;
 pub(crate) mod open;
 pub(crate) mod prepare;
 pub(crate) mod walk;

@@ -125,6 +125,13 @@ impl Prepared {
         self.walks.pop_front()
     }
 
+    /// Bytes of memory of what was gathered, values not counted: those are the keyspace's.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let walks = self.walks.iter().chain(&self.walking).map(Walk::memory_bytes);
+        let late = self.late.iter().map(|(_, name)| size_of::<(usize, Box<[u8]>)>() + name.len());
+        walks.chain(late).sum()
+    }
+
     /// Notes keys to be loaded before the request is run again.
     pub(crate) fn add_late(&mut self, keys: Vec<(usize, Box<[u8]>)>) {
         self.late.extend(keys);

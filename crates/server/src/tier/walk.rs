@@ -22,7 +22,10 @@ use crate::keyspace::entry::EntryRef;
 use crate::keyspace::forgotten::{Fact, Notes};
 use crate::keyspace::{Hasher, Key, Keyspace};
 use crate::types::codec;
+use crate::types::heap_bytes;
 use crate::util::glob;
+
+use super::names::Names;
 
 /// Bytes of records that one read of a stretch may fetch.
 const STRETCH_BYTES: usize = 1 << 20;
@@ -70,7 +73,7 @@ pub(crate) struct Walk {
     resume: Option<KeyBuf>,
     /// The one stretch that was wanted is read.
     is_read: bool,
-    found: HashSet<Box<[u8]>>,
+    found: Names,
     /// Keys that memory knew and forgot since the walk began.
     forgotten: Option<Rc<RefCell<Notes>>>,
 }
@@ -120,7 +123,7 @@ impl Walk {
             resident_end: None,
             resume: None,
             is_read: false,
-            found: HashSet::new(),
+            found: Names::default(),
             forgotten: None,
         }
     }
@@ -146,7 +149,14 @@ impl Walk {
 
     /// The keys found, and where to go on (`None` at the end).
     pub(crate) fn into_found(self) -> (HashSet<Box<[u8]>>, Option<u64>) {
-        (self.found, self.position)
+        (self.found.into_set(), self.position)
+    }
+
+    /// Bytes of memory that the walk has gathered: its client counts for them.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let forgotten = self.forgotten.as_ref().map_or(0, |notes| notes.borrow().memory_bytes());
+        let resident: usize = self.resident.iter().map(|(_, name)| heap_bytes(name.len())).sum();
+        self.found.memory_bytes() + forgotten + resident
     }
 
     /// Whether the database has another number by now.
@@ -173,7 +183,8 @@ impl Walk {
         while let Some(from) = at.filter(|at| end.is_none_or(|end| *at < end)) {
             let mut fresh: Vec<Box<[u8]>> = Vec::new();
             at = db.table.scan(from, STRETCH_KEYS, |entry| {
-                let inside = end.is_none_or(|end| hasher.hash(entry.key()) < end);
+                let hash = hasher.hash(entry.key());
+                let inside = hash >= self.start && end.is_none_or(|end| hash < end);
                 if inside && self.admits_entry(entry) {
                     fresh.push(entry.key().into());
                 }
@@ -280,8 +291,11 @@ impl Walk {
         let hasher = keyspace.hasher();
         let table = &keyspace.dbs[self.db].table;
         self.resident_end = table.scan(from, self.limit, |entry: EntryRef<'_>| {
-            if self.admits_entry(entry) {
-                resident.push((hasher.hash(entry.key()), entry.key().into()));
+            let hash = hasher.hash(entry.key());
+            if hash < from {
+                // Of a bucket that the disk has cut in two: the stretch before had it.
+            } else if self.admits_entry(entry) {
+                resident.push((hash, entry.key().into()));
             } else if self.pattern_admits(entry.key()) {
                 refused.insert(entry.key().into());
             }

@@ -140,8 +140,10 @@ proptest! {
         while let Some(at) = position {
             let mut step = world.walk(Goal::Stretch(count), at);
             world.run(&mut step);
+            step.catch_up(&world.keyspace, 0);
             let (found, next) = step.into_found();
             prop_assert!(next.is_none_or(|next| next > at));
+            prop_assert!(found.is_disjoint(&seen), "a key comes in one step only");
             seen.extend(found);
             position = next;
         }
