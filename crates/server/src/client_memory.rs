@@ -10,14 +10,17 @@
 //! Without a limit nothing is counted, and a request pays for one comparison.
 //!
 //! Output is bounded without a limit too: while more than `OUTPUT_HIGH` waits, the client's further
-//! requests do. The limit is for single replies that are larger, and for who never reads them.
+//! requests do. The limit is for single replies that are larger, and for who never reads them. A
+//! reply that reaches a limit is not built on: what its client is closed for need not be there.
 //!
 //! Source: client eviction of redis-server 7.0.15; what closing clients still hold is what Valkey
 //! pull request 3544 forgot and 3938 brought back.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 
 use crate::client::{Client, ClientKey, Closing};
+use crate::config::ClientMemoryLimit;
 use crate::server::Server;
 
 /// Replies that no limit is about: Redis has a fixed buffer for as many, and counts what is beyond.
@@ -143,16 +146,66 @@ impl Server {
         keys.into_iter().filter(is_behind).collect()
     }
 
+    /// With how many bytes of replies a client is closed, so that no more need be made: by the hard
+    /// limit, unless it is the server that holds replies back, or since they alone are more than
+    /// all clients may take.
+    pub(crate) fn output_limit(&self, key: ClientKey) -> Option<NonZeroUsize> {
+        let session = self.clients.session(key);
+        let hard_bytes = self.config.client_output_buffer_limit.normal.hard_bytes;
+        let hard = (hard_bytes > 0 && session.held.is_none())
+            .then(|| usize::try_from(hard_bytes).unwrap_or(usize::MAX).saturating_add(OUTPUT_FREE));
+        let all = self.client_memory_max().filter(|_| !session.no_evict);
+        NonZeroUsize::new(hard.into_iter().chain(all).min()?)
+    }
+
+    /// Whether replies have a limit at all.
+    #[inline]
+    pub(crate) fn limits_output(&self) -> bool {
+        self.config.client_output_buffer_limit.normal.hard_bytes > 0
+            || self.config.maxmemory_clients != ClientMemoryLimit::Bytes(0)
+    }
+
     /// Ends a client for the replies it does not read, which are dropped; unless it is the server
     /// that holds them back until the journal is durable.
     pub(crate) fn close_for_output(&mut self, key: ClientKey) {
+        if self.clients.get(key).is_some_and(|client| !self.is_held(client)) {
+            self.end_for_output(key);
+        }
+    }
+
+    fn end_for_output(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
-        if self.is_held(client) || client.session.closing == Some(Closing::Now) {
+        if client.session.closing == Some(Closing::Now) {
             return;
         }
         self.log.warning(format_args!(
             "Client {} ({}) is closed for overcoming its output buffer limit",
             client.session.id, client.session.addr
+        ));
+        self.close_client(key, Closing::Now);
+    }
+
+    /// Ends a client whose reply was cut short at a limit.
+    #[cold]
+    pub(crate) fn close_for_cut(&mut self, key: ClientKey) {
+        let all = self.client_memory_max().filter(|_| !self.clients.session(key).no_evict);
+        let hard_bytes = self.config.client_output_buffer_limit.normal.hard_bytes;
+        if all.is_some_and(|all| hard_bytes == 0 || all as u64 <= hard_bytes) {
+            self.evict_client(key);
+        } else {
+            self.end_for_output(key);
+        }
+    }
+
+    /// Ends a client for the memory that it or all of them take.
+    pub(crate) fn evict_client(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get(key) else { return };
+        self.stats.evicted_clients += 1;
+        self.log.verbose(format_args!(
+            "Evicting client {} ({}): all together take {} bytes",
+            client.session.id,
+            client.session.addr,
+            self.client_memory.total_bytes()
         ));
         self.close_client(key, Closing::Now);
     }
@@ -171,7 +224,7 @@ mod tests {
     use flintlock_diskcache::cache::Now;
 
     use super::*;
-    use crate::config::{ClientMemoryLimit, Config};
+    use crate::config::Config;
     use crate::keyspace::Hasher;
     use crate::log::{Level, Log};
     use crate::offload::tests::pair;

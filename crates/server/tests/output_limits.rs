@@ -89,6 +89,40 @@ fn a_reply_over_the_hard_limit_ends_the_connection_and_no_other() {
     });
 }
 
+/// Of a reply that nobody will get no more is made than the limit.
+#[test]
+fn a_reply_over_a_limit_is_not_built() {
+    let limits =
+        [("client-output-buffer-limit", "\"normal 3mb 0 0\""), ("maxmemory-clients", "3mb")];
+    for (directive, limit) in limits {
+        // redis-server evicts a client only when its reply is whole.
+        if directive == "maxmemory-clients" && Kind::subject() == Kind::Redis {
+            continue;
+        }
+        with_each("normal 0 0 0", |server| {
+            let mut other = server.connect();
+            let element = vec![b'x'; 4 << 10];
+            let push = [&[&b"RPUSH"[..], b"list"][..], &vec![&element[..]; 500]].concat();
+            other.try_command(&push).expect("a reply");
+            other.ok(&format!("CONFIG SET {directive} {limit}"));
+            other.ok("CLIENT NO-EVICT on");
+            let mut client = server.connect();
+            assert_eq!(client.run("LRANGE list 0 -1").value.items().len(), 500, "2 MiB");
+            let before = server.peak_bytes();
+            client.ok("MULTI");
+            client.ok("SET first 1");
+            (0..100).for_each(|_| drop(client.ok("LRANGE list 0 -1")));
+            client.ok("SET last 1");
+            client.send(&words::encode(&["EXEC"]));
+            let (is_closed, _) = closed(&mut client, DEADLINE);
+            assert!(is_closed, "200 MiB are too much");
+            let grown = server.peak_bytes().saturating_sub(before) as usize / MIB;
+            assert!(grown < 40, "{directive}: the reply took {grown} MiB");
+            assert_eq!(other.ok("EXISTS first last").raw, b":2\r\n", "it ran whole");
+        });
+    }
+}
+
 #[test]
 fn who_does_not_read_goes_when_the_soft_limit_was_exceeded_for_its_time() {
     with_each("normal 0 256kb 2", |server| {

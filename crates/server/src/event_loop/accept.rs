@@ -178,16 +178,8 @@ impl EventLoop {
     pub(super) fn evict_clients(&mut self) {
         for _ in 0..EVICTIONS_MAX {
             let Some(key) = self.server.client_to_evict() else { return };
-            let total = self.server.client_memory.total_bytes();
-            let Some(client) = self.server.clients.get(key) else { return };
-            self.server.stats.evicted_clients += 1;
-            self.server.log.verbose(format_args!(
-                "Evicting client {} ({}): all together take {total} bytes",
-                client.session.id, client.session.addr
-            ));
-            let is_away = client.away;
-            self.server.close_client(key, Closing::Now);
-            if !is_away {
+            self.server.evict_client(key);
+            if self.server.clients.get(key).is_some_and(|client| !client.away) {
                 self.close(key);
             }
         }

@@ -168,7 +168,7 @@ impl EventLoop {
             self.server.closing.push(key);
         }
         let stuck = client.session.closing.is_some() || client.session.blocked.is_some();
-        let waiting = io.out.len();
+        let (waiting, is_cut) = (io.out.len(), io.out.is_cut());
         let full = waiting > OUTPUT_HIGH;
         client.io = Some(io);
         client.unfinished = !ran_all;
@@ -178,7 +178,9 @@ impl EventLoop {
             enlist(&mut self.ready, key, client);
         }
         let limit = &self.server.config.client_output_buffer_limit.normal;
-        if is_output_too_much(waiting, limit.hard_bytes) {
+        if is_cut {
+            self.server.close_for_cut(key);
+        } else if is_output_too_much(waiting, limit.hard_bytes) {
             self.server.close_for_output(key);
         }
         self.server.count_client(key);
@@ -197,7 +199,15 @@ impl EventLoop {
     /// Runs requests until there are none, the client must wait, or its turn is over. Returns
     /// whether all were run.
     fn run_from(&mut self, key: ClientKey, io: &mut ConnIo) -> bool {
+        let is_limited = self.server.limits_output();
+        io.out.set_limit(None);
         for count in 0..RUN_MAX {
+            if io.out.is_cut() {
+                return true;
+            }
+            if is_limited {
+                io.out.set_limit(self.server.output_limit(key));
+            }
             let session = self.server.clients.session(key);
             if session.closing.is_some() || session.blocked.is_some() {
                 return true;

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::util::prefetch::prefetch_first;
@@ -26,6 +27,9 @@ pub enum Proto {
 pub const SHARE_MIN: usize = 16 * 1024;
 
 /// Bytes waiting to be sent to one client, in order.
+///
+/// With a limit, strings that would exceed it are left out and noted as such: who has replies
+/// that large is to be closed, so they need not be built.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Copied bytes.
@@ -38,6 +42,9 @@ pub struct Output {
     shared_sent: usize,
     /// Bytes of all shared strings not yet sent.
     shared_len: usize,
+    /// With this many bytes waiting there are too many.
+    limit: Option<NonZeroUsize>,
+    is_cut: bool,
 }
 
 /// A place in an [`Output`]; good until what is in front of it is sent.
@@ -151,6 +158,27 @@ impl Output {
         }
     }
 
+    /// From now on strings with which so many bytes or more would wait are left out.
+    #[inline]
+    pub fn set_limit(&mut self, limit: Option<NonZeroUsize>) {
+        self.limit = limit;
+    }
+
+    /// Whether a string was left out: what is in here must not be sent.
+    #[must_use]
+    #[inline]
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Whether a string of so many bytes may be added; notes it if not.
+    #[inline]
+    fn admits(&mut self, len_bytes: usize) -> bool {
+        let Some(limit) = self.limit else { return true };
+        self.is_cut |= self.len().saturating_add(len_bytes) >= limit.get();
+        !self.is_cut
+    }
+
     /// Adds bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -238,6 +266,9 @@ impl<'a> Reply<'a> {
 
     /// A string.
     pub fn bulk(&mut self, string: &[u8]) {
+        if !self.out.admits(string.len()) {
+            return;
+        }
         self.line(b'$', string.len() as i64);
         self.out.bytes.extend_from_slice(string);
         self.out.bytes.extend_from_slice(b"\r\n");
@@ -247,6 +278,9 @@ impl<'a> Reply<'a> {
     pub fn bulk_shared(&mut self, string: &Arc<Vec<u8>>) {
         if string.len() < SHARE_MIN {
             return self.bulk(string);
+        }
+        if !self.out.admits(string.len()) {
+            return;
         }
         self.line(b'$', string.len() as i64);
         self.out.share(Arc::clone(string));
@@ -347,6 +381,28 @@ mod tests {
         for (f, two, three) in cases {
             assert_eq!(written(Proto::Resp2, f), *two);
             assert_eq!(written(Proto::Resp3, f), *three);
+        }
+    }
+
+    /// What is left out would have exceeded the limit, and nothing follows it.
+    #[test]
+    fn too_long_a_reply_is_not_built() {
+        let limit = 3 * SHARE_MIN;
+        for len in [10, 1000, SHARE_MIN, 2 * limit] {
+            let string = Arc::new(vec![b'x'; len]);
+            let (mut out, mut free) = (Output::default(), Output::default());
+            out.set_limit(NonZeroUsize::new(limit));
+            while free.len() < limit {
+                assert!(!out.is_cut() && out.len() == free.len(), "{} bytes are few", out.len());
+                for out in [&mut out, &mut free] {
+                    Reply::new(out, Proto::Resp2).bulk_shared(&string);
+                }
+            }
+            for _ in 0..10 {
+                Reply::new(&mut out, Proto::Resp2).bulk(b"");
+                Reply::new(&mut out, Proto::Resp2).bulk_shared(&string);
+            }
+            assert!(out.is_cut() && out.len() <= limit, "{len}: {} bytes", out.len());
         }
     }
 
