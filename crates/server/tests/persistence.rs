@@ -133,6 +133,80 @@ fn every_type_survives_sigterm_and_kill_9() {
     assert!(want == dump(&mut server.connect(), 16), "after kill -9 right after a write");
 }
 
+/// Large collections of each type: what they are filled with, and a command that changes them.
+const LARGE: [(&str, &str, &str); 4] = [
+    ("hash", "HSET {key} field:{i} value:{i}", "HSET {key} field:7 changed more added"),
+    ("list", "RPUSH {key} a:longer:element:{i}", "RPUSH {key} added"),
+    ("set", "SADD {key} a:longer:member:{i}", "SREM {key} a:longer:member:7"),
+    ("zset", "ZADD {key} {i} a:longer:member:{i}", "ZADD {key} -1 a:longer:member:7"),
+];
+
+fn fill(client: &mut Client, line: &str, key: &str, count: usize) {
+    let line = |i: usize| line.replace("{key}", key).replace("{i}", &i.to_string());
+    let commands: Vec<_> = (0..count).map(|i| command(&line(i))).collect();
+    all_ok(client, &commands);
+}
+
+/// A large value is journalled by a worker that shares it; what is done to it meanwhile comes
+/// after.
+#[test]
+fn large_collections_with_new_names_survive_kill_9() {
+    let mut server = durable(&[]);
+    let mut client = server.connect();
+    let mut commands = Vec::new();
+    for (name, add, change) in LARGE {
+        fill(&mut client, add, name, 20_000);
+        let change = |key: &str| command(&change.replace("{key}", key));
+        // In one go, so that nothing is written in between.
+        commands.extend([
+            command(&format!("RENAME {name} {name}:2")),
+            change(&format!("{name}:2")),
+            command(&format!("COPY {name}:2 {name}:3")),
+            command("MULTI"),
+            change(&format!("{name}:3")),
+            command(&format!("RENAME {name}:2 {name}:4")),
+            command(&format!("MOVE {name}:4 1")),
+            change(&format!("{name}:3")),
+            command("EXEC"),
+            command(&format!("COPY {name}:3 {name}:5")),
+            command(&format!("DEL {name}:5")),
+        ]);
+    }
+    commands.push(command("SORT list:3 ALPHA STORE list:6"));
+    commands.push(command("LPOP list:6"));
+    all_ok(&mut client, &commands);
+    let want = dump(&mut client, 2);
+    server.kill_9();
+    server.restart();
+    assert!(want == dump(&mut server.connect(), 2), "after kill -9");
+}
+
+/// The loop does not encode what a worker can.
+#[test]
+fn a_large_collection_gets_a_new_name_as_fast_as_a_small_one() {
+    let server = Server::subject_or(&[], &[]);
+    let mut client = server.connect();
+    let (_, add, _) = LARGE[0];
+    let sizes = [("small", 10), ("large", 200_000)];
+    for (name, count) in sizes {
+        fill(&mut client, add, name, count);
+    }
+    let mut took = [Vec::new(), Vec::new()];
+    for round in 0..15 {
+        for (took, (name, _)) in took.iter_mut().zip(sizes) {
+            let (from, to) = if round % 2 == 0 { ("", ":2") } else { (":2", "") };
+            let begin = Instant::now();
+            client.ok(&format!("RENAME {name}{from} {name}{to}"));
+            took.push(begin.elapsed());
+        }
+    }
+    let [small, large] = took.map(|mut took| {
+        took.sort();
+        took[took.len() / 2]
+    });
+    assert!(large < 20 * small, "{large:?} instead of {small:?}");
+}
+
 #[test]
 fn five_times_the_memory_is_written_and_read_back() {
     const MEMORY_BYTES: usize = 16 * 1024 * 1024;

@@ -98,7 +98,7 @@ use stats::Stats;
 use upkeep::{Disk, Maintenance};
 use waiters::Waiters;
 
-use crate::journal::{TooLarge, Writer};
+use crate::journal::{Encode, TooLarge, Writer};
 use crate::key::{KeyBuf, KeyRef, Seq, Space};
 use crate::storage::{Before, Meta};
 use crate::token::{Token, TokenId};
@@ -188,6 +188,23 @@ impl Cache {
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Seq, TooLarge> {
         self.lane.group(self.now.mono_ms).push_put(key, expires_at_ms, body)
+    }
+
+    /// As [`Cache::put`], of a large value that does not change any more: `encode` appends it when
+    /// a worker writes the journal, about `len_bytes` of it. It must be no longer than
+    /// [`BODY_MAX`](crate::journal::BODY_MAX).
+    ///
+    /// # Errors
+    /// [`TooLarge`]: nothing was logged, and the write must be refused.
+    pub fn put_later(
+        &mut self,
+        key: KeyRef<'_>,
+        expires_at_ms: Option<u64>,
+        len_bytes: usize,
+        encode: Encode,
+    ) -> Result<Seq, TooLarge> {
+        let group = self.lane.group(self.now.mono_ms);
+        group.push_put_later(key, expires_at_ms, len_bytes, encode)
     }
 
     /// Logs a change on top of the state of `key`, in the owner's own encoding.

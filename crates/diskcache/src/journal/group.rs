@@ -2,7 +2,8 @@
 //!
 //! Main thread. A push is a copy into one growing buffer: no checksum, no syscall, no allocation
 //! but the buffer's own growth. Room for the frame's header is kept in front, so the worker writes
-//! the buffer as it stands, without copying it again.
+//! the buffer as it stands, without copying it again. Only a large value that others share
+//! unchanged is not copied: the worker encodes it into its place before it writes the group.
 
 use std::fmt;
 
@@ -45,8 +46,24 @@ impl std::error::Error for TooLarge {}
 pub struct Group {
     first: Seq,
     count: u32,
-    /// The header's room, then the operations.
+    /// The header's room, then the operations, those of `later` without their bodies.
     buf: Vec<u8>,
+    /// Bodies that are still to be encoded, in order; none once the worker has the group.
+    later: Vec<Later>,
+    /// What they will take, about.
+    later_bytes: usize,
+}
+
+/// Appends an encoded value; called once, by a worker.
+pub type Encode = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
+
+/// A body that the worker puts in.
+struct Later {
+    /// Where its length belongs.
+    len_at: usize,
+    /// Where it belongs: behind its key.
+    body_at: usize,
+    encode: Encode,
 }
 
 impl Group {
@@ -57,7 +74,7 @@ impl Group {
     #[must_use]
     pub fn new(first: Seq) -> Self {
         assert!(first > Seq(0), "positions begin at 1");
-        Self { first, count: 0, buf: vec![0; FRAME_HEADER_LEN] }
+        Self { first, count: 0, buf: vec![0; FRAME_HEADER_LEN], later: Vec::new(), later_bytes: 0 }
     }
 
     /// Empties it for reuse; the buffer is kept unless it has grown large.
@@ -69,6 +86,7 @@ impl Group {
         self.first = first;
         self.count = 0;
         self.buf.truncate(FRAME_HEADER_LEN);
+        (self.later, self.later_bytes) = (Vec::new(), 0);
         if self.buf.capacity() > KEEP_BYTES {
             self.buf.shrink_to(KEEP_BYTES);
         }
@@ -104,16 +122,16 @@ impl Group {
         self.count == 0
     }
 
-    /// Bytes it will take in the journal.
+    /// Bytes it will take in the journal; of values that are not encoded yet, about.
     #[must_use]
     pub const fn len_bytes(&self) -> usize {
-        self.buf.len()
+        self.buf.len() + self.later_bytes
     }
 
-    /// Bytes of memory it holds.
+    /// Bytes of memory it holds, and will hold when all values are encoded.
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {
-        self.buf.capacity()
+        self.buf.capacity() + self.later_bytes
     }
 
     /// Bytes that logging another `more` would allocate.
@@ -143,6 +161,26 @@ impl Group {
             None => Keyed::Put,
         };
         self.push_keyed(kind, key, body)
+    }
+
+    /// Logs the complete state of a key, which `encode` appends when the worker has the group. What
+    /// it encodes must not change any more; `len_bytes` says how long it will be, about.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the key has 4 GiB or more; the group is as before.
+    pub fn push_put_later(
+        &mut self,
+        key: KeyRef<'_>,
+        expires_at_ms: Option<u64>,
+        len_bytes: usize,
+        encode: Encode,
+    ) -> Result<Seq, TooLarge> {
+        let (key_len, count) = self.room(key)?;
+        let kind = expires_at_ms.map_or(Keyed::Put, Keyed::PutExpiring);
+        let len_at = record::begin_keyed(&mut self.buf, kind, key, key_len);
+        self.later.push(Later { len_at, body_at: self.buf.len(), encode });
+        self.later_bytes += len_bytes;
+        Ok(self.pushed(count))
     }
 
     /// Logs a change on top of the key's state; `body` appends the encoded change.
@@ -214,12 +252,35 @@ impl Group {
         self.last_seq()
     }
 
+    /// Encodes what was left for later; worker. From now on the group is bytes only.
+    ///
+    /// # Panics
+    /// If a value takes more than [`BODY_MAX`] bytes: who logs one for later sees that it does not.
+    pub(super) fn encode_later(&mut self) {
+        if self.later.is_empty() {
+            return;
+        }
+        let parts = std::mem::take(&mut self.buf);
+        self.buf.reserve(parts.len() + std::mem::take(&mut self.later_bytes));
+        let mut from = 0;
+        for Later { len_at, body_at, encode } in std::mem::take(&mut self.later) {
+            self.buf.extend_from_slice(&parts[from..body_at]);
+            from = body_at;
+            let start = self.buf.len();
+            encode(&mut self.buf);
+            let body_len = self.buf.len().checked_sub(start).expect("a body may only append");
+            assert!(body_len <= BODY_MAX, "no record could hold {body_len} bytes");
+            record::set_body_len(&mut self.buf, start - (body_at - len_at), body_len as u32);
+        }
+        self.buf.extend_from_slice(&parts[from..]);
+    }
+
     /// A group as it was read back; worker.
     pub(super) fn from_body(first: Seq, count: u32, body: &[u8]) -> Self {
         let mut buf = Vec::with_capacity(FRAME_HEADER_LEN + body.len());
         buf.resize(FRAME_HEADER_LEN, 0);
         buf.extend_from_slice(body);
-        Self { first, count, buf }
+        Self { first, count, buf, later: Vec::new(), later_bytes: 0 }
     }
 
     /// The operations; worker.
@@ -229,6 +290,7 @@ impl Group {
 
     /// Puts the header in its room and returns the frame; worker.
     pub(super) fn seal(&mut self, header: &[u8; FRAME_HEADER_LEN]) -> &[u8] {
+        debug_assert!(self.later.is_empty(), "everything is encoded");
         self.buf[..FRAME_HEADER_LEN].copy_from_slice(header);
         &self.buf
     }
@@ -274,6 +336,37 @@ mod tests {
                 OpKind::Meta(map),
             ]
         );
+    }
+
+    #[test]
+    fn what_is_encoded_later_lies_where_it_was_pushed() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static ENCODED: AtomicUsize = AtomicUsize::new(0);
+        let key = |k: &'static [u8]| KeyRef { space: Space(3), hash: 0xfeed, key: k };
+        let (mut at_once, mut later) = (Group::new(Seq(1)), Group::new(Seq(1)));
+        let values = [(&b"a"[..], None, 70_000), (b"", Some(77), 0), (b"cc", None, 1)];
+        for (i, (name, expires_at_ms, len)) in values.into_iter().enumerate() {
+            let value = vec![b'0' + i as u8; len];
+            let copy = value.clone();
+            let encode = Box::new(move |out: &mut Vec<u8>| {
+                ENCODED.fetch_add(1, Ordering::Relaxed);
+                out.extend_from_slice(&copy);
+            });
+            let body = |out: &mut Vec<u8>| out.extend_from_slice(&value);
+            let seq = at_once.push_put(key(name), expires_at_ms, body);
+            assert_eq!(later.push_put_later(key(name), expires_at_ms, len, encode), seq);
+            for group in [&mut at_once, &mut later] {
+                group.push_delta(key(b"d"), |out| out.push(9)).unwrap();
+            }
+        }
+        assert_eq!(ENCODED.load(Ordering::Relaxed), 0, "not by who pushes");
+        assert_eq!(later.len_bytes(), at_once.len_bytes());
+        assert!(later.memory_bytes() >= later.len_bytes());
+        later.encode_later();
+        assert_eq!(later.body(), at_once.body());
+        assert_eq!(later.len_bytes(), at_once.len_bytes());
+        later.encode_later();
+        assert_eq!((later.body(), ENCODED.load(Ordering::Relaxed)), (at_once.body(), 3));
     }
 
     #[test]

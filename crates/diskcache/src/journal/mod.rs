@@ -41,7 +41,7 @@ pub mod watermark;
 pub mod writer;
 
 pub use files::{Dir, DiskDir, File};
-pub use group::{BODY_MAX, Group, TooLarge};
+pub use group::{BODY_MAX, Encode, Group, TooLarge};
 pub use record::{Op, OpKind, SpaceMap};
 pub use replay::{Accepted, Ops, Replay};
 pub use scan::{Damage, Depth, EngineAt, ProvenBy, Refusal, Report, Segment, Verdict, What, scan};

@@ -237,8 +237,9 @@ impl Writer {
     ///
     /// # Panics
     /// If the group is empty or does not begin with [`Writer::next_seq`].
-    pub fn append(&mut self, group: Group) -> Result<(), StoreError> {
+    pub fn append(&mut self, mut group: Group) -> Result<(), StoreError> {
         assert!(!group.is_empty(), "an empty group says nothing");
+        group.encode_later();
         assert_eq!(group.first_seq(), self.next, "positions follow one another");
         self.next = group.next_seq();
         self.unsynced_bytes += group.len_bytes();

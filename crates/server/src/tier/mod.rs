@@ -15,17 +15,22 @@ pub(crate) mod open;
 pub(crate) mod prepare;
 pub(crate) mod walk;
 
+use std::sync::Arc;
+
 use flintlock_diskcache::Token;
 use flintlock_diskcache::cache::home::Known;
 use flintlock_diskcache::cache::{Cache, Completion, Now, Refusal, Turn};
 use flintlock_diskcache::exec::JobPool;
-use flintlock_diskcache::key::KeyRef;
+use flintlock_diskcache::journal::{BODY_MAX, TooLarge};
+use flintlock_diskcache::key::{KeyRef, Seq};
 use flintlock_diskcache::layout::StoreDir;
 use flintlock_diskcache::op;
 
 use crate::command::Request;
+use crate::keyspace::entry::{EntryRef, ValueRef};
 use crate::keyspace::table::Loc;
 use crate::keyspace::{Key, Keyspace};
+use crate::types::codec;
 
 use home::{Resident, ServerDecode, state_of, stored};
 
@@ -53,6 +58,12 @@ const TROUBLE_EACH_MS: u64 = 1000;
 /// Most bytes that a value may take, in memory or in its record, if it is to be stored: journal and
 /// engine count a record in 32 bits. What is left of those is for its key.
 pub(crate) const VALUE_BYTES_MAX: usize = 3 << 30;
+
+/// Collections from this size on are encoded by the worker that writes the journal.
+const ENCODE_LATER_MIN: usize = 256 << 10;
+/// By how much an element may be longer in a record than in memory, where a number takes few bytes:
+/// two lengths and two numbers.
+const ELEMENT_MORE_MAX: usize = 64;
 
 /// See the module doc.
 #[derive(Debug)]
@@ -93,12 +104,7 @@ impl Tier {
         // A change needs a state to stand on; what creates a key is that state.
         let creates = exists && was != Known::Value;
         let seq = match if creates { Effect::Put } else { effect } {
-            Effect::Put => {
-                let value = stored(entry.value()).expect("what was put exists");
-                self.cache.put(at, entry.expires_at_ms(), |out| {
-                    crate::types::codec::encode_into(value, out);
-                })
-            }
+            Effect::Put => self.log_value(at, entry),
             Effect::Delete => self.cache.delete(at),
             Effect::Expiry(expiry) => self.cache.delta(at, |out| delta::push_expiry(out, expiry)),
             Effect::Request(request) => {
@@ -116,6 +122,24 @@ impl Tier {
         }
         self.cache.changed(at, seq, was, exists, &mut state);
         db.table.touch(loc, |entry| entry.set_state(state.to_bits()));
+    }
+
+    /// Journals a whole value. A large collection is shared with the worker that will encode it: a
+    /// RENAME would stall the loop for as long as that takes, 3 ms a megabyte.
+    fn log_value(&mut self, at: KeyRef<'_>, entry: EntryRef<'_>) -> Result<Seq, TooLarge> {
+        let expires_at_ms = entry.expires_at_ms();
+        if let ValueRef::Object(object) = entry.value()
+            && object.memory_bytes() >= ENCODE_LATER_MIN
+            && object.memory_bytes() + object.len() * ELEMENT_MORE_MAX <= BODY_MAX
+        {
+            let (object, len_bytes) = (Arc::clone(object), object.memory_bytes());
+            let encode = move |out: &mut Vec<u8>| {
+                codec::encode_into(codec::Value::Object(&object), out);
+            };
+            return self.cache.put_later(at, expires_at_ms, len_bytes, Box::new(encode));
+        }
+        let value = stored(entry.value()).expect("what was put exists");
+        self.cache.put(at, expires_at_ms, |out| codec::encode_into(value, out))
     }
 
     /// One turn of the cache, and its jobs to the workers.
