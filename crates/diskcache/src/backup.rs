@@ -58,7 +58,7 @@ pub fn unfinished(target: &Path) -> PathBuf {
     beside(target, ".tmp")
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -188,7 +188,7 @@ fn verify(made: &Path, backup: &Path) -> Result<(), OpenError> {
 }
 
 /// Copies the files of a directory by `copy`, and those of directories in it, durably.
-fn copy_tree(
+pub(crate) fn copy_tree(
     from: &Path,
     to: &Path,
     copy: &dyn Fn(&Path, &Path) -> io::Result<()>,

@@ -138,10 +138,11 @@ fn check_journal_alone(
     repair_journal(report, journal, *store, nothing, say).map(drop)
 }
 
-struct Say<'a>(&'a mut dyn Write);
+/// Where findings are written.
+pub(crate) struct Say<'a>(pub(crate) &'a mut dyn Write);
 
 impl Say<'_> {
-    fn line(&mut self, text: fmt::Arguments<'_>) -> Result<(), CheckError> {
+    pub(crate) fn line(&mut self, text: fmt::Arguments<'_>) -> Result<(), CheckError> {
         writeln!(self.0, "{text}").map_err(CheckError::Output)
     }
 }
@@ -160,12 +161,7 @@ fn check_engine(
     ))?;
     let mut outcome = Outcome::Good;
     for stretch in &found.damaged {
-        let (space, hash) = stretch.from;
-        let to = stretch.to.map_or("the end".to_owned(), |(s, h)| format!("{}/{h:016x}", s.0));
-        say.line(format_args!(
-            "engine: cannot read records between {}/{hash:016x} and {to}: {}",
-            space.0, stretch.error
-        ))?;
+        say.line(format_args!("engine: cannot read records {stretch}"))?;
         outcome = Outcome::Damaged;
     }
     if found.ahead > 0 {

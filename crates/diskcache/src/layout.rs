@@ -52,7 +52,7 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    fn fresh() -> Result<Self, getrandom::Error> {
+    pub(crate) fn fresh() -> Result<Self, getrandom::Error> {
         let mut random = [[0; 16]; 2];
         for part in &mut random {
             getrandom::fill(part)?;
@@ -380,18 +380,32 @@ fn lock(root: &Path) -> Result<File, LayoutError> {
     let mut options = File::options();
     let mut file = (options.read(true).write(true).create(true).truncate(false).open(&path))
         .map_err(at("opening", &path))?;
+    take_lock(root, &mut file)?;
+    // Only for the message of others: the lock is what counts.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+/// Holds the store in `root` to read it, and writes nothing; `None` if no process ever opened it.
+pub(crate) fn hold(root: &Path) -> Result<Option<File>, LayoutError> {
+    let path = root.join(LOCK_NAME);
+    let mut file = match File::open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(at("opening", &path))?,
+    };
+    take_lock(root, &mut file).map(|()| Some(file))
+}
+
+fn take_lock(root: &Path, file: &mut File) -> Result<(), LayoutError> {
     match file.try_lock() {
-        Ok(()) => {}
+        Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let pid = file.read_to_string(&mut pid).ok().and_then(|_| pid.trim().parse().ok());
-            return Err(LayoutError::Locked { path: root.to_owned(), pid });
+            Err(LayoutError::Locked { path: root.to_owned(), pid })
         }
-        Err(TryLockError::Error(e)) => return Err(at("locking", &path)(e)),
+        Err(TryLockError::Error(e)) => Err(at("locking", &root.join(LOCK_NAME))(e)),
     }
-    // Only for the message above: the lock is what counts.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(file)
 }
 
 /// Reads the identity in `root`; `None` when there is none.

@@ -14,6 +14,7 @@
 //! | [`layout`] | the store's directory: identity, lock, parts | any |
 //! | [`recovery`] | opening it all, and refusing when something acknowledged is missing | any |
 //! | [`check`] | looking a closed store over, and repairing it | any |
+//! | [`salvage`] | what is left of a store that is not opened, made a store | any |
 //! | [`backup`] | a copy while the store is used, and a store made of a copy | workers |
 //! | [`storage`] | the blocking engine trait, the engine, the model and the fault store | workers |
 
@@ -26,6 +27,7 @@ pub mod journal;
 pub mod key;
 pub mod layout;
 pub mod recovery;
+pub mod salvage;
 pub mod storage;
 pub mod token;
 

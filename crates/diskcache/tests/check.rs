@@ -148,6 +148,26 @@ fn wrong_counts_are_counted_anew() {
 }
 
 #[test]
+fn what_can_be_read_is_saved_into_a_store_of_its_own() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (root, saved) = (scratch.path().join("store"), scratch.path().join("saved"));
+    store(&root);
+    let salvage = ["--salvage", saved.to_str().unwrap()];
+    let path = last_segment(&root);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let (code, out, _) = run(&root, &salvage);
+    assert!(code == 1 && out.contains("given up: operations "), "{out}");
+    assert_eq!(run(&saved, &[]).0, 0, "a good store");
+    let (code, _, err) = run(&root, &salvage);
+    assert!(code == 4 && err.contains("is not empty"), "{err}");
+    let (code, _, err) = run(&root, &["--repair", "--salvage", "other"]);
+    assert!(code == 2 && err.contains("usage:"), "{err}");
+}
+
+#[test]
 fn what_is_in_use_or_no_store_is_left_alone() {
     let scratch = tempfile::tempdir().unwrap();
     let (code, _, err) = run(scratch.path(), &[]);

@@ -1,14 +1,16 @@
-//! Checks a store that no process has open, and repairs what can be repaired.
+//! Checks a store that no process has open, repairs what can be repaired, saves what can be read.
 //!
-//! Arguments by hand: two switches and a directory need no library.
+//! Arguments by hand: three switches and a directory need no library.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use flintlock_diskcache::check::{CheckOptions, Outcome, check};
+use flintlock_diskcache::salvage::salvage;
 
 const USAGE: &str = "\
 usage: flintlock-check [--repair] [--accept-loss] DIR
+       flintlock-check --salvage OUT DIR
 
 Checks the store in DIR: identity, journal, watermark, and the checksum of every
 record. DIR must not be in use.
@@ -16,16 +18,25 @@ record. DIR must not be in use.
   --repair       cut a torn tail off, make the watermark anew, count anew
   --accept-loss  with --repair: also where acknowledged operations are missing;
                  what is cut off is kept in DIR/journal/lost-*
+  --salvage OUT  for a store that is not opened: make OUT, which is missing or
+                 empty, a store of all that can be read of DIR; nothing is
+                 written to DIR. What was saved and what was given up is listed
 
-exit code: 0 good, 1 damaged, 2 wrong arguments, 3 repaired, 4 cannot be looked at";
+exit code: 0 good, 1 damaged, 2 wrong arguments, 3 repaired, 4 cannot be looked at;
+with --salvage 0 all was saved, 1 something was given up, 4 there is no OUT";
 
 fn main() -> ExitCode {
     let mut options = CheckOptions::default();
-    let mut dir = None;
-    for arg in std::env::args_os().skip(1) {
+    let (mut dir, mut target) = (None, None);
+    let mut args = std::env::args_os().skip(1);
+    while let Some(arg) = args.next() {
         match arg.to_str() {
             Some("--repair") => options.repair = true,
             Some("--accept-loss") => options.accept_loss = true,
+            Some("--salvage") => match args.next() {
+                Some(out) => target = Some(PathBuf::from(out)),
+                None => return wrong("--salvage says where to"),
+            },
             Some("--help" | "-h") => {
                 println!("{USAGE}");
                 return ExitCode::SUCCESS;
@@ -39,7 +50,15 @@ fn main() -> ExitCode {
     if options.accept_loss && !options.repair {
         return wrong("--accept-loss says how to repair: add --repair");
     }
-    match check(&dir, options, &mut std::io::stdout().lock()) {
+    if target.is_some() && options.repair {
+        return wrong("--salvage writes nothing to the store: leave --repair out");
+    }
+    let out = &mut std::io::stdout().lock();
+    let done = match target {
+        Some(target) => salvage(&dir, &target, out),
+        None => check(&dir, options, out),
+    };
+    match done {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Damaged) => ExitCode::from(1),
         Ok(Outcome::Repaired) => ExitCode::from(3),

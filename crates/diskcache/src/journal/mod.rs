@@ -22,6 +22,7 @@
 //! | [`watermark`] | the two slots that say how far the journal was synced |
 //! | [`scan`](mod@scan) | the scan at opening and its verdict |
 //! | [`replay`] | the repair, and the operations to apply |
+//! | `remains` | every good group of a damaged journal |
 //! | [`files`] | the directory and file traits, and the real ones |
 //! | [`sim`] | a directory in memory that loses what was not synced |
 //!
@@ -33,6 +34,7 @@
 pub mod files;
 pub mod group;
 pub mod record;
+pub(crate) mod remains;
 pub mod replay;
 pub mod scan;
 mod search;

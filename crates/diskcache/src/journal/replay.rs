@@ -199,7 +199,12 @@ pub struct Ops<'a> {
     body: &'a [u8],
 }
 
-impl Ops<'_> {
+impl<'a> Ops<'a> {
+    /// All operations of a frame.
+    pub(super) fn of(header: FrameHeader, body: &'a [u8]) -> Self {
+        Self { from: Seq(0), next: header.first, header, body }
+    }
+
     /// Position of the group's last operation.
     #[must_use]
     pub const fn last(&self) -> Seq {

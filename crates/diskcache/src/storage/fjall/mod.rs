@@ -26,6 +26,7 @@ mod tree;
 mod verify;
 mod view;
 
+pub(crate) use verify::Remains;
 pub use verify::{Stretch, Verified};
 
 use std::collections::{BTreeMap, BTreeSet};
