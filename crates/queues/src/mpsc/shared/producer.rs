@@ -383,16 +383,23 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Moves pending items into the slots of the ticket; false if one of these is not vacant yet.
     #[inline(always)]
     fn fill_ticket(&mut self) -> bool {
-        while !self.ticket.is_used_up() {
-            if !self.is_vacant(self.ticket.next) {
-                return false;
+        let mut index = self.ticket.next;
+        let count = self.vacant(index, self.ticket.len());
+        let mut items = self.pending.drain(..count);
+        while items.len() > 0 {
+            // SAFETY: [producer-alive] the ring is alive.
+            let segment = unsafe { self.slots.segment(index, items.len()) };
+            let mut place = self.slots.place(index);
+            for (slot, item) in segment.iter().zip(&mut items) {
+                // SAFETY: [reserve-owner] [reserve-vacant] reserved by the ticket, and vacant.
+                unsafe { slot.fill(place, item) };
+                place = place.next();
             }
-            let item = self.pending.pop_front().expect("a ticket has its items pending");
-            // SAFETY: [reserve-owner] [reserve-vacant] reserved by the ticket, and vacant.
-            unsafe { self.fill(self.ticket.next, item) };
-            self.ticket.next = self.ticket.next.wrapping_add(1);
+            index = place.index;
         }
-        true
+        drop(items);
+        self.ticket.next = index;
+        self.ticket.is_used_up()
     }
 
     /// Whether there is room now, unless others reserve it first. The consumer's line is left alone
