@@ -2,6 +2,7 @@
 //! go to other threads.
 #![cfg(not(any(loom, shuttle)))]
 
+use std::array;
 use std::cell::Cell;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
@@ -126,3 +127,40 @@ assert_stays!(
     shared::CreditProducer<Rc<u8>>,
     shared::CreditConsumer<Rc<u8>>,
 );
+
+/// A producer takes the lines of slots ahead of its items: never such as hold items, wherever room
+/// and buffer end, and whatever it pushes with.
+#[test]
+fn a_line_is_taken_only_where_there_is_room() {
+    for capacity in [16, 64, 128, 256] {
+        for run in 1..capacity {
+            takes_lines::<Words>(capacity, run);
+            takes_lines::<Compact>(capacity, run);
+        }
+    }
+}
+
+/// Fills a ring again and again after `run` items were taken, each time by another way of pushing.
+fn takes_lines<L: Layout<Index>>(capacity: usize, run: usize) {
+    let (mut producer, mut consumer) = spsc::ring_at::<Index, L>(capacity, capacity - run);
+    let (mut next, mut expected) = (0, 0);
+    for round in 0..8 {
+        loop {
+            let items: [Index; 16] = array::from_fn(|offset| Index::new(next + offset));
+            let pushed = match round % 4 {
+                0 => usize::from(producer.push(items[0]).is_ok()),
+                1 => usize::from(producer.push_deferred(items[0]).is_ok()),
+                2 => producer.push_slice(&items),
+                _ => producer.push_batch(&mut items.into_iter().take(10)),
+            };
+            next += pushed;
+            if pushed == 0 {
+                break;
+            }
+        }
+        for _ in 0..run {
+            assert_eq!(consumer.pop(), Ok(Index::new(expected)), "{capacity} slots, {run} taken");
+            expected += 1;
+        }
+    }
+}

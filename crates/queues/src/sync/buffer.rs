@@ -7,8 +7,6 @@
 
 use alloc::alloc::{alloc, dealloc, handle_alloc_error};
 use core::alloc::Layout;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-use core::arch::asm;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -251,7 +249,7 @@ impl<S> Slots<S> {
 
     /// Slots from the one of `index` on that share its cache line, itself included.
     #[inline(always)]
-    fn rest_of_line(&self, index: usize) -> usize {
+    pub fn rest_of_line(&self, index: usize) -> usize {
         Self::PER_LINE - index % Self::PER_LINE
     }
 
@@ -261,18 +259,30 @@ impl<S> Slots<S> {
         self.capacity() - (index & self.mask)
     }
 
-    /// Asks for the lines of the `COUNT` slots from the one of `index` on, which this thread will
-    /// write soon. A hint: it changes nothing but time, and nothing at all where the architecture
-    /// has no such instruction. It was measured for words and for cells of a word; larger slots
-    /// would ask for dozens of lines at a time, and go without.
+    /// Brings the cache lines of the slots of [`Slots::segment`] to this core, which will write
+    /// them soon: whole lines, counted from the first slot. Slots of which a line holds only a few
+    /// go without, since that would be dozens of lines at a time; so do those of the models, which
+    /// are larger than real ones.
+    ///
+    /// By stores, since `prefetchw` leaves a line where it is that both cores have a copy of.
+    ///
+    /// # Safety
+    /// As [`Slots::segment`], and all of the slots are vacant, for this thread alone to write.
     #[inline(always)]
-    pub fn fetch_to_write<const COUNT: usize>(&self, index: usize) {
-        if size_of::<S>() <= LINE / 4 {
-            for line in 0..const { COUNT * size_of::<S>() / LINE } {
-                let position = index.wrapping_add(line * LINE / size_of::<S>()) & self.mask;
-                // Whoever calls may have outlived the buffer.
-                prefetch_to_write(self.slots.as_ptr().wrapping_add(position).cast());
-            }
+    pub unsafe fn take_lines<T>(&self, index: usize, count: usize)
+    where
+        S: Slot<T>,
+    {
+        if size_of::<S>() > LINE / 4 {
+            return;
+        }
+        // SAFETY: [buffer-owned] the caller keeps the buffer alive.
+        let segment: &[S] = unsafe { self.segment(index, count) };
+        let mut place = self.place(index);
+        for line in segment.chunks_exact(Self::PER_LINE) {
+            // SAFETY: [slot-forward] one of the slots that the caller may write.
+            unsafe { line[0].touch(place) };
+            place = place.at(place.index.wrapping_add(Self::PER_LINE));
         }
     }
 
@@ -312,19 +322,4 @@ impl<S> Slots<S> {
         }
         inside + 1
     }
-}
-
-/// Asks for the cache line of `address` for writing.
-///
-/// Invariants. `[hint-only]` A prefetch reads and writes nothing and cannot fault, whatever the
-/// address; processors of the architecture that lack it take it as a no-op.
-#[inline(always)]
-fn prefetch_to_write(address: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: [hint-only] the instruction has no effect that the language knows of.
-    unsafe {
-        asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = address;
 }

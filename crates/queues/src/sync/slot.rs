@@ -96,6 +96,7 @@ impl Place {
 ///     fn look(&self, _: Place) -> Option<()> { None }
 ///     fn is_vacant(&self, _: Place) -> bool { true }
 ///     fn peek(&self, _: Place) {}
+///     unsafe fn touch(&self, _: Place) {}
 ///     unsafe fn write(&self, _: Place, _: u8) {}
 ///     unsafe fn publish(&self, _: Place) {}
 ///     unsafe fn fill(&self, _: Place, _: u8) {}
@@ -126,6 +127,13 @@ pub trait Slot<T>: Sized + sealed::Sealed {
 
     /// Whether the consumer of the lap before has marked the slot; only where [`Slot::MARKED`].
     fn is_vacant(&self, place: Place) -> bool;
+
+    /// Writes what the slot says while it is vacant for `place`: nothing but time changes, since
+    /// the slot's cache line comes to this core.
+    ///
+    /// # Safety
+    /// As [`Slot::write`].
+    unsafe fn touch(&self, place: Place);
 
     /// Moves `item` in without telling anybody.
     ///
@@ -230,6 +238,12 @@ impl<T: Word> Slot<T> for LapSlot<T> {
     }
 
     #[inline(always)]
+    unsafe fn touch(&self, place: Place) {
+        let stale = ptr::without_provenance_mut(Self::stamp(place) ^ Self::LAP);
+        self.word.store(stale, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
     unsafe fn write(&self, place: Place, item: T) {
         let stale = Self::stamp(place) ^ Self::LAP;
         let word = item.into_word().map_addr(|addr| addr | stale);
@@ -311,6 +325,11 @@ impl<T> Slot<T> for Cell<T> {
     }
 
     #[inline(always)]
+    unsafe fn touch(&self, place: Place) {
+        self.sequence.store(place.index, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
     unsafe fn write(&self, _place: Place, item: T) {
         self.payload.with_mut(|payload| {
             // SAFETY: [cell-free] the slot is vacant and only the caller writes it, so nobody
@@ -380,6 +399,12 @@ impl<T, S: Slot<T>> Slot<T> for CachePadded<S> {
     #[inline(always)]
     fn is_vacant(&self, place: Place) -> bool {
         (**self).is_vacant(place)
+    }
+
+    #[inline(always)]
+    unsafe fn touch(&self, place: Place) {
+        // SAFETY: [slot-forward] the duty of `touch` is passed on unchanged.
+        unsafe { (**self).touch(place) }
     }
 
     #[inline(always)]
