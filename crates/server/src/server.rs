@@ -225,12 +225,17 @@ impl Server {
                 return Err(Error::refused(&failure));
             }
         }
-        let must_fit = self.tier.is_none() && command.flags.has(Flags::DENYOOM);
-        // Nobody is evicted during a pause: who waits for its end is looked at again then.
-        if must_fit && self.is_full() && !self.is_paused() {
+        if command.flags.has(Flags::DENYOOM) && self.is_out_of_memory() {
             return Err(Error::OOM);
         }
         Ok(())
+    }
+
+    /// Whether keys take more than they may although others were evicted. With a disk tier writers
+    /// wait for room instead.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        // Nobody is evicted during a pause: who waits for its end is looked at again then.
+        self.tier.is_none() && self.is_full() && !self.is_paused()
     }
 
     /// What the disk cache has counted since the start.

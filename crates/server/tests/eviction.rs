@@ -186,3 +186,37 @@ fn a_reset_of_the_counters_forgets_evictions() {
         }
     }
 }
+
+/// A transaction that was begun in time runs if it needs no memory; none grows meanwhile.
+#[test]
+fn transactions_are_refused_while_memory_is_full() {
+    let server = server("noeviction");
+    let (mut client, mut other) = (server.connect(), server.connect());
+    client.ok("SET k v");
+    let full = "-OOM command not allowed when used memory > 'maxmemory'.";
+    let aborted = "-EXECABORT Transaction discarded because of: \
+                   OOM command not allowed when used memory > 'maxmemory'.";
+    let discarded = "-EXECABORT Transaction discarded because of previous errors.";
+    let cases: &[(&[&str], &[&str], &[&str])] = &[
+        (&["GET k", "DEL none"], &["EXEC"], &["*2\r\n$1\r\nv\r\n:0"]),
+        (&["GET k", "SET new 1"], &["EXEC", "EXISTS new"], &[aborted, ":0"]),
+        (&["SET new 1"], &["DISCARD", "EXISTS new"], &["+OK", ":0"]),
+        (&["DEL k"], &["GET k", "EXEC", "GET k"], &[full, discarded, "$1\r\nv"]),
+        (&[], &["WATCH k", "PING", "MULTI", "DEL k", "EXEC"], &[full, full, full, full, discarded]),
+        (&[], &["SET k v", "RESET", "SET k v", "PING"], &[full, "+RESET", full, "+PONG"]),
+    ];
+    for (before, then, replies) in cases {
+        client.ok("MULTI");
+        before.iter().for_each(|line| drop(client.ok(line)));
+        other.ok("CONFIG SET maxmemory 1");
+        for (line, reply) in then.iter().zip(*replies) {
+            let got = client.run(line);
+            assert_eq!(
+                String::from_utf8_lossy(&got.raw),
+                format!("{reply}\r\n"),
+                "{then:?} {line}"
+            );
+        }
+        other.ok("CONFIG SET maxmemory 0");
+    }
+}

@@ -5,13 +5,13 @@
 
 use std::time::Instant;
 
-use crate::client::{ClientKey, Closing};
+use crate::client::{ClientKey, Closing, Multi};
 use crate::config::Fsync;
 use crate::resp::encode::{Output, Reply};
 use crate::server::Server;
 use crate::tier::prepare::Ready;
 
-use super::{Ctx, Error, Flags, Request, transaction};
+use super::{Command, Ctx, Error, Flags, Request, transaction};
 
 /// How the request ended.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -38,12 +38,7 @@ pub(crate) fn run(
     server.evict();
     if let Err(error) = admit(server, client, request) {
         server.stats.per_command[usize::from(request.command.id)].rejected += 1;
-        if request.command.name == "exec" {
-            transaction::abort(&mut Ctx::new(server, client));
-            refuse(server, client, &Error::exec_abort(&error), &mut reply);
-            return Done::Answered;
-        }
-        refuse(server, client, &error, &mut reply);
+        refuse_known(server, client, &error, &mut reply);
         return Done::Answered;
     }
     if let Some(blocked) = server.pauses(client, request) {
@@ -62,7 +57,7 @@ pub(crate) fn run(
             return Done::Waits;
         }
         Err(error) => {
-            refuse(server, client, &error, &mut reply);
+            refuse_known(server, client, &error, &mut reply);
             return Done::Answered;
         }
     };
@@ -121,7 +116,7 @@ pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
 pub(crate) fn fail(server: &mut Server, client: ClientKey, error: &Error, out: &mut Output) {
     let mut reply = Reply::new(out, server.clients.session(client).proto);
     server.unprepare(client);
-    refuse(server, client, error, &mut reply);
+    refuse_known(server, client, error, &mut reply);
 }
 
 /// Answers a request whose command does not exist.
@@ -144,6 +139,17 @@ pub(crate) fn unknown<'a>(
     }
     let mut reply = Reply::new(out, server.clients.session(client).proto);
     refuse(server, client, &Error::unknown_command(name, args), &mut reply);
+}
+
+/// Refuses the client's last request, of a command that exists. An EXEC that is refused ends its
+/// transaction all the same: who sent it takes what follows for plain requests.
+fn refuse_known(server: &mut Server, client: ClientKey, error: &Error, reply: &mut Reply<'_>) {
+    let last = server.clients.session(client).last_command;
+    if last.is_some_and(|command| command.name == "exec") {
+        transaction::abort(&mut Ctx::new(server, client));
+        return refuse(server, client, &Error::exec_abort(error), reply);
+    }
+    refuse(server, client, error, reply);
 }
 
 /// Refuses a request before it ran; a transaction it was meant for will fail.
@@ -171,10 +177,27 @@ fn admit(server: &Server, client: ClientKey, request: &Request<'_>) -> Result<()
     if session.multi.is_some() && command.flags.has(Flags::NO_MULTI) {
         return Err(Error::text("ERR Command not allowed inside a transaction"));
     }
+    if let Some(multi) = &session.multi {
+        admit_within(server, multi, command)?;
+    }
     if command.flags.has(Flags::WRITE) {
         server.may_write(command)?;
     }
     Ok(())
+}
+
+/// The checks in front of a command inside MULTI. What is queued takes memory whatever it is; an
+/// EXEC may run if each of its commands may.
+fn admit_within(server: &Server, multi: &Multi, command: &Command) -> Result<(), Error> {
+    match command.name {
+        "exec" => {
+            let commands = multi.queue.iter().map(|request| request.get().command);
+            commands.filter(|c| c.flags.has(Flags::WRITE)).try_for_each(|c| server.may_write(c))
+        }
+        "discard" | "quit" | "reset" => Ok(()),
+        _ if server.is_out_of_memory() => Err(Error::OOM),
+        _ => Ok(()),
+    }
 }
 
 fn queue(server: &mut Server, client: ClientKey, request: &Request<'_>, reply: &mut Reply<'_>) {

@@ -152,7 +152,12 @@ fn a_key_that_cannot_be_read_is_an_error_and_no_miss() {
         let reply = client.ask(line);
         assert!(reply.starts_with("-IOERR "), "{line}: {reply}");
     }
-    assert_eq!(client.ask("SET new 1"), "+OK");
+    assert_eq!(client.ask("MULTI"), "+OK");
+    assert_eq!(client.ask("INCR n"), "+QUEUED");
+    let reply = client.ask("EXEC");
+    let aborted = "-EXECABORT Transaction discarded because of: IOERR ";
+    assert!(reply.starts_with(aborted), "{reply}");
+    assert_eq!(client.ask("SET new 1"), "+OK", "the transaction is over");
     assert_eq!(client.ask("GET new"), "1");
     served.faults.mend();
     assert_eq!(client.ask("GET k"), "v");
