@@ -16,7 +16,6 @@ use crate::args::{self, Invocation};
 use crate::config::{Config, Sources, StoreKind};
 use crate::descriptors::Descriptors;
 use crate::event_loop::{EventLoop, now_since, poll_and_bell};
-use crate::huge_pages;
 use crate::keyspace::Hasher;
 use crate::log::{Level, Log};
 use crate::net::listen;
@@ -46,7 +45,6 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
-    huge_pages::ask();
     let mut config = match Config::load(sources, base, &mut io::stdin()) {
         Ok(config) => config,
         Err(error) => {
