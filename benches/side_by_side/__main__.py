@@ -24,6 +24,8 @@ Rows (choose with --rows, a glob or several, comma-separated; --list prints them
 - cold/*: GET of random keys over ten times `maxmemory`, which is set after the load, the default
   store against the command that --rival gives, nothing bound and no limit on the system's cache of
   files; only with --rival;
+- evict/*: 10,000 requests a second for random keys, over four times `maxmemory`, which is set after
+  the load (ours), and without a limit (theirs), both the default store, nothing bound;
 - threads/*: `--io-threads auto` against `--io-threads 1`, both ours, nothing bound;
 - idle/*: no client, and 50 that say nothing.
 
@@ -43,10 +45,10 @@ What IO threads do, both sides ours with `--store memory`; "auto" is `--io-threa
   another client that fetches a value of 1 MiB, or sends 10,000 INCR at once, waits for the end and
   does it again 10 ms later, with the threads that the row names.
 
-The last four are driven by `paced` (50 connections): it sends at fixed times, whether replies come
-or not, and counts latencies from those times. "late" is how far behind its own times it sent, which
-is in the latencies: where that comes near them, the client had no CPU, and they say little of
-the server.
+The last four, and evict/*, are driven by `paced` (50 connections): it sends at fixed times, whether
+replies come or not, and counts latencies from those times. "late" is how far behind its own times
+it sent, which is in the latencies: where that comes near them, the client had no CPU, and they say
+little of the server.
 
 A row may state what it must reach; --check exits with 1 if one does not. Ratios from a loaded
 machine are no claim: see the quiet column. Source of the method: alternating runs, CPU as a ratio of

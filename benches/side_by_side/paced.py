@@ -7,7 +7,7 @@ import subprocess
 from machine import Meter
 
 CLIENTS = 50
-# Of low/* and beside-*/*, requests a second.
+# Of low/*, evict/* and beside-*/*, requests a second.
 LOW_RATE = 10_000
 # What another client does meanwhile.
 DISTURBANCES = {"beside-reply": "reply", "beside-pipeline": "pipeline"}

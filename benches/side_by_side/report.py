@@ -122,7 +122,8 @@ class Rest:
 def sheet_of(name):
     """The columns of a row."""
     pair = name.split("/")[0].split("-")[0]
-    return {"main": Main, "tail": Latency, "beside": Latency, "idle": Rest}.get(pair, Speed)
+    latencies = dict.fromkeys(("tail", "evict", "beside"), Latency)
+    return {"main": Main, **latencies, "idle": Rest}.get(pair, Speed)
 
 
 def line(result):

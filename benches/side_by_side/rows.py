@@ -92,6 +92,8 @@ def all_rows(args):
     if args.rival:
         rows.append(Row("cold", "GET", 1, VALUE, args.cold_keys, Target(2.0)))
     for command in ("GET", "SET"):
+        rows.append(Row("evict", command, 1, VALUE, args.cold_keys))
+    for command in ("GET", "SET"):
         for depth in (1, 16):
             rows.append(Row("threads", command, depth, VALUE, args.keys, Target(0.95)))
     rows += rows_of_threads(args)
@@ -150,6 +152,8 @@ def servers_of(row, args):
         return ours + [*durable, *THREADS["one"]], single
     if pair == "cold":
         return ours + durable, shlex.split(args.rival)
+    if pair == "evict":
+        return ours + durable, ours + durable
     if pair == "idle":
         return ours, plain_redis
     return single, plain_redis

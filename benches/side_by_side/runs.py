@@ -18,6 +18,8 @@ CLIENTS = 50
 SERVER_CORE, CLIENT_CORE = 0, 1
 # Data over memory in cold/*.
 COLD_FACTOR = 10
+# The same in evict/*.
+EVICT_FACTOR = 4
 
 
 def key_name(number):
@@ -124,6 +126,8 @@ def measure_main(row, servers, args, machine):
 def measure_paced(row, servers, args, machine):
     for server in servers:
         preload(server, row)
+    if row.pair == "evict":
+        servers[0].ask("CONFIG", "SET", "maxmemory", row.keys * VALUE // EVICT_FACTOR)
     rate = paced.LOW_RATE
     if row.pair == "tail":
         # Half of what the one with fewer threads can do. The first run warms it up.
@@ -211,7 +215,7 @@ def measure_idle(row, servers, args, _machine):
 
 
 MEASURES = {"idle": measure_idle, "sustain": measure_sustained, "main": measure_main}
-MEASURES |= dict.fromkeys(("low", "tail", *paced.DISTURBANCES), measure_paced)
+MEASURES |= dict.fromkeys(("low", "tail", "evict", *paced.DISTURBANCES), measure_paced)
 
 
 def is_pinned(row, args):
