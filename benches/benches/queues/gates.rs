@@ -96,7 +96,8 @@ impl Verdict {
     }
 }
 
-/// The verdicts on a group, for all regimes in which ours and the peer have samples.
+/// The verdicts on a group, for the regimes in which every contender has enough samples: the best
+/// of those that happen to have some is not the best rival.
 ///
 /// # Panics
 /// If a gate names a load that the group does not have.
@@ -106,7 +107,7 @@ pub(crate) fn judge(group: &Group, samples: &Samples) -> Vec<Verdict> {
         let load = group.loads.iter().position(|(label, _)| label == gate.load);
         let load = load.unwrap_or_else(|| panic!("no load {} in {}", gate.load, gate.group));
         for (regime, wanted) in Regime::BOTH.into_iter().zip(gate.times) {
-            if wanted == 0.0 {
+            if wanted == 0.0 || !samples.are_enough(load, group.contenders.len(), regime) {
                 continue;
             }
             let time = |wanted: &dyn Fn(&str, bool) -> bool| {

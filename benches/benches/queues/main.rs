@@ -26,6 +26,11 @@ use stall::Stalls;
 
 /// One sample lasts about so long; short, to fit between moves of the cores.
 const SAMPLE: Duration = Duration::from_millis(4);
+/// A median is one of so many samples at least, unless fewer rounds are asked for.
+const ENOUGH: usize = 12;
+/// A load gets at most so many times the rounds asked for, while the host moves the cores so often
+/// that in neither regime all of its contenders have enough samples.
+const ROUNDS_FACTOR_MAX: usize = 4;
 /// What other work of the machine gets after each sample.
 const PAUSE: Duration = Duration::from_millis(6);
 /// A stall measurement lasts so long for each row and round.
@@ -80,10 +85,14 @@ fn calibrate(row: &Row, load: Load) -> usize {
 }
 
 fn measure(group: &Group, rounds: usize) -> Samples {
-    let mut samples = Samples::default();
+    let mut samples = Samples::new(ENOUGH.min(rounds));
     for (load_number, (_, load)) in group.loads.iter().enumerate() {
         let sizes: Vec<usize> = group.contenders.iter().map(|row| calibrate(row, *load)).collect();
-        for _ in 0..rounds {
+        for round in 0..rounds * ROUNDS_FACTOR_MAX {
+            let are_enough = |regime| samples.are_enough(load_number, sizes.len(), regime);
+            if round >= rounds && Regime::BOTH.into_iter().any(are_enough) {
+                break;
+            }
             for (number, row) in group.contenders.iter().enumerate() {
                 thread::sleep(PAUSE);
                 let sample = || (row.run)(*load, sizes[number]);
@@ -191,11 +200,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let is_first = go_first(true);
     let mut figures = format!(
-        "{} Commit {}, medians of up to {} samples of {} ms, {}. \
+        "{} Commit {}, medians of at least {} samples of {} ms, {}. \
          Cells: near cores / far cores. {JOBS_NOTE}\n\n",
         description(),
         commit(),
-        arguments.rounds,
+        ENOUGH.min(arguments.rounds),
         SAMPLE.as_millis(),
         if is_first { "before all other work" } else { "beside other work" },
     );

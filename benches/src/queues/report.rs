@@ -10,37 +10,40 @@ pub const JOBS_NOTE: &str = "Batches of ours are copied slices, but for the rows
                              push_batch, where jobs come out of an iterator and are moved.";
 
 /// All samples of a run: load, contender, regime.
-#[derive(Debug, Default)]
-pub struct Samples(BTreeMap<(usize, usize, Regime), Vec<f64>>);
+#[derive(Debug)]
+pub struct Samples {
+    all: BTreeMap<(usize, usize, Regime), Vec<f64>>,
+    enough: usize,
+}
 
 impl Samples {
+    /// None yet; a median is one of `enough` samples at least.
+    #[must_use]
+    pub fn new(enough: usize) -> Self {
+        Self { all: BTreeMap::new(), enough }
+    }
+
     /// Adds a sample of contender number `contender` under load number `load`.
     pub fn add(&mut self, load: usize, contender: usize, regime: Regime, value: f64) {
-        self.0.entry((load, contender, regime)).or_default().push(value);
+        self.all.entry((load, contender, regime)).or_default().push(value);
     }
 
-    /// Number of samples.
+    /// The samples, if there are enough for a median: of a few, one is as good as another.
+    fn enough(&self, load: usize, contender: usize, regime: Regime) -> Option<&[f64]> {
+        let samples = self.all.get(&(load, contender, regime))?;
+        (samples.len() >= self.enough).then_some(samples)
+    }
+
+    /// Whether each of the first `contenders` has enough samples for a median.
     #[must_use]
-    pub fn count(&self, load: usize, contender: usize, regime: Regime) -> usize {
-        self.0.get(&(load, contender, regime)).map_or(0, Vec::len)
+    pub fn are_enough(&self, load: usize, contenders: usize, regime: Regime) -> bool {
+        (0..contenders).all(|contender| self.enough(load, contender, regime).is_some())
     }
 
-    /// The median, if there are samples.
+    /// The median, if there are enough samples for one.
     #[must_use]
     pub fn median(&self, load: usize, contender: usize, regime: Regime) -> Option<f64> {
-        self.quantile(load, contender, regime, 0.5)
-    }
-
-    /// The `quantile`, 0 to 1, if there are samples.
-    #[must_use]
-    pub fn quantile(
-        &self,
-        load: usize,
-        contender: usize,
-        regime: Regime,
-        quantile: f64,
-    ) -> Option<f64> {
-        at_quantile(self.0.get(&(load, contender, regime))?.clone(), quantile)
+        at_quantile(self.enough(load, contender, regime)?.to_vec(), 0.5)
     }
 }
 
@@ -86,7 +89,19 @@ fn replaced(page: &str, part: &str, text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{at_quantile, replaced};
+    use super::{Regime, Samples, at_quantile, replaced};
+
+    #[test]
+    fn a_median_is_one_of_enough_samples() {
+        let mut samples = Samples::new(3);
+        for (contender, value) in [(0, 2.0), (1, 5.0), (0, 1.0), (1, 5.0), (0, 9.0)] {
+            samples.add(0, contender, Regime::Far, value);
+        }
+        assert_eq!(samples.median(0, 0, Regime::Far), Some(2.0));
+        assert_eq!(samples.median(0, 0, Regime::Near), None);
+        assert_eq!(samples.median(0, 1, Regime::Far), None, "two are too few");
+        assert!(samples.are_enough(0, 1, Regime::Far) && !samples.are_enough(0, 2, Regime::Far));
+    }
 
     #[test]
     fn quantiles_are_values_that_were_there() {
