@@ -1,17 +1,19 @@
 //! Throughput, round trips and stalls of the queues against their rivals.
 //!
-//! Not criterion groups, because two things matter more here than its statistics: contenders are
-//! alternated sample by sample, and a sample counts only for the regime of the machine (near or
-//! far cores) that probes before and after it agree on. Instructions are counted by callgrind
+//! The tables are not criterion's, because two things matter more here than its statistics:
+//! contenders are alternated sample by sample, and a sample counts only for the regime of the
+//! machine (near or far cores) that probes before and after it agree on. With `--criterion` the
+//! same loads are criterion groups instead. Instructions are counted by callgrind
 //! (src/bin/queue_instructions.rs).
 //!
 //! Usage: `cargo bench -p flintlock-benches --bench queues -- [GROUP...] [--samples N]
-//! [--only NAME,...] [--readme FILE]`. With `--readme` the tables also replace what stands between
-//! the two marks in that file.
+//! [--only NAME,...] [--readme FILE] [--criterion]`. With `--readme` the tables also replace what
+//! stands between the two marks in that file.
 
 mod gates;
 mod groups;
 mod stall;
+mod statistics;
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -41,16 +43,19 @@ struct Arguments {
     only: Option<String>,
     readme: Option<String>,
     rounds: usize,
+    criterion: bool,
 }
 
 impl Arguments {
     fn parse() -> Self {
-        let mut parsed = Self { groups: Vec::new(), only: None, readme: None, rounds: 12 };
+        let mut parsed =
+            Self { groups: Vec::new(), only: None, readme: None, rounds: 12, criterion: false };
         let mut rest = env::args().skip(1);
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().expect("an option has a value");
             match argument.as_str() {
                 "--bench" => {}
+                "--criterion" => parsed.criterion = true,
                 "--only" => parsed.only = Some(value()),
                 "--readme" => parsed.readme = Some(value()),
                 "--samples" => parsed.rounds = value().parse().expect("a number of samples"),
@@ -62,6 +67,16 @@ impl Arguments {
 
     fn wants(&self, group: &str) -> bool {
         self.groups.is_empty() || self.groups.iter().any(|name| name == group)
+    }
+
+    /// The groups asked for, with the rows asked for.
+    fn wanted(&self) -> Vec<Group> {
+        let mut wanted: Vec<_> =
+            groups().into_iter().filter(|group| self.wants(group.name)).collect();
+        for group in &mut wanted {
+            group.contenders.retain(|row| self.wants_row(row.name));
+        }
+        wanted
     }
 
     fn wants_row(&self, name: &str) -> bool {
@@ -199,6 +214,11 @@ fn main() -> ExitCode {
     assert!(cores().len() >= 2, "the loads need two cores");
     let arguments = Arguments::parse();
     let is_first = go_first(true);
+    let wanted = arguments.wanted();
+    if arguments.criterion {
+        statistics::time(&wanted);
+        return ExitCode::SUCCESS;
+    }
     let mut figures = format!(
         "{} Commit {}, medians of at least {} samples of {} ms, {}. \
          Cells: near cores / far cores. {JOBS_NOTE}\n\n",
@@ -209,13 +229,10 @@ fn main() -> ExitCode {
         if is_first { "before all other work" } else { "beside other work" },
     );
     let mut verdicts = Vec::new();
-    for mut group in groups() {
-        if arguments.wants(group.name) {
-            group.contenders.retain(|row| arguments.wants_row(row.name));
-            let samples = measure(&group, arguments.rounds);
-            figures += &table(&group, &samples);
-            verdicts.extend(judge(&group, &samples));
-        }
+    for group in &wanted {
+        let samples = measure(group, arguments.rounds);
+        figures += &table(group, &samples);
+        verdicts.extend(judge(group, &samples));
     }
     if !verdicts.is_empty() {
         figures += &verdict_table(&verdicts);
