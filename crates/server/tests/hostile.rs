@@ -236,3 +236,19 @@ fn many_connections_come_and_go() {
         wait_until("the crowd is gone", || good.info_number("clients", "connected_clients") == 1);
     }
 }
+
+/// A few bytes ask for more elements than there are bytes of memory.
+#[test]
+fn elements_drawn_without_end_are_refused() {
+    let server = Server::start(Kind::Flintlock, &["--store", "memory"]);
+    let mut client = server.connect();
+    client.ok("HSET h f v");
+    let before = server.resident_bytes();
+    for count in ["-9223372036854775807", "-1000000000", "-20000000"] {
+        let reply = client.run(&format!("HRANDFIELD h {count}"));
+        assert_eq!(reply.raw, b"-ERR value is out of range\r\n", "{count}");
+    }
+    assert_eq!(client.ok("HRANDFIELD h -1000000").value.items().len(), 1_000_000);
+    assert_memory(&server, before, 200 * MIB, "draws");
+    client.ok("PING");
+}

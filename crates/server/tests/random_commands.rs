@@ -45,21 +45,24 @@ fn batch(generator: &mut Generator) -> Vec<Command> {
 }
 
 /// Follows the cursor to its end; everything seen, sorted, each once.
-fn scan(client: &mut Client, command: &Command) -> Vec<Vec<u8>> {
+fn scan(client: &mut Client, command: &Command) -> Vec<Vec<Vec<u8>>> {
+    let (cursor_at, strings_each) = words::scan_shape(&command.words);
     let (mut words, mut seen) = (command.words.clone(), Vec::new());
     loop {
         let reply = client.try_command(&words).unwrap_or_else(|missing| panic!("{missing}"));
         let [cursor, found] = reply.value.items() else {
-            return vec![reply.raw];
+            return vec![vec![reply.raw]];
         };
-        seen.extend(found.items().iter().filter_map(Value::text).map(<[u8]>::to_vec));
+        let texts: Vec<_> =
+            found.items().iter().filter_map(Value::text).map(<[u8]>::to_vec).collect();
+        seen.extend(texts.chunks(strings_each).map(<[Vec<u8>]>::to_vec));
         let cursor = cursor.text().unwrap_or_default();
         if cursor == b"0" {
             seen.sort();
             seen.dedup();
             return seen;
         }
-        words[1] = cursor.to_vec();
+        words[cursor_at] = cursor.to_vec();
     }
 }
 
@@ -81,7 +84,7 @@ fn exchange(one: &mut Client, other: &mut Client, batch: &[Command]) -> Result<(
     if want == got {
         return Ok(());
     }
-    let (want, got) = (words::show_all(&want), words::show_all(&got));
+    let [want, got] = [want, got].map(|seen| words::show_all(seen.iter().flatten()));
     let command = words::show_all(&command.words);
     Err(format!("{command}\n    want {want}\n    got  {got}"))
 }

@@ -10,6 +10,7 @@ use flintlock_diskcache::cache::home::Known;
 use crate::keyspace::Key;
 use crate::keyspace::entry::{NewValue, ValueRef};
 use crate::keyspace::table::Loc;
+use crate::resp::encode::{Proto, Reply};
 use crate::tier::Effect;
 use crate::types::number::parse_i64;
 use crate::types::{Hash, List, Object, Rules, Set, ZSet};
@@ -133,6 +134,119 @@ pub(super) fn parse_count(text: &[u8]) -> Result<usize, Error> {
     count.ok_or(Error::NOT_POSITIVE)
 }
 
+/// How many random elements are asked for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Draw {
+    /// So many different ones, as far as there are.
+    Distinct(usize),
+    /// So many, each drawn from all.
+    Repeated(usize),
+}
+
+impl Draw {
+    /// Reads a count: a negative one asks for repetition.
+    ///
+    /// # Errors
+    /// [`Error::NOT_INTEGER`], and one for the number without an opposite.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, Error> {
+        const NO_OPPOSITE: Error = Error::fixed(
+            "ERR value is out of range, value must between -9223372036854775807 and \
+             9223372036854775807",
+        );
+        let count = parse_i64(text).ok_or(Error::NOT_INTEGER)?;
+        let size = usize::try_from(count.checked_abs().ok_or(NO_OPPOSITE)?);
+        let size = size.expect("an absolute value fits");
+        Ok(if count < 0 { Self::Repeated(size) } else { Self::Distinct(size) })
+    }
+
+    /// Reads the count of HRANDFIELD or ZRANDMEMBER, and whether `with` follows: then elements are
+    /// answered in pairs with something else.
+    ///
+    /// # Errors
+    /// As [`Draw::parse`], [`Error::SYNTAX`], and [`Error::OUT_OF_RANGE`] when there would be too
+    /// many strings.
+    pub(super) fn parse_pairs(request: &Request<'_>, with: &str) -> Result<(Self, bool), Error> {
+        let draw = Self::parse(request.arg(2))?;
+        let is_pair = request.get(3).is_some_and(|w| w.eq_ignore_ascii_case(with.as_bytes()));
+        if request.len() > 4 || request.len() == 4 && !is_pair {
+            return Err(Error::SYNTAX);
+        }
+        let (Self::Distinct(size) | Self::Repeated(size)) = draw;
+        if is_pair && size > i64::MAX as usize / 2 {
+            return Err(Error::OUT_OF_RANGE);
+        }
+        Ok((draw, is_pair))
+    }
+}
+
+/// How elements are answered that may bring something of theirs along: a value, a score.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Pairs {
+    is_pair: bool,
+    /// RESP3 has each pair in an array of its own.
+    is_nested: bool,
+}
+
+impl Pairs {
+    /// Elements alone, or pairs.
+    pub(super) fn new(is_pair: bool, proto: Proto) -> Self {
+        Self { is_pair, is_nested: is_pair && proto == Proto::Resp3 }
+    }
+
+    /// The head of a reply of so many elements.
+    pub(super) fn head(self, elements: usize, reply: &mut Reply<'_>) {
+        let each = if self.is_pair && !self.is_nested { 2 } else { 1 };
+        reply.array(elements.saturating_mul(each));
+    }
+
+    /// An element, and what it brings along if it was asked for.
+    pub(super) fn element(
+        self,
+        element: &[u8],
+        reply: &mut Reply<'_>,
+        other: impl FnOnce(&mut Reply<'_>),
+    ) {
+        if self.is_nested {
+            reply.array(2);
+        }
+        reply.bulk(element);
+        if self.is_pair {
+            other(reply);
+        }
+    }
+}
+
+/// Most bytes of a reply to [`Draw::Repeated`], which can ask for any number of elements of the
+/// smallest collection.
+const REPEATED_BYTES_MAX: usize = 64 << 20;
+/// What an element takes in a reply, at least.
+const BULK_BYTES_MIN: usize = b"$0\r\n\r\n".len();
+
+/// Answers with elements drawn again and again by `one`.
+///
+/// # Errors
+/// [`Error::OUT_OF_RANGE`], when the reply would be longer than [`REPEATED_BYTES_MAX`].
+pub(super) fn reply_repeated(
+    count: usize,
+    reply: &mut Reply<'_>,
+    mut one: impl FnMut(&mut Reply<'_>),
+) -> Result<(), Error> {
+    if count > REPEATED_BYTES_MAX / BULK_BYTES_MIN {
+        return Err(Error::OUT_OF_RANGE);
+    }
+    let before = reply.output().len();
+    for _ in 0..count {
+        one(reply);
+        if reply.output().is_cut() {
+            break;
+        }
+        if reply.output().len() - before > REPEATED_BYTES_MAX {
+            return Err(Error::OUT_OF_RANGE);
+        }
+    }
+    Ok(())
+}
+
 /// The indexes that `start` and `stop` name in `len` elements; negative ones count from the end.
 pub(super) fn index_range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
     let len = i64::try_from(len).unwrap_or(i64::MAX);
@@ -146,6 +260,37 @@ pub(super) fn index_range(start: i64, stop: i64, len: usize) -> std::ops::Range<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::encode::Output;
+
+    #[test]
+    fn counts_of_draws() {
+        assert_eq!(Draw::parse(b"3"), Ok(Draw::Distinct(3)));
+        assert_eq!(Draw::parse(b"-3"), Ok(Draw::Repeated(3)));
+        assert_eq!(Draw::parse(b"x"), Err(Error::NOT_INTEGER));
+        assert!(Draw::parse(b"-9223372036854775808").is_err());
+    }
+
+    /// However many are asked for, and however long they are.
+    #[test]
+    fn replies_of_repeated_draws_are_bounded() {
+        let long = vec![b'x'; REPEATED_BYTES_MAX / 8];
+        for (count, element) in [(usize::MAX, &b""[..]), (9, &long)] {
+            let mut out = Output::default();
+            let mut reply = Reply::new(&mut out, Proto::Resp2);
+            let done = reply_repeated(count, &mut reply, |reply| reply.bulk(element));
+            assert_eq!(done, Err(Error::OUT_OF_RANGE), "{count}");
+            assert!(out.len() <= REPEATED_BYTES_MAX * 5 / 4, "{} bytes", out.len());
+        }
+        let mut out = Output::default();
+        out.set_limit(std::num::NonZeroUsize::new(1000));
+        let mut drawn = 0;
+        let mut reply = Reply::new(&mut out, Proto::Resp2);
+        let done = reply_repeated(1_000_000, &mut reply, |reply| {
+            drawn += 1;
+            reply.bulk(b"element");
+        });
+        assert!(done.is_ok() && drawn < 100, "{drawn} draws for a reply that nobody gets");
+    }
 
     #[test]
     fn ranges_of_indexes() {

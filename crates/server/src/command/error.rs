@@ -33,10 +33,14 @@ impl Error {
         DECREMENT_OVERFLOW = "ERR decrement would overflow";
         /// A negative count or one that is no number.
         NOT_POSITIVE = "ERR value is out of range, must be positive";
+        /// A count of which no reply could be made.
+        OUT_OF_RANGE = "ERR value is out of range";
         /// Not a floating-point number.
         NOT_FLOAT = "ERR value is not a valid float";
         /// A score of infinity minus infinity.
         NAN_SCORE = "ERR resulting score is not a number (NaN)";
+        /// A floating-point sum that is no finite number.
+        NAN_SUM = "ERR increment would produce NaN or Infinity";
         /// A command that needs the key.
         NO_SUCH_KEY = "ERR no such key";
         /// SELECT of a database that is not there.

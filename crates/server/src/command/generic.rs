@@ -27,8 +27,12 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("pexpireat", pexpireat, -3, &[WRITE, FAST], Keys::ONE),
         Command::new("ttl", ttl, 2, &[READ, FAST], Keys::ONE),
         Command::new("pttl", pttl, 2, &[READ, FAST], Keys::ONE),
+        Command::new("expiretime", expiretime, 2, &[READ, FAST], Keys::ONE),
+        Command::new("pexpiretime", pexpiretime, 2, &[READ, FAST], Keys::ONE),
+        Command::new("touch", touch, -2, &[READ, FAST], Keys::ALL),
         Command::new("persist", persist, 2, &[WRITE, FAST], Keys::ONE),
         Command::new("rename", rename, 3, &[WRITE], Keys::TWO),
+        Command::new("renamenx", renamenx, 3, &[WRITE, FAST], Keys::TWO),
         Command::new("copy", copy, -3, &[WRITE, Flags::DENYOOM], Keys::TWO)
             .reaching(|request, databases| CopyWords::parse(request, databases).ok()?.db),
         Command::new("move", move_key, 3, &[WRITE, FAST], Keys::ONE)
@@ -47,6 +51,12 @@ fn del(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resul
 
 fn exists(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let there = |i: &usize| ctx.find_untouched(ctx.key(request, *i)).is_some();
+    reply.count((1..request.len()).filter(there).count());
+    Ok(())
+}
+
+fn touch(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let there = |i: &usize| ctx.read(ctx.key(request, *i)).is_some();
     reply.count((1..request.len()).filter(there).count());
     Ok(())
 }
@@ -153,21 +163,50 @@ fn pexpireat(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) ->
     expire_with(ctx, request, reply, Unit::AtMillis)
 }
 
-/// Milliseconds left, -1 without expiry, -2 without key.
-fn left_ms(ctx: &mut Ctx<'_>, key: Key<'_>) -> i64 {
+/// Unix milliseconds of the key's expiry, -1 without expiry, -2 without key.
+fn expiry_ms(ctx: &mut Ctx<'_>, key: Key<'_>) -> i64 {
     let Some(loc) = ctx.find_untouched(key) else { return -2 };
-    let Some(at) = ctx.entry(loc).expires_at_ms() else { return -1 };
-    i64::try_from(at.saturating_sub(ctx.now_ms())).unwrap_or(i64::MAX)
+    let at = ctx.entry(loc).expires_at_ms();
+    at.map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX))
+}
+
+/// Milliseconds left, or what [`expiry_ms`] says of a key that does not expire.
+fn left_ms(ctx: &mut Ctx<'_>, key: Key<'_>) -> i64 {
+    let at = expiry_ms(ctx, key);
+    let now = i64::try_from(ctx.now_ms()).unwrap_or(i64::MAX);
+    if at < 0 { at } else { at.saturating_sub(now).max(0) }
+}
+
+/// Seconds of milliseconds, rounded; negative numbers say what is not there.
+fn seconds(ms: i64) -> i64 {
+    if ms < 0 { ms } else { ms.saturating_add(500) / 1000 }
 }
 
 fn ttl(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let ms = left_ms(ctx, ctx.key(request, 1));
-    reply.int(if ms < 0 { ms } else { ms.saturating_add(500) / 1000 });
+    reply.int(seconds(left_ms(ctx, ctx.key(request, 1))));
     Ok(())
 }
 
 fn pttl(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     reply.int(left_ms(ctx, ctx.key(request, 1)));
+    Ok(())
+}
+
+fn expiretime(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Error> {
+    reply.int(seconds(expiry_ms(ctx, ctx.key(request, 1))));
+    Ok(())
+}
+
+fn pexpiretime(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Error> {
+    reply.int(expiry_ms(ctx, ctx.key(request, 1)));
     Ok(())
 }
 
@@ -188,6 +227,18 @@ fn rename(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
         ctx.rename(from, loc, ctx.db, to);
     }
     reply.ok();
+    Ok(())
+}
+
+fn renamenx(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let (from, to) = (ctx.key(request, 1), ctx.key(request, 2));
+    // Before the look for the source: deleting a destination whose time is over moves entries.
+    let is_taken = ctx.find(to).is_some();
+    let loc = ctx.find(from).ok_or(Error::NO_SUCH_KEY)?;
+    if !is_taken {
+        ctx.rename(from, loc, ctx.db, to);
+    }
+    reply.int(i64::from(!is_taken));
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 mod collection;
 mod connection;
 mod ctx;
+mod cursor;
 pub(crate) mod dispatch;
 mod docs;
 mod error;

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use crate::resp::encode::Reply;
 use crate::tier::walk::{Goal, POSITION_BITS, Walk};
 use crate::types::Rng;
-use crate::types::number::parse_i64;
 
+use super::cursor::{Options, parse_cursor, reply_head};
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const READ: Flags = Flags::READONLY.or(Flags::WALKS);
@@ -57,23 +57,13 @@ impl WalkPlan {
     }
 
     fn of_scan(request: &Request<'_>) -> Result<Self, Error> {
-        let cursor = parse_cursor(request.arg(1)).ok_or(Error::INVALID_CURSOR)?;
-        let (mut count, mut plan) = (10, Self::new(Goal::All, position_of(cursor)));
-        let mut rest = request.from(2);
-        while let Some(word) = rest.next() {
-            let value = rest.next().ok_or(Error::SYNTAX)?;
-            match word.to_ascii_lowercase().as_slice() {
-                b"count" => {
-                    let number = parse_i64(value).ok_or(Error::NOT_INTEGER)?;
-                    count = usize::try_from(number).ok().filter(|c| *c > 0).ok_or(Error::SYNTAX)?;
-                }
-                b"match" => plan.pattern = pattern(value),
-                b"type" => plan.type_name = Some(value.to_ascii_lowercase()),
-                _ => return Err(Error::SYNTAX),
-            }
-        }
-        plan.goal = Goal::Stretch(count.min(COUNT_MAX));
-        Ok(plan)
+        let cursor = parse_cursor(request.arg(1))?;
+        let options = Options::parse(request, 2)?;
+        Ok(Self {
+            pattern: options.pattern.map(<[u8]>::to_vec),
+            type_name: options.type_name.map(<[u8]>::to_ascii_lowercase),
+            ..Self::new(Goal::Stretch(options.count), position_of(cursor))
+        })
     }
 }
 
@@ -82,27 +72,9 @@ fn pattern(text: &[u8]) -> Option<Vec<u8>> {
     Some(text.to_vec()).filter(|p| p != b"*")
 }
 
-/// Keys that one SCAN looks at, whatever COUNT says: the reply and the turn stay bounded.
-const COUNT_MAX: usize = 100_000;
-
 /// The position of a cursor; cursors that were never given out are past the end.
 fn position_of(cursor: u64) -> u64 {
     if cursor.leading_zeros() >= POSITION_BITS { cursor << POSITION_BITS } else { u64::MAX }
-}
-
-/// A cursor as Redis reads it: what C's `strtoul` takes, all of it, so nothing is 0 and a negative
-/// number wraps around.
-fn parse_cursor(text: &[u8]) -> Option<u64> {
-    let (negative, digits) = match text {
-        [] => return Some(0),
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    // What `parse` takes besides is a second sign.
-    let number: u64 =
-        std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?.parse().ok()?;
-    Some(if negative { number.wrapping_neg() } else { number })
 }
 
 /// The walk that was made for this command, or one over memory if there is no disk.
@@ -133,10 +105,7 @@ fn keys(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
 fn scan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     WalkPlan::of_scan(request)?;
     let (keys, next) = found(ctx, request);
-    reply.array(2);
-    let cursor = next.map_or(0, |position| position >> POSITION_BITS);
-    reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
-    reply.array(keys.len());
+    reply_head(next.map_or(0, |position| position >> POSITION_BITS), keys.len(), reply);
     keys.iter().for_each(|key| reply.bulk(key));
     Ok(())
 }
@@ -159,21 +128,4 @@ fn dbsize(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(
     let count = ctx.server.key_count(ctx.db);
     reply.int(count.cast_signed());
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cursors() {
-        assert_eq!(parse_cursor(b"0"), Some(0));
-        assert_eq!(parse_cursor(b"18446744073709551615"), Some(u64::MAX));
-        assert_eq!(parse_cursor(b""), Some(0));
-        assert_eq!(parse_cursor(b"+7"), Some(7));
-        assert_eq!(parse_cursor(b"-1"), Some(u64::MAX));
-        for bad in [&b"x"[..], b"1x", b" 1", b"-", b"++1", b"18446744073709551616"] {
-            assert_eq!(parse_cursor(bad), None, "{}", bad.escape_ascii());
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! Commands about the server: INFO, CONFIG, saving, ending, DEBUG.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::config::SetError;
 use crate::info;
 use crate::keyspace::entry::ValueRef;
@@ -27,6 +29,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("config|help", super::help, 2, &[ANY], NONE),
         Command::new("save", save, 1, &[SAVE, Flags::NO_MULTI, Flags::SAVES], NONE),
         Command::new("bgsave", bgsave, -1, &[SAVE], NONE),
+        Command::new("time", time, 1, &[ANY, Flags::FAST], NONE),
         Command::new("lastsave", lastsave, 1, &[ANY, Flags::FAST, Flags::DANGEROUS], NONE),
         Command::new("shutdown", shutdown, -1, ENDS, NONE),
         Command::new("debug", debug, -2, admin, NONE),
@@ -36,6 +39,15 @@ pub(super) fn commands() -> Vec<Command> {
 fn info_text(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let text = info::text(ctx.server, request.from(1));
     reply.verbatim(text.as_bytes());
+    Ok(())
+}
+
+/// The moment itself, not that of the turn: whoever measures with it wants microseconds.
+fn time(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(unix.as_secs()).as_bytes());
+    reply.bulk(itoa::Buffer::new().format(unix.subsec_micros()).as_bytes());
     Ok(())
 }
 

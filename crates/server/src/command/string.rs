@@ -1,11 +1,13 @@
 //! Strings: values that are bytes or a number.
 
+use std::ops::Range;
+
 use crate::keyspace::Key;
 use crate::keyspace::entry::{NewValue, ValueRef};
 use crate::keyspace::table::Loc;
 use crate::resp::encode::Reply;
 use crate::tier::Effect;
-use crate::types::number::parse_i64;
+use crate::types::number::{Extended, parse_i64};
 
 use super::expiry::{Unit, expires_at};
 use super::{Command, Ctx, Error, Flags, Keys, Request};
@@ -30,6 +32,14 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("decr", decr, 2, &[WRITE, FAST], Keys::ONE),
         Command::new("incrby", incrby, 3, &[WRITE, FAST], Keys::ONE),
         Command::new("decrby", decrby, 3, &[WRITE, FAST], Keys::ONE),
+        Command::new("incrbyfloat", incrbyfloat, 3, &[WRITE, FAST], Keys::ONE),
+        Command::new("getrange", getrange, 4, &[READ], Keys::ONE),
+        Command::new("substr", getrange, 4, &[READ], Keys::ONE),
+        Command::new("setrange", setrange, 4, &[WRITE], Keys::ONE),
+        Command::new("getset", getset, 3, &[WRITE, FAST], Keys::ONE),
+        Command::new("setex", setex, 4, &[WRITE], Keys::ONE).blind(|_| false),
+        Command::new("psetex", psetex, 4, &[WRITE], Keys::ONE).blind(|_| false),
+        Command::new("msetnx", msetnx, -3, &[WRITE], Keys::PAIRS),
     ]
 }
 
@@ -215,15 +225,71 @@ fn mget(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
     Ok(())
 }
 
+/// Sets every pair of MSET or MSETNX.
+fn set_pairs(ctx: &mut Ctx<'_>, request: &Request<'_>) {
+    for i in (1..request.len()).step_by(2) {
+        ctx.set(ctx.key(request, i), encoded(request.arg(i + 1)), None);
+    }
+}
+
 fn mset(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     if request.len().is_multiple_of(2) {
         return Err(Error::arity(request.command.name));
     }
-    for i in (1..request.len()).step_by(2) {
-        ctx.set(ctx.key(request, i), encoded(request.arg(i + 1)), None);
-    }
+    set_pairs(ctx, request);
     reply.ok();
     Ok(())
+}
+
+fn msetnx(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    if request.len().is_multiple_of(2) {
+        return Err(Error::arity(request.command.name));
+    }
+    let is_there = |i| ctx.find(ctx.key(request, i)).is_some();
+    let free = !(1..request.len()).step_by(2).any(is_there);
+    if free {
+        set_pairs(ctx, request);
+    }
+    reply.int(i64::from(free));
+    Ok(())
+}
+
+fn getset(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let key = ctx.key(request, 1);
+    let found = ctx.read(key);
+    reply_found(ctx, found, reply)?;
+    ctx.set(key, encoded(request.arg(2)), None);
+    Ok(())
+}
+
+fn set_for(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+    unit: Unit,
+) -> Result<(), Error> {
+    let at = expires_at(ctx, request.command.name, unit, request.arg(2))?;
+    ctx.set(ctx.key(request, 1), encoded(request.arg(3)), Some(at));
+    reply.ok();
+    Ok(())
+}
+
+fn setex(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    set_for(ctx, request, reply, Unit::Seconds)
+}
+
+fn psetex(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    set_for(ctx, request, reply, Unit::Millis)
+}
+
+/// The length of a string that has `more` bytes behind its first `len`.
+fn grown(ctx: &Ctx<'_>, len: usize, more: usize) -> Result<usize, Error> {
+    let len = len.saturating_add(more);
+    if len as u64 > ctx.server.config.proto_max_bulk_len_bytes && !ctx.is_replay() {
+        return Err(Error::STRING_TOO_LONG);
+    }
+    ctx.check_size(len)?;
+    Ok(len)
 }
 
 fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
@@ -235,11 +301,7 @@ fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     };
     let digits = &mut itoa::Buffer::new();
     let head = ctx.string(loc, digits)?;
-    let len = head.len() + tail.len();
-    if len as u64 > ctx.server.config.proto_max_bulk_len_bytes && !ctx.is_replay() {
-        return Err(Error::STRING_TOO_LONG);
-    }
-    ctx.check_size(len)?;
+    let len = grown(ctx, head.len(), tail.len())?;
     if let ValueRef::Big(_) = ctx.entry(loc).value() {
         ctx.change_string(key, loc, Effect::Request(request), |entry| {
             entry.big_mut().expect("just seen to be big").extend_from_slice(tail);
@@ -250,6 +312,66 @@ fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
         ctx.set(key, NewValue::Str(&whole), expires_at_ms);
     }
     reply.count(len);
+    Ok(())
+}
+
+fn setrange(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let offset = parse_i64(request.arg(2)).ok_or(Error::NOT_INTEGER)?;
+    let offset = usize::try_from(offset).map_err(|_| Error::fixed("ERR offset is out of range"))?;
+    let (key, patch) = (ctx.key(request, 1), request.arg(3));
+    let found = ctx.find(key);
+    let digits = &mut itoa::Buffer::new();
+    let old = found.map_or(Ok(&b""[..]), |loc| ctx.string(loc, digits))?;
+    if patch.is_empty() {
+        reply.count(old.len());
+        return Ok(());
+    }
+    let end = grown(ctx, offset, patch.len())?;
+    let len = old.len().max(end);
+    let lay = |string: &mut Vec<u8>| {
+        string.resize(len, 0);
+        string[offset..end].copy_from_slice(patch);
+    };
+    match found {
+        Some(loc) if matches!(ctx.entry(loc).value(), ValueRef::Big(_)) => {
+            ctx.change_string(key, loc, Effect::Request(request), |entry| {
+                lay(entry.big_mut().expect("just seen to be big"));
+            });
+        }
+        _ => {
+            let mut whole = old.to_vec();
+            lay(&mut whole);
+            let expires_at_ms = found.and_then(|loc| ctx.entry(loc).expires_at_ms());
+            ctx.set(key, NewValue::Str(&whole), expires_at_ms);
+        }
+    }
+    reply.count(len);
+    Ok(())
+}
+
+/// The bytes that GETRANGE means. Unlike a range of a list, one that ends in front of the first
+/// byte ends with it, unless it also begins there, behind its end.
+fn byte_range(start: i64, end: i64, len: usize) -> Range<usize> {
+    if start < 0 && end < start {
+        return 0..0;
+    }
+    let len = i64::try_from(len).unwrap_or(i64::MAX);
+    let place = |i: i64| if i < 0 { (i + len).max(0) } else { i };
+    let (start, end) = (place(start), place(end).min(len - 1) + 1);
+    // Both are in 0..=len now, if there is anything at all.
+    if start >= end { 0..0 } else { start as usize..end as usize }
+}
+
+fn getrange(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let start = parse_i64(request.arg(2)).ok_or(Error::NOT_INTEGER)?;
+    let end = parse_i64(request.arg(3)).ok_or(Error::NOT_INTEGER)?;
+    let Some(loc) = ctx.read(ctx.key(request, 1)) else {
+        reply.bulk(b"");
+        return Ok(());
+    };
+    let digits = &mut itoa::Buffer::new();
+    let string = ctx.string(loc, digits)?;
+    reply.bulk(&string[byte_range(start, end, string.len())]);
     Ok(())
 }
 
@@ -302,4 +424,47 @@ fn incrby(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
 fn decrby(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let by = parse_i64(request.arg(2)).ok_or(Error::NOT_INTEGER)?;
     add(ctx, ctx.key(request, 1), by.checked_neg().ok_or(Error::DECREMENT_OVERFLOW)?, reply)
+}
+
+fn incrbyfloat(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Error> {
+    let key = ctx.key(request, 1);
+    let found = ctx.find(key);
+    let digits = &mut itoa::Buffer::new();
+    let old = found.map_or(Ok(&b"0"[..]), |loc| ctx.string(loc, digits))?;
+    let terms = Extended::parse(old).zip(Extended::parse(request.arg(2)));
+    let (old, by) = terms.ok_or(Error::NOT_FLOAT)?;
+    let sum = old.checked_add(by).ok_or(Error::NAN_SUM)?.to_text();
+    let expires_at_ms = found.and_then(|loc| ctx.entry(loc).expires_at_ms());
+    ctx.set(key, encoded(sum.as_bytes()), expires_at_ms);
+    reply.bulk(sum.as_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_bytes() {
+        let cases = [
+            ((0, -1, 3), 0..3),
+            ((1, 1, 3), 1..2),
+            ((-2, 100, 3), 1..3),
+            ((0, -4, 3), 0..1),
+            ((-5, -4, 3), 0..1),
+            ((-4, -5, 3), 0..0),
+            ((2, 1, 3), 0..0),
+            ((3, 3, 3), 0..0),
+            ((0, -1, 0), 0..0),
+            ((i64::MIN, i64::MAX, 3), 0..3),
+            ((i64::MAX, i64::MIN, 3), 0..0),
+        ];
+        for ((start, end, len), range) in cases {
+            assert_eq!(byte_range(start, end, len), range, "{start} {end} of {len}");
+        }
+    }
 }

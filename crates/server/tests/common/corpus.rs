@@ -374,9 +374,10 @@ impl<'a> Side<'a> {
         reply.map(|reply| reply.leaves().into_iter().collect()).unwrap_or_default()
     }
 
-    /// Follows the cursor in word 1 until it is 0 again; the union of what came, as texts.
+    /// Follows the cursor until it is 0 again; the union of what came, as texts.
     fn scan(&mut self, on: &str, command: &[Vec<u8>]) -> Result<BTreeSet<String>, String> {
         const ROUNDS_MAX: usize = 100_000;
+        let (cursor_at, strings_each) = words::scan_shape(command);
         let mut command = command.to_vec();
         let mut seen = BTreeSet::new();
         for _ in 0..ROUNDS_MAX {
@@ -384,12 +385,14 @@ impl<'a> Side<'a> {
             let [cursor, found] = reply.value.items() else {
                 return Err(words::show(&reply.raw));
             };
-            seen.extend(found.items().iter().filter_map(Value::text).map(words::show));
+            let texts: Vec<Vec<u8>> =
+                found.items().iter().filter_map(Value::text).map(<[u8]>::to_vec).collect();
+            seen.extend(texts.chunks(strings_each).map(words::show_all));
             let cursor = cursor.text().unwrap_or_default();
             if cursor == b"0" {
                 return Ok(seen);
             }
-            command[1] = cursor.to_vec();
+            command[cursor_at] = cursor.to_vec();
         }
         Err(format!("no end after {ROUNDS_MAX} rounds"))
     }

@@ -154,7 +154,7 @@ impl Generator {
     }
 
     fn string(&mut self) -> Command {
-        match self.rng.below(14) {
+        match self.rng.below(20) {
             0..=3 => {
                 let mut words = vec![self.value()];
                 for _ in 0..self.rng.below(3) {
@@ -206,9 +206,44 @@ impl Generator {
                 let name = self.rng.pick(&["INCR", "DECR"]);
                 self.keyed(name, &[])
             }
+            13..=18 => self.string_part(),
             _ => {
                 let (name, by) = (self.rng.pick(&["INCRBY", "DECRBY"]), self.integer());
                 self.keyed(name, &[by])
+            }
+        }
+    }
+
+    /// Commands that read or write a part of a string, or more than one string and its time.
+    fn string_part(&mut self) -> Command {
+        match self.rng.below(6) {
+            0 => {
+                let name = self.rng.pick(&["GETRANGE", "SUBSTR"]);
+                let range = [self.integer(), self.integer()];
+                self.keyed(name, &range)
+            }
+            1 => {
+                let words = [self.integer(), self.value()];
+                self.keyed("SETRANGE", &words)
+            }
+            2 => {
+                let value = self.value();
+                self.keyed("GETSET", &[value])
+            }
+            3 => {
+                let name = self.rng.pick(&["SETEX", "PSETEX"]);
+                let time = self.rng.pick(&["90000000", "0", "-1", "abc"]).as_bytes().to_vec();
+                let value = self.value();
+                self.keyed(name, &[time, value])
+            }
+            4 => {
+                let pairs = self.some(3, Self::key);
+                let words = pairs.into_iter().flat_map(|key| [key, self.value()]).collect();
+                with_name("MSETNX", words)
+            }
+            _ => {
+                let by = self.rng.pick(SCORES).as_bytes().to_vec();
+                self.keyed("INCRBYFLOAT", &[by])
             }
         }
     }
@@ -239,7 +274,8 @@ impl Generator {
         }
         match self.rng.below(if self.in_transaction { 8 } else { 14 }) {
             0 | 1 => {
-                with_name(self.rng.pick(&["DEL", "UNLINK", "EXISTS"]), self.some(3, Self::key))
+                let name = self.rng.pick(&["DEL", "UNLINK", "EXISTS", "TOUCH"]);
+                with_name(name, self.some(3, Self::key))
             }
             2 => self.keyed("TYPE", &[]),
             3 => {
@@ -254,11 +290,18 @@ impl Generator {
             5 => self.keyed("PERSIST", &[]),
             6 => {
                 let other = self.key();
-                self.keyed("RENAME", &[other])
+                let name = self.rng.pick(&["RENAME", "RENAMENX"]);
+                self.keyed(name, &[other])
             }
             7 => exact(&["DBSIZE"]),
-            8 => checked(self.keyed("TTL", &[]), Check::Approx(2)),
-            9 => checked(self.keyed("PTTL", &[]), Check::Approx(3_000)),
+            8 => {
+                let name = self.rng.pick(&["TTL", "EXPIRETIME"]);
+                checked(self.keyed(name, &[]), Check::Approx(3))
+            }
+            9 => {
+                let name = self.rng.pick(&["PTTL", "PEXPIRETIME"]);
+                checked(self.keyed(name, &[]), Check::Approx(3_000))
+            }
             10 => checked(exact(&["KEYS", self.rng.pick(PATTERNS)]), Check::Unordered),
             11 => checked(exact(&["RANDOMKEY"]), Check::Kind),
             12 => {
@@ -296,27 +339,55 @@ impl Generator {
     }
 
     fn hash(&mut self) -> Command {
-        match self.rng.below(7) {
+        match self.rng.below(14) {
             0..=2 => {
+                let name = self.rng.pick(&["HSET", "HMSET"]);
                 let fields = self.some(4, Self::field);
                 let mut words: Vec<_> =
                     fields.into_iter().flat_map(|field| [field, self.value()]).collect();
                 if self.rng.one_in(15) {
                     words.pop();
                 }
-                self.keyed("HSET", &words)
+                self.keyed(name, &words)
             }
-            3 => {
+            3 | 4 => {
+                let name = self.rng.pick(&["HGET", "HEXISTS", "HSTRLEN"]);
                 let field = self.field();
-                self.keyed("HGET", &[field])
+                self.keyed(name, &[field])
             }
-            4 => {
+            5 => {
+                let name = self.rng.pick(&["HDEL", "HMGET"]);
                 let fields = self.some(3, Self::field);
-                self.keyed("HDEL", &fields)
+                self.keyed(name, &fields)
             }
-            5 if !self.in_transaction => checked(self.keyed("HGETALL", &[]), Check::Pairs),
+            6 => {
+                let words = [self.field(), self.value()];
+                self.keyed("HSETNX", &words)
+            }
+            7 | 8 => {
+                let words = [self.field(), self.integer()];
+                self.keyed("HINCRBY", &words)
+            }
+            9 => {
+                let words = [self.field(), self.rng.pick(SCORES).as_bytes().to_vec()];
+                self.keyed("HINCRBYFLOAT", &words)
+            }
+            10 if !self.in_transaction => checked(self.keyed("HGETALL", &[]), Check::Pairs),
+            11 if !self.in_transaction => {
+                let name = self.rng.pick(&["HKEYS", "HVALS"]);
+                checked(self.keyed(name, &[]), Check::Unordered)
+            }
+            12 if !self.in_transaction => self.scan_of("HSCAN"),
             _ => self.keyed("HLEN", &[]),
         }
+    }
+
+    /// A cursor loop over a collection.
+    fn scan_of(&mut self, name: &str) -> Command {
+        let count = self.rng.pick(&["1", "10", "1000", "0", "abc"]);
+        let pattern = self.rng.pick(&["*", "field:1*", "?", "[a-d]", ""]);
+        let words = ["0", "COUNT", count, "MATCH", pattern].map(|word| word.as_bytes().to_vec());
+        checked(self.keyed(name, &words), Check::Scan)
     }
 
     fn set(&mut self) -> Command {

@@ -130,6 +130,16 @@ fn placeholder(body: &str, now: Moment, round: usize) -> Option<String> {
     Some((now.ms + offset.parse::<i64>().ok()?).to_string())
 }
 
+/// Of SCAN, HSCAN, SSCAN or ZSCAN: which word is the cursor, and how many strings of the reply make
+/// one element.
+pub(crate) fn scan_shape(command: &[Vec<u8>]) -> (usize, usize) {
+    match command[0].to_ascii_lowercase().as_slice() {
+        b"scan" => (1, 1),
+        b"sscan" => (2, 1),
+        _ => (2, 2),
+    }
+}
+
 /// A command as a RESP array of bulk strings.
 pub(crate) fn encode<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
     let mut frame = format!("*{}\r\n", words.len()).into_bytes();

@@ -206,7 +206,12 @@ impl Hash {
     /// place to go on from); returns the next cursor, 0 after the end. Fields that stay from the
     /// first call to the last are shown at least once, whatever is set and removed meanwhile. A
     /// small hash is shown whole.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], &[u8])) -> u64 {
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        mut visit: impl FnMut(&'a [u8], &'a [u8]),
+    ) -> u64 {
         match &self.form {
             Form::Packed(_) => {
                 self.iter().for_each(|(field, value)| visit(field, value));
@@ -223,6 +228,20 @@ impl Hash {
             Form::Packed(packed) => self.iter().nth(rng.below(packed.count())),
             Form::Table(table) => table.random(rng),
         }
+    }
+
+    /// Fields chosen again and again, each time uniformly from all; ends only when there are none.
+    pub fn draws<'a>(
+        &'a self,
+        rng: &'a mut impl Rng,
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        // One of the packed records is reached by a walk, so all are noted at the first.
+        let packed: Vec<_> = self.iter().take_while(|_| self.is_small()).collect();
+        std::iter::from_fn(move || match &self.form {
+            Form::Packed(_) if packed.is_empty() => None,
+            Form::Packed(_) => Some(packed[rng.below(packed.len())]),
+            Form::Table(table) => table.random(rng),
+        })
     }
 
     /// `count` distinct fields, uniformly chosen; all of them when there are no more.

@@ -110,6 +110,9 @@ fn random_and_sample_see_every_field() {
         assert_eq!(seen.len(), usize::from(size), "all of {size} come up");
         assert_eq!(hash.sample(10, &mut rng).len(), usize::from(size.min(10)));
         assert_eq!(hash.random(&mut rng).is_none(), size == 0);
+        assert_eq!(hash.sample(usize::MAX, &mut rng).len(), usize::from(size));
+        let drawn: BTreeSet<_> = hash.draws(&mut rng).take(usize::from(size) * 20).collect();
+        assert_eq!(drawn.len(), usize::from(size), "all of {size} are drawn");
     }
 }
 

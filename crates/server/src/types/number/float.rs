@@ -67,7 +67,7 @@ struct Parsed {
     lost: bool,
 }
 
-const fn is_space(byte: u8) -> bool {
+pub(super) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
@@ -115,7 +115,7 @@ fn run(text: &[u8], at: usize, is_digit: impl Fn(&u8) -> bool) -> usize {
 }
 
 /// End of the mantissa that starts at `start`, if it has a digit: digits with at most one point.
-fn mantissa_end(text: &[u8], start: usize, is_digit: fn(&u8) -> bool) -> Option<usize> {
+pub(super) fn mantissa_end(text: &[u8], start: usize, is_digit: fn(&u8) -> bool) -> Option<usize> {
     let whole = run(text, start, is_digit);
     let mut end = start + whole;
     let mut digits = whole;
@@ -128,7 +128,7 @@ fn mantissa_end(text: &[u8], start: usize, is_digit: fn(&u8) -> bool) -> Option<
 }
 
 /// End of the text with the exponent that starts at `at`, if there is a whole one.
-fn exponent_end(text: &[u8], at: usize, mark: u8) -> usize {
+pub(super) fn exponent_end(text: &[u8], at: usize, mark: u8) -> usize {
     if text.get(at).is_none_or(|byte| byte.to_ascii_lowercase() != mark) {
         return at;
     }

@@ -171,7 +171,7 @@ impl Set {
     /// Shows at least `count` members from `cursor` on (0 to begin; any other number is taken as a
     /// place to go on from); returns the next cursor, 0 after the end. Members that stay from the
     /// first call to the last are shown at least once. A set that is no table is shown whole.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(Member<'_>)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(Member<'a>)) -> u64 {
         match &self.form {
             Form::Ints(_) | Form::Packed(_) => {
                 self.iter().for_each(visit);

@@ -175,11 +175,11 @@ impl<const PAIRS: bool> Table<PAIRS> {
     /// Shows at least `count` entries from `cursor` on, unless the end comes first; returns the
     /// cursor to go on from, 0 after the end. Entries that stay in the table from the first call
     /// to the last are shown; those of one hash position are never parted.
-    pub(super) fn scan(
-        &self,
+    pub(super) fn scan<'a>(
+        &'a self,
         cursor: u64,
         count: usize,
-        mut visit: impl FnMut(&[u8], &[u8]),
+        mut visit: impl FnMut(&'a [u8], &'a [u8]),
     ) -> u64 {
         let mut position = (cursor & ((1 << CURSOR_BITS) - 1)) << (64 - CURSOR_BITS);
         let mut shown = 0;
@@ -220,7 +220,7 @@ impl<const PAIRS: bool> Table<PAIRS> {
 
     /// `count` distinct entries, uniformly chosen; all of them when there are no more.
     pub(super) fn sample(&self, count: usize, rng: &mut impl Rng) -> Vec<(&[u8], &[u8])> {
-        if count * 4 >= self.count {
+        if count.saturating_mul(4) >= self.count {
             return super::sample::from_iter(self.iter(), self.count, count, rng);
         }
         let mut places = BTreeSet::new();

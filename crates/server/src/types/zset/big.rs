@@ -196,11 +196,11 @@ impl Big {
     }
 
     /// Shows at least `count` members in hash order from `cursor` on; the next cursor.
-    pub(super) fn scan(
-        &self,
+    pub(super) fn scan<'a>(
+        &'a self,
         cursor: u64,
         count: usize,
-        mut visit: impl FnMut(&[u8], Score),
+        mut visit: impl FnMut(&'a [u8], Score),
     ) -> u64 {
         self.index.scan(cursor, count, |hash, leaf| {
             let leaf = self.tree.leaf(leaf);

@@ -295,7 +295,12 @@ impl ZSet {
     /// place to go on from); returns the next cursor, 0 after the end. Members that stay from the
     /// first call to the last are shown at least once, whatever happens to their scores. A small
     /// set is shown whole.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], Score)) -> u64 {
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        mut visit: impl FnMut(&'a [u8], Score),
+    ) -> u64 {
         match &self.form {
             Form::Small(small) => {
                 small.records().for_each(|record| visit(record.member, record.score));
