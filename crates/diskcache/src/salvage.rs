@@ -166,9 +166,20 @@ impl<'a> Salvage<'a> {
             next_space: meta.next_space,
             dead: meta.dead.clone(),
         });
-        let (mut newest, mut used) = (of_engine.unwrap_or_default(), BTreeSet::new());
+        let of_engine = of_engine.unwrap_or_default();
+        let engine_at = self.old_meta.as_ref().map_or(Seq(0), |meta| meta.highest);
+        // What is missing from `next` on may have been a map that the engine knew of.
+        let behind_hole = |newest: SpaceMap, next: Seq| {
+            let is_older = next <= engine_at && newest.next_space <= of_engine.next_space;
+            if is_older { of_engine.clone() } else { newest }
+        };
+        let (mut newest, mut next, mut used) = (of_engine.clone(), Seq(0), BTreeSet::new());
         read(&*self.journal, &self.source, &mut |piece| {
-            let Piece::Group { ops, .. } = piece else { return Ok(()) };
+            let Piece::Group { first, ops } = piece else { return Ok(()) };
+            if first > next {
+                newest = behind_hole(std::mem::take(&mut newest), next);
+            }
+            next = Ops::last(&ops).next();
             for op in ops {
                 match op?.kind {
                     // A swap leaves the next number as it is, so the later one counts.
@@ -178,6 +189,7 @@ impl<'a> Salvage<'a> {
             }
             Ok(())
         })?;
+        newest = behind_hole(newest, next);
         let mut map = newest;
         let is_guess = map.spaces.is_empty();
         if is_guess && let Some(old) = &self.old {

@@ -297,6 +297,55 @@ fn a_flushed_database_stays_flushed() {
     assert_eq!(saved, State::from([(key_in(2, 1), b"after".to_vec())]), "{out}");
 }
 
+/// The engine's map is newer than the last one that can be read of the journal, and says so by
+/// nothing but its position.
+#[test]
+fn a_swap_in_a_hole_that_the_engine_knows_of_is_not_undone() {
+    for is_last in [false, true] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (root, target) = (dir.path().join("store"), dir.path().join("saved"));
+        let mut store = open(&root, &OpenOptions::default()).expect("a fresh store");
+        let map = |spaces: [u32; 2]| SpaceMap {
+            spaces: spaces.map(Space).to_vec(),
+            next_space: 3,
+            dead: Vec::new(),
+        };
+        let len = || {
+            let segments = files(&root.join("journal")).into_iter();
+            let named = |(path, bytes): (PathBuf, Vec<u8>)| {
+                path.extension().is_some_and(|e| e == "log").then_some((path, bytes.len()))
+            };
+            segments.filter_map(named).next_back().expect("a segment")
+        };
+        log(&mut store, |group| _ = group.push_meta(&map([1, 2])).expect("small"));
+        put(&mut store, &key_in(1, 1), b"one");
+        put(&mut store, &key_in(2, 2), b"two");
+        log(&mut store, |group| _ = group.push_meta(&map([2, 1])).expect("small"));
+        let (path, from) = len();
+        log(&mut store, |group| _ = group.push_meta(&map([1, 2])).expect("small"));
+        if !is_last {
+            put(&mut store, &key_in(1, 3), b"three");
+        }
+        let at = store.writer.durable();
+        let SpaceMap { spaces, next_space, dead } = map([1, 2]);
+        let meta = Meta { watermark: at, highest: at, spaces, next_space, dead, ..Meta::default() };
+        let record = |value: &[u8]| {
+            Some(Record { seq: at, expires_at_ms: None, payload: value.to_vec().into() })
+        };
+        let writes = [(key_in(1, 1), record(b"one")), (key_in(2, 2), record(b"two"))];
+        let writes = writes.map(|(key, record)| Write { key, record, before: Before::Absent });
+        store.engine.commit(Batch { writes: writes.to_vec(), meta }).expect("a good disk");
+        store.writer.close().expect("a good disk");
+        drop(store);
+        let mut bytes = fs::read(&path).expect("a segment");
+        bytes[from + 50] ^= 1;
+        fs::write(&path, bytes).expect("a segment");
+        let (done, out) = run(&root, &target);
+        done.expect("it comes to an end");
+        assert!(state(&target).contains_key(&key_in(1, 1)), "{out}");
+    }
+}
+
 #[test]
 fn what_is_in_use_or_in_the_way_is_left_alone() {
     let scratch = Scratch::new();
