@@ -52,7 +52,7 @@ use super::lane::Backoff;
 use super::memory::Account;
 use super::stats::Reason;
 use super::{Cache, Now, Options};
-use crate::key::Seq;
+use crate::key::{Seq, Space};
 use crate::storage::Meta;
 
 /// State of the batches.
@@ -130,6 +130,16 @@ impl Checkpoint {
     /// The number of the first batch whose keys are all chosen after now.
     pub(super) fn next_batch(&self) -> u64 {
         self.begun + 1
+    }
+
+    /// Whether a batch that may still reach the engine has keys of `space`.
+    pub(super) fn has_keys_of(&self, space: Space) -> bool {
+        let out = match &self.out {
+            Out::Idle | Out::Settling(_) => None,
+            Out::Committing(sent) | Out::Unclear(sent) | Out::Examining(sent) => Some(sent),
+        };
+        self.build.as_ref().is_some_and(|build| build.has_keys_of(space))
+            || out.is_some_and(|sent| sent.expected.contains_key(&space))
     }
 
     pub(super) fn note_spaces(&mut self, now_ms: u64) {

@@ -335,7 +335,8 @@ impl Cache {
         Some(old)
     }
 
-    /// The same for each database of `dbs` that there is, as one operation.
+    /// The same for each database of `dbs` that there is, as one operation. One that nothing was
+    /// ever written to keeps its space: there is nothing to drop.
     ///
     /// # Panics
     /// As [`Cache::flush`].
@@ -343,10 +344,17 @@ impl Cache {
         let (loads, waiters) = (&mut self.loads, &mut self.waiters);
         // Whoever waits for a key of theirs knows now that it is gone.
         let mut each = |links| waiters.load_came(links, None);
-        let next_batch = self.checkpoint.next_batch();
-        self.spaces.flush_all(dbs, next_batch, |old| loads.outdate(old, &mut each));
-        self.evictor.look_again();
-        self.log_spaces();
+        let checkpoint = &self.checkpoint;
+        let is_any = self.spaces.flush_all(
+            dbs,
+            checkpoint.next_batch(),
+            |space| checkpoint.has_keys_of(space),
+            |old| loads.outdate(old, &mut each),
+        );
+        if is_any {
+            self.evictor.look_again();
+            self.log_spaces();
+        }
     }
 
     /// Exchanges two databases; `None` when there is no such database.

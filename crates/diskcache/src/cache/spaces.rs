@@ -32,6 +32,8 @@ pub(super) struct Count {
     live: i64,
     /// Blind writes taken for new keys that no commit has resolved.
     unknown: u64,
+    /// A key of it was changed in this process.
+    is_used: bool,
 }
 
 /// How many keys a space holds.
@@ -112,7 +114,7 @@ impl Spaces {
                 let known = old.binary_search_by_key(space, |(s, _)| *s).ok().map(|at| old[at].1);
                 let disk = self.on_disk.get(space).copied().unwrap_or(0);
                 let live = i64::try_from(disk).unwrap_or(i64::MAX);
-                (*space, known.unwrap_or(Count { disk, live, unknown: 0 }))
+                (*space, known.unwrap_or(Count { disk, live, ..Count::default() }))
             })
             .collect();
         self.counts.sort_unstable_by_key(|(space, _)| *space);
@@ -165,22 +167,37 @@ impl Spaces {
         self.of_db.get(db).copied()
     }
 
-    /// Gives each database of `dbs` that there is a fresh space, and shows the old ones, dead now,
-    /// to `each`. `next_batch` is the number of the first batch that is not begun yet.
+    /// Gives each database of `dbs` that there is, and that may hold something, a fresh space, and
+    /// shows the old ones to `each`; true if there was one. `next_batch` is the number of the first
+    /// batch that is not begun yet, and `is_in_batch` says of which spaces those before have keys.
+    ///
+    /// Only a space of which the engine has, or will have, records is *dead*: the map, which each
+    /// flush logs whole, does not grow with the number of flushes.
     pub(super) fn flush_all(
         &mut self,
         dbs: Range<usize>,
         next_batch: u64,
+        is_in_batch: impl Fn(Space) -> bool,
         mut each: impl FnMut(Space),
-    ) {
+    ) -> bool {
+        let mut is_any = false;
         for db in dbs.start..dbs.end.min(self.of_db.len()) {
             let space = self.of_db[db];
+            if self.is_unused(space) {
+                continue;
+            }
+            is_any = true;
             each(space);
             self.of_db[db] = self.fresh();
-            self.dead.push(Dead { space, from_batch: next_batch });
-            self.is_changed = true;
+            if self.on_disk.get(&space).is_some_and(|n| *n > 0) || is_in_batch(space) {
+                self.dead.push(Dead { space, from_batch: next_batch });
+            }
         }
-        self.recount();
+        self.is_changed |= is_any;
+        if is_any {
+            self.recount();
+        }
+        is_any
     }
 
     /// Exchanges the spaces of two databases.
@@ -207,10 +224,20 @@ impl Spaces {
         self.at(space).is_none_or(|at| self.counts[at].1.disk == 0)
     }
 
+    /// Whether neither the engine nor anything logged has a key of the space.
+    fn is_unused(&self, space: Space) -> bool {
+        self.at(space).is_some_and(|at| {
+            let count = self.counts[at].1;
+            count.disk == 0 && !count.is_used
+        })
+    }
+
     /// A key came to be (`by` 1) or ceased to be (-1).
     pub(super) fn count(&mut self, space: Space, by: i64) {
         if let Some(at) = self.at(space) {
-            self.counts[at].1.live += by;
+            let count = &mut self.counts[at].1;
+            count.live += by;
+            count.is_used = true;
         }
     }
 
@@ -221,6 +248,7 @@ impl Spaces {
             let count = &mut self.counts[at].1;
             count.live += i64::from(exists);
             count.unknown += 1;
+            count.is_used = true;
         }
     }
 
@@ -266,4 +294,50 @@ pub(super) struct Expected {
 
 fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Spaces {
+        let spaces = vec![Space(1), Space(2), Space(3)];
+        let counts = BTreeMap::from([(Space(2), 5)]);
+        Spaces::new(&Meta { spaces, next_space: 4, counts, ..Meta::default() })
+    }
+
+    fn flush(spaces: &mut Spaces, held: Option<Space>) -> Vec<Space> {
+        let mut gone = Vec::new();
+        let is_any = spaces.flush_all(0..9, 1, |at| Some(at) == held, |space| gone.push(space));
+        assert_eq!(is_any, !gone.is_empty());
+        gone
+    }
+
+    /// A client that flushes in a loop made the log grow with the square of the flushes: each map
+    /// named every database that any flush before had left, empty ones too.
+    #[test]
+    fn a_flush_leaves_behind_what_the_engine_has_and_nothing_else() {
+        let mut spaces = three();
+        assert_eq!(flush(&mut spaces, None), [Space(2)], "the others are empty");
+        assert_eq!(spaces.to_map().dead, [Space(2)]);
+        assert_eq!(flush(&mut spaces, None), [], "nothing happened since");
+        for n in 4..100 {
+            assert_eq!(spaces.of_db(1), Some(Space(n)));
+            spaces.count(Space(n), 1);
+            assert_eq!(flush(&mut spaces, None), [Space(n)]);
+        }
+        assert_eq!(spaces.to_map().dead, [Space(2)], "no other was ever written");
+        spaces.count_blind(Space(1), true);
+        assert_eq!(flush(&mut spaces, Some(Space(1))), [Space(1)]);
+        assert_eq!(spaces.to_map().dead, [Space(2), Space(1)], "a batch has keys of it");
+    }
+
+    #[test]
+    fn a_database_whose_last_key_is_gone_again_is_flushed_all_the_same() {
+        let mut spaces = three();
+        spaces.count(Space(1), 1);
+        spaces.count(Space(1), -1);
+        // What was logged of it must not be replayed into it.
+        assert_eq!(flush(&mut spaces, None), [Space(1), Space(2)]);
+    }
 }

@@ -16,6 +16,10 @@ fn world(options: Options) -> World {
     World::new(Options { databases: DBS, ..options }, 1, 80)
 }
 
+fn v(text: &str) -> Vec<u8> {
+    text.as_bytes().to_vec()
+}
+
 const NO_COMMITS: Faults = Faults { commit: 1000, read: 0, unclear: 0 };
 
 #[test]
@@ -301,4 +305,26 @@ fn readers_of_a_key_that_is_written_wait_for_no_read_that_hangs() {
         assert!(!w.waits(2));
         w.verify();
     }
+}
+
+/// Each flush logged a map with all that the flushes before had left behind, and one of nothing
+/// did too, whatever was logged already and not written.
+#[test]
+fn flushes_in_a_loop_do_not_fill_the_log() {
+    let mut w = world(Options::default());
+    let before = w.cache.last_seq();
+    for db in 0..DBS {
+        w.begin(0, Command::Flush(db));
+    }
+    assert_eq!(w.cache.last_seq(), before, "there was nothing to drop");
+    let mut sizes = Vec::new();
+    for _ in 0..100 {
+        let before = w.cache.gauges().unwritten_bytes;
+        w.begin(0, Command::Set(0, 20, v("x")));
+        w.begin(0, Command::Flush(0));
+        w.begin(0, Command::Flush(0));
+        sizes.push(w.cache.gauges().unwritten_bytes - before);
+    }
+    assert_eq!(sizes[1], sizes[99], "{sizes:?}");
+    w.verify();
 }

@@ -72,6 +72,10 @@ impl Build {
         self.writes.len()
     }
 
+    pub(super) fn has_keys_of(&self, space: Space) -> bool {
+        self.expected.contains_key(&space)
+    }
+
     pub(super) fn memory_bytes(&self) -> u64 {
         let tables = self.writes.capacity() * size_of::<Outgoing>()
             + self.nodes.capacity() * size_of::<Node>();
