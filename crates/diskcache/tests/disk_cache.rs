@@ -398,6 +398,26 @@ fn a_backup_is_a_cache_of_its_own() {
 }
 
 #[test]
+fn a_delay_may_be_for_ever() {
+    let (durability, flush_delay) = (Durability::EveryMs(u64::MAX), Duration::MAX);
+    let options = Options { durability, flush_delay, ..small() };
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), &options).unwrap();
+    // No sum may be too large, at whatever time.
+    std::thread::sleep(Duration::from_millis(5));
+    cache.insert(&name(0), value(0, 100)).unwrap();
+    cache.clear().unwrap();
+    cache.insert(&name(1), value(1, 100)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while figure(&cache, "unwritten_bytes") > 0 {
+        assert!(Instant::now() < deadline, "the system gets it all the same");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!((figure(&cache, "batches"), figure(&cache, "syncs")), (0, 0), "nobody asked");
+    assert_eq!(cache.get(&name(1)).unwrap(), Some(value(1, 100)));
+}
+
+#[test]
 fn always_durable_writers_share_syncs() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { durability: Durability::Always, ..small() };

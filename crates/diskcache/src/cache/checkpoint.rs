@@ -196,10 +196,12 @@ impl Checkpoint {
     /// When the oldest of what is unsaved is to be saved for its age.
     fn age_due_ms(&self, front: Option<&Node>, options: &Options, now: Now) -> Option<u64> {
         let delay = options.flush_delay_ms;
-        let keys = front.map(|node| now.mono_ms + delay.saturating_sub(age_ms(node, now)));
-        let spaces = self.spaces_since_ms.map(|at| at + delay);
+        let left = |node: &Node| delay.saturating_sub(age_ms(node, now));
+        // Any delay is allowed: one for ever, too.
+        let keys = front.map(|node| now.mono_ms.saturating_add(left(node)));
+        let spaces = self.spaces_since_ms.map(|at| at.saturating_add(delay));
         // Keys that become due one after the other are gathered for a quarter of the delay.
-        let spaced = self.last_aged_ms.map_or(0, |at| at + delay / 4);
+        let spaced = self.last_aged_ms.map_or(0, |at| at.saturating_add(delay / 4));
         keys.into_iter().chain(spaces).min().map(|at| at.max(spaced))
     }
 

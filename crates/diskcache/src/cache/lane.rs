@@ -218,7 +218,9 @@ impl Lane {
             || self.failure.is_some()
             || match self.mode {
                 Durability::Always => true,
-                Durability::EveryMs(n) => self.oldest_ms().is_some_and(|at| now_ms >= at + n),
+                Durability::EveryMs(n) => {
+                    self.oldest_ms().is_some_and(|at| now_ms >= at.saturating_add(n))
+                }
                 Durability::Never => false,
             }
     }
@@ -341,7 +343,8 @@ impl Lane {
             _ if at_once => Some(0),
             Durability::Always | Durability::Never => filling,
             Durability::EveryMs(n) => {
-                filling.into_iter().chain(self.oldest_ms().map(|at| at + n)).min()
+                let sync = self.oldest_ms().map(|at| at.saturating_add(n));
+                filling.into_iter().chain(sync).min()
             }
         };
         due.into_iter().chain(trim).min().map(|at| at.max(self.backoff.until_ms()))

@@ -16,7 +16,8 @@ use crate::storage::fjall::FjallOptions;
 /// How a [`DiskCache`](super::DiskCache) behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Limit of the memory that the cache uses for keys, values, buffers and the engine.
+    /// Limit of the memory that the cache uses for keys, values, buffers and the engine; 0 for
+    /// none.
     pub memory_bytes: u64,
     /// When a write is durable.
     pub durability: Durability,
