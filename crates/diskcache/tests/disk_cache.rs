@@ -417,6 +417,33 @@ fn a_delay_may_be_for_ever() {
     assert_eq!(cache.get(&name(1)).unwrap(), Some(value(1, 100)));
 }
 
+/// It was kept until the next batch, however much of it there was.
+#[test]
+fn the_journal_that_a_backup_has_held_is_let_go_behind_it() {
+    let options = Options { journal_bytes: 1 << 20, ..small() };
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(&dir.path().join("a"), &options, 1);
+    store.rate(Call::Backup, Fault::Hang, 1);
+    std::thread::scope(|scope| {
+        let copying = scope.spawn(|| cache.backup(dir.path().join("b")).unwrap());
+        while store.hanging() == 0 {
+            std::thread::yield_now();
+        }
+        for n in 0..3_000 {
+            cache.insert(&name(n % 100), value(n, 1000)).unwrap();
+        }
+        cache.save().unwrap();
+        assert!(figure(&cache, "journal_disk_bytes") > 2 << 20, "the backup needs it");
+        store.mend();
+        copying.join().unwrap();
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while figure(&cache, "journal_disk_bytes") > 1 << 19 {
+        assert!(Instant::now() < deadline, "{} bytes", figure(&cache, "journal_disk_bytes"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn always_durable_writers_share_syncs() {
     let dir = tempfile::tempdir().unwrap();

@@ -87,6 +87,8 @@ pub(super) struct Lane {
     trimming: Seq,
     /// Goes with the next job.
     errand: Option<Errand>,
+    /// Nothing is trimmed: a backup needs the segments.
+    is_held: bool,
     /// The watermark file is to be synced once everything is durable.
     wants_mark: bool,
     /// What it says durably, as far as it was asked for.
@@ -118,6 +120,7 @@ impl Lane {
             trimmed: Seq(0),
             trimming: Seq(0),
             errand: None,
+            is_held: false,
             wants_mark: false,
             marked: Seq(0),
             backoff: Backoff::default(),
@@ -170,6 +173,11 @@ impl Lane {
     /// Sends `errand` with the next job.
     pub(super) fn send(&mut self, errand: Errand) {
         assert_eq!(self.errand, None, "one errand at a time");
+        match errand {
+            Errand::Hold => self.is_held = true,
+            Errand::Export => {}
+            Errand::Release => self.is_held = false,
+        }
         self.errand = Some(errand);
     }
 
@@ -195,8 +203,12 @@ impl Lane {
         Some(JournalJob { writer: self.writer.take()?, group, sync, mark, trim, errand })
     }
 
+    fn wants_trim(&self) -> bool {
+        self.trim_to > self.trimmed && !self.is_held
+    }
+
     fn is_trim_due(&self, now_ms: u64) -> bool {
-        self.trim_to > self.trimmed && self.trim_backoff.is_over(now_ms)
+        self.wants_trim() && self.trim_backoff.is_over(now_ms)
     }
 
     fn is_append_due(&self, now_ms: u64) -> bool {
@@ -337,7 +349,7 @@ impl Lane {
         }
         let is_full = !self.group.is_empty() && self.is_group_full();
         let at_once = is_full || self.wants_mark || self.is_sync_due(0);
-        let trim = (self.trim_to > self.trimmed).then(|| self.trim_backoff.until_ms());
+        let trim = self.wants_trim().then(|| self.trim_backoff.until_ms());
         let filling = (!self.group.is_empty()).then_some(self.group_since_ms + HAND_OVER_MS);
         let due = match self.mode {
             _ if at_once => Some(0),

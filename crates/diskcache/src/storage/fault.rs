@@ -64,6 +64,7 @@ struct Plan {
     mends: u64,
     space: Option<DiskSpace>,
 }
+    hanging: u64,
 
 impl FaultStore {
     /// A store without faults; `seed` drives the rates set later.
@@ -78,6 +79,7 @@ impl FaultStore {
             mends: 0,
             space: None,
         };
+            hanging: 0,
         Self { inner, plan: Mutex::new(plan), mended: Condvar::new() }
     }
 
@@ -112,8 +114,16 @@ impl FaultStore {
 
     /// Blocks until the faults have ended more than `mends` times.
     fn hang(&self, mends: u64) {
-        let woken = self.mended.wait_while(self.lock(), |plan| plan.mends == mends);
-        drop(woken.expect("nothing panics while it holds the lock"));
+        let mut plan = self.lock();
+        plan.hanging += 1;
+        let woken = self.mended.wait_while(plan, |plan| plan.mends == mends);
+        woken.expect("nothing panics while it holds the lock").hanging -= 1;
+    }
+
+    /// Calls that hang now.
+    #[must_use]
+    pub fn hanging(&self) -> u64 {
+        self.lock().hanging
     }
 
     /// Calls so far.
