@@ -223,6 +223,25 @@ fn a_full_disk_refuses_writes_loses_nothing_and_recovers() {
     }
 }
 
+/// To delete it would be a write, and those are refused; but nobody asked for one.
+#[test]
+fn a_key_that_expires_while_writes_are_refused_is_absent_and_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, store) = cold(dir.path(), &small(), 1);
+    cache.insert_for(&name(5), value(5, 100), Duration::from_millis(1)).unwrap();
+    store.rate(Call::Commit, Fault::Fail(ErrorKind::NoSpace), 1);
+    let mut taken = 0;
+    while cache.insert(&name(100 + taken), value(taken, 1000)).is_ok() {
+        taken += 1;
+        assert!(taken < 100_000, "memory is bounded, so somebody must refuse");
+    }
+    assert!(cache.remove(&name(0)).is_err(), "writes are refused");
+    assert_eq!(cache.get(&name(5)), Ok(None));
+    store.mend();
+    cache.save().unwrap();
+    assert_eq!(cache.len().unwrap(), KeyCount::Exact(1 + taken));
+}
+
 #[test]
 fn a_disk_that_is_low_takes_removals_only() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 //!
 //! Source: KeyDB's two-phase storage calls (async FLASH), which casts tokens.
 
+use super::Refusal;
 use crate::storage::{BackupProgress, Scanned};
 
 /// Keys being brought into memory; completed by `complete_load`.
@@ -62,6 +63,9 @@ pub trait Kind: sealed::Sealed {
 
     /// Unpacks the output of an operation of this kind.
     fn unpack(output: Output) -> Self::Output;
+
+    /// Whether `trouble` with the disk keeps an operation of this kind from its end.
+    fn is_held_up_by(trouble: Refusal) -> bool;
 }
 
 mod sealed {
@@ -70,15 +74,18 @@ mod sealed {
 }
 
 macro_rules! plain_kind {
-    ($($kind:ty),*) => {$(
+    ($($kind:ty: $trouble:pat),*) => {$(
         impl sealed::Sealed for $kind {}
         impl Kind for $kind {
             type Output = ();
             fn unpack(_: Output) {}
+            fn is_held_up_by(trouble: Refusal) -> bool {
+                matches!(trouble, $trouble)
+            }
         }
     )*};
 }
-plain_kind!(Room, Sync, Drain);
+plain_kind!(Room: _, Sync: Refusal::Journal(_), Drain: _);
 
 impl sealed::Sealed for Scan {}
 impl Kind for Scan {
@@ -89,6 +96,10 @@ impl Kind for Scan {
             Output::Stretch(stretch) => stretch,
             Output::Nothing | Output::Backup(_) => Stretch::default(),
         }
+    }
+
+    fn is_held_up_by(_: Refusal) -> bool {
+        false
     }
 }
 
@@ -101,5 +112,10 @@ impl Kind for Backup {
             Output::Backup(progress) => progress,
             Output::Nothing | Output::Stretch(_) => BackupProgress::default(),
         }
+    }
+
+    /// It fails by itself if the journal does.
+    fn is_held_up_by(_: Refusal) -> bool {
+        false
     }
 }

@@ -183,7 +183,8 @@ impl<V: Codec> Inner<V> {
         }
         let expiry = || self.home.peek(key).and_then(|(_, at)| at);
         if may_expire && expiry().is_some_and(|at| at <= self.now.unix_ms) {
-            self.write(key, None)?;
+            // Also while writes are refused: nobody asked for one.
+            self.apply(key, None)?;
         }
         let known = self.cache.known(&self.home, key);
         self.cache.note_lookup(known);
@@ -219,6 +220,15 @@ impl<V: Codec> Inner<V> {
         let (seq, value, expires_at_ms) = match change {
             Some(Change { value, body, expires_at_ms }) => {
                 let seq = self.cache.put(key, expires_at_ms, |out| out.extend_from_slice(body));
+        self.apply(key, change)
+    }
+
+    /// As `write`, whether writes are refused or not.
+    fn apply(
+        &mut self,
+        key: KeyRef<'_>,
+        change: Option<Change<'_, V>>,
+    ) -> Result<(Seq, Option<V>), Error> {
                 (seq, Some(value), expires_at_ms)
             }
             None if self.cache.known(&self.home, key) == Known::Absent => {

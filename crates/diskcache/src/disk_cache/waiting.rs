@@ -172,7 +172,7 @@ impl<K, V: Codec> DiskCache<K, V> {
             if !timed_out.timed_out() {
                 continue;
             }
-            let error = match guard.cache.trouble() {
+            let error = match guard.cache.trouble().filter(|trouble| O::is_held_up_by(*trouble)) {
                 Some(trouble) => Error::Refused(trouble),
                 None if until.is_some_and(|at| at <= Instant::now()) => Error::TimedOut,
                 None => continue,
