@@ -34,5 +34,5 @@ pub mod token;
 pub use cache::job::{Done, Job, Lane, Worker};
 pub use cache::map::Codec;
 pub use cache::{Cache, op};
-pub use disk_cache::{DiskCache, Error, Options};
+pub use disk_cache::{DiskCache, Entries, Error, Options};
 pub use token::{Token, TokenId};

@@ -198,6 +198,11 @@ impl<V: Codec> Inner<V> {
         })
     }
 
+    /// Whether what has this expiry is there still.
+    pub(super) fn lives(&self, expires_at_ms: Option<u64>) -> bool {
+        expires_at_ms.is_none_or(|at| at > self.now.unix_ms)
+    }
+
     /// Whether a write may run now, as far as memory goes.
     pub(super) fn room(&mut self, key: KeyRef<'_>, change: Option<&Change<'_, V>>) -> Room {
         let bytes = change.map_or(ENTRY_BYTES, Change::len_bytes);
@@ -215,11 +220,6 @@ impl<V: Codec> Inner<V> {
         if let Some(refusal) = refusal.filter(|r| *r != Refusal::Space || change.is_some()) {
             return Err(Error::Refused(refusal));
         }
-        self.is_stirred = true;
-        let was = self.home.known(key);
-        let (seq, value, expires_at_ms) = match change {
-            Some(Change { value, body, expires_at_ms }) => {
-                let seq = self.cache.put(key, expires_at_ms, |out| out.extend_from_slice(body));
         self.apply(key, change)
     }
 
@@ -229,6 +229,11 @@ impl<V: Codec> Inner<V> {
         key: KeyRef<'_>,
         change: Option<Change<'_, V>>,
     ) -> Result<(Seq, Option<V>), Error> {
+        self.is_stirred = true;
+        let was = self.home.known(key);
+        let (seq, value, expires_at_ms) = match change {
+            Some(Change { value, body, expires_at_ms }) => {
+                let seq = self.cache.put(key, expires_at_ms, |out| out.extend_from_slice(body));
                 (seq, Some(value), expires_at_ms)
             }
             None if self.cache.known(&self.home, key) == Known::Absent => {

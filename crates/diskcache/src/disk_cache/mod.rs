@@ -19,9 +19,11 @@
 //! | `inner` | what the lock guards |
 //! | `turnstile` | who stands before the lock |
 //! | `waiting` | waiting for keys, room and durability |
+//! | `entries` | going through all keys |
 //! | `driver` | the thread |
 
 mod driver;
+mod entries;
 mod inner;
 mod options;
 mod turnstile;
@@ -49,6 +51,7 @@ use crate::layout::StoreDir;
 use crate::recovery::{self, OpenStore};
 use crate::storage::{BackupProgress, Storage};
 
+pub use entries::Entries;
 use inner::{Change, Inner, now_since, refused};
 pub use options::{Closed, Error, OpenError, Options};
 use turnstile::Turnstile;

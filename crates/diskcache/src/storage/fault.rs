@@ -27,6 +27,8 @@ pub enum Fault {
     Delay(Duration),
     /// The call is made once the faults have ended ([`FaultStore::mend`]).
     Hang,
+    /// The call is made, and its answer comes once the faults have ended.
+    HangAfter,
 }
 
 /// Which calls a rate applies to.
@@ -62,9 +64,9 @@ struct Plan {
     draw: Draw,
     failed: u64,
     mends: u64,
+    hanging: u64,
     space: Option<DiskSpace>,
 }
-    hanging: u64,
 
 impl FaultStore {
     /// A store without faults; `seed` drives the rates set later.
@@ -77,9 +79,9 @@ impl FaultStore {
             draw: Draw(seed),
             failed: 0,
             mends: 0,
+            hanging: 0,
             space: None,
         };
-            hanging: 0,
         Self { inner, plan: Mutex::new(plan), mended: Condvar::new() }
     }
 
@@ -166,6 +168,11 @@ impl FaultStore {
             Some(Fault::Hang) => {
                 self.hang(mends);
                 make(&*self.inner)
+            }
+            Some(Fault::HangAfter) => {
+                let made = make(&*self.inner);
+                self.hang(mends);
+                made
             }
         }
     }
