@@ -11,6 +11,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::backup::{BackupPlan, Progress};
@@ -95,7 +96,7 @@ pub struct Job(pub(super) Work);
 
 #[derive(Debug)]
 pub(super) enum Work {
-    Load(Vec<(TokenId, KeyBuf)>),
+    Load(LoadJob),
     Commit(CommitJob),
     /// Asks the engine what it committed last, after a commit of unclear outcome.
     Examine,
@@ -119,6 +120,13 @@ pub(super) enum Work {
     BackupEngine(BackupPlan, Arc<Progress>),
     /// Copies the journal and makes the copy a store.
     BackupJournal(BackupPlan, Export, Arc<Progress>),
+}
+
+/// Keys to be read, and whose each is.
+#[derive(Debug, Default)]
+pub(super) struct LoadJob {
+    pub(super) loads: Vec<TokenId>,
+    pub(super) keys: Vec<KeyBuf>,
 }
 
 /// A batch with values that may still have to be encoded.
@@ -245,7 +253,8 @@ pub struct Done<V> {
     pub(super) outcome: Outcome<V>,
     pub(super) kind: JobKind,
     pub(super) took_us: u64,
-    pub(super) stats: StoreStats,
+    /// The engine's figures; of reads, now and then.
+    pub(super) stats: Option<StoreStats>,
 }
 
 impl<V> Done<V> {
@@ -300,7 +309,6 @@ pub(super) enum Outcome<V> {
 #[derive(Debug)]
 pub(super) struct LoadOutcome<V> {
     pub(super) load: TokenId,
-    pub(super) key: KeyBuf,
     pub(super) result: Result<Option<Loaded<V>>, Failure>,
     pub(super) payload_bytes: usize,
 }
@@ -322,7 +330,13 @@ pub(super) struct JournalOutcome {
 pub struct Worker<D> {
     storage: Arc<dyn Storage>,
     decode: D,
+    /// Keys read so far; only ever counted.
+    reads: AtomicU64,
 }
+
+/// Keys read between two looks at the engine's figures: each look takes half a dozen locks, which
+/// all readers share. What the engine caches for so many is little.
+const READS_PER_LOOK: u64 = 32;
 
 impl<D> fmt::Debug for Worker<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -335,7 +349,7 @@ const PANICKED: Failure = Failure { kind: ErrorKind::Io, what: "the storage engi
 impl<D: Decode> Worker<D> {
     /// A worker for `storage`.
     pub fn new(storage: Arc<dyn Storage>, decode: D) -> Self {
-        Self { storage, decode }
+        Self { storage, decode, reads: AtomicU64::new(0) }
     }
 
     /// Runs `job`. Blocks for as long as the disk does; a panic in the engine is an error.
@@ -346,8 +360,9 @@ impl<D: Decode> Worker<D> {
     pub fn run(&self, job: Job) -> Done<D::Value> {
         debug_assert!(crate::exec::may_run_jobs(), "the engine is not called on an event loop");
         let kind = job.kind();
+        let looks = self.looks(&job);
         let outcome = match job.0 {
-            Work::Load(keys) => Outcome::Load(self.load(keys)),
+            Work::Load(job) => Outcome::Load(self.load(job)),
             // A commit cut short by a panic may have taken effect or not.
             Work::Commit(job) => Outcome::Commit(
                 guard(|| {
@@ -383,7 +398,14 @@ impl<D: Decode> Worker<D> {
                 Outcome::BackupJournal(plan.copy_journal(&export, &progress))
             }
         };
-        Done { outcome, kind, took_us: 0, stats: self.storage.stats() }
+        Done { outcome, kind, took_us: 0, stats: looks.then(|| self.storage.stats()) }
+    }
+
+    /// Whether the engine's figures are to come with this job.
+    fn looks(&self, job: &Job) -> bool {
+        let Work::Load(LoadJob { keys, .. }) = &job.0 else { return true };
+        let before = self.reads.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        before / READS_PER_LOOK != (before + keys.len() as u64) / READS_PER_LOOK
     }
 
     /// Reads one key with the last operation that its record includes; for replay.
@@ -404,35 +426,38 @@ impl<D: Decode> Worker<D> {
         }))
     }
 
-    fn load(&self, keys: Vec<(TokenId, KeyBuf)>) -> Vec<LoadOutcome<D::Value>> {
-        let (ids, keys): (Vec<TokenId>, Vec<KeyBuf>) = keys.into_iter().unzip();
+    fn load(&self, job: LoadJob) -> Vec<LoadOutcome<D::Value>> {
+        let LoadJob { loads, keys } = job;
         let read = |keys: &[KeyBuf]| {
             guard(|| {
                 let mut records = Vec::with_capacity(keys.len());
                 self.storage.get_many(keys, &mut records)?;
+                assert_eq!(records.len(), keys.len(), "an engine answers every key");
                 Ok(records)
             })
         };
-        let results: Vec<Result<Option<Record>, Failure>> = match read(&keys) {
-            Ok(records) => records.into_iter().map(Ok).collect(),
-            Err(failure) if keys.len() == 1 => vec![Err(failure)],
+        let each = loads.into_iter().zip(&keys);
+        match read(&keys) {
+            Ok(records) => {
+                each.zip(records).map(|((id, key), one)| self.decode(id, key, Ok(one))).collect()
+            }
+            Err(failure) if keys.len() == 1 => {
+                each.map(|(id, key)| self.decode(id, key, Err(failure))).collect()
+            }
             // One bad record must not fail its neighbours.
-            Err(_) => keys
-                .iter()
-                .map(|key| {
-                    read(std::slice::from_ref(key)).map(|mut one| one.pop().unwrap_or_default())
+            Err(_) => each
+                .map(|(id, key)| {
+                    let one = read(std::slice::from_ref(key));
+                    self.decode(id, key, one.map(|mut one| one.pop().flatten()))
                 })
                 .collect(),
-        };
-        assert_eq!(results.len(), keys.len(), "an engine answers every key");
-        let decoded = ids.into_iter().zip(keys).zip(results);
-        decoded.map(|((load, key), result)| self.decode(load, key, result)).collect()
+        }
     }
 
     fn decode(
         &self,
         load: TokenId,
-        key: KeyBuf,
+        key: &KeyBuf,
         result: Result<Option<Record>, Failure>,
     ) -> LoadOutcome<D::Value> {
         let mut payload_bytes = 0;
@@ -445,7 +470,7 @@ impl<D: Decode> Worker<D> {
                     .map_err(|e| Failure { kind: ErrorKind::Corrupt, what: e.0 })?;
             Ok(Some(Loaded { value, expires_at_ms: record.expires_at_ms }))
         });
-        LoadOutcome { load, key, result, payload_bytes }
+        LoadOutcome { load, result, payload_bytes }
     }
 }
 
@@ -482,6 +507,8 @@ fn journal(job: JournalJob) -> JournalOutcome {
         };
         (errand, done)
     });
+    // Behind a release: what is free to go now goes.
+    let trim = trim.map(|upto| guard(|| writer.trim(upto).map(drop)));
     let spare = writer.take_spare();
     JournalOutcome { writer, spare, result, mark, trim, errand }
 }
@@ -491,7 +518,24 @@ mod tests {
     use super::*;
     use crate::cache::map::CodecDecode;
     use crate::exec::forbid_jobs_here;
+    use crate::key::Space;
     use crate::storage::memory::MemoryStore;
+
+    /// Readers waited for each other before the engine's locks, after each read.
+    #[test]
+    fn reads_ask_for_the_figures_of_the_engine_now_and_then() {
+        let worker = Worker::new(Arc::new(MemoryStore::new()), CodecDecode::<Vec<u8>>::default());
+        let key = |n: u64| KeyRef { space: Space(1), hash: n, key: b"key" }.to_buf();
+        let load = |count: u64| {
+            let id = TokenId { index: 0, generation: 0 };
+            let loads = vec![id; usize::try_from(count).expect("a few")];
+            Job(Work::Load(LoadJob { loads, keys: (0..count).map(key).collect() }))
+        };
+        let looks = (0..320).filter(|_| worker.run(load(1)).stats.is_some()).count();
+        assert_eq!(looks, 10);
+        assert!(worker.run(load(READS_PER_LOOK)).stats.is_some(), "many keys in one job");
+        assert!(worker.run(Job(Work::Look)).stats.is_some(), "what is asked for is told");
+    }
 
     #[test]
     fn a_job_is_run_by_workers_and_never_by_the_loop() {
@@ -507,8 +551,6 @@ mod tests {
             on_a_loop.join()
         });
         assert_eq!(forbidden.is_err(), cfg!(debug_assertions));
-    // Behind a release: what is free to go now goes.
-    let trim = trim.map(|upto| guard(|| writer.trim(upto).map(drop)));
         worker.run(job());
     }
 }

@@ -548,8 +548,10 @@ impl Cache {
         self.now = now;
         self.stats.job_done(done.kind, done.took_us);
         done.each_failure(|failure| self.stats.failed(failure));
-        self.ledger.set(Account::Engine, done.stats.memory_bytes);
-        self.note_engine(done.stats);
+        if let Some(stats) = done.stats {
+            self.ledger.set(Account::Engine, stats.memory_bytes);
+            self.note_engine(stats);
+        }
         match done.outcome {
             Outcome::Load(results) => self.load_done(results, home),
             Outcome::Commit(result) => self.commit_done(result),

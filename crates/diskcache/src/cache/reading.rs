@@ -19,11 +19,11 @@
 use super::Cache;
 use super::flags::KeyState;
 use super::home::{Home, Known, Loaded};
-use super::job::{Failure, Job, LoadOutcome, Work};
+use super::job::{Failure, Job, LoadJob, LoadOutcome, Work};
 use super::loads::LoadPhase;
 use super::memory::Account;
 use super::op::{Load, Pinned};
-use crate::key::{KeyBuf, KeyRef, Space};
+use crate::key::{KeyRef, Space};
 use crate::storage::Before;
 use crate::token::{NONE, Token, TokenId};
 
@@ -124,7 +124,7 @@ impl Cache {
         if self.loads.queued() == 0 {
             return;
         }
-        let mut keys: Vec<(TokenId, KeyBuf)> = Vec::new();
+        let mut job = LoadJob::default();
         while let Some(id) = self.next_load() {
             if self.drop_needless(id, home) {
                 continue;
@@ -135,12 +135,12 @@ impl Cache {
                     continue;
                 }
                 self.loads.push_front(id);
-                self.start_oldest(&mut keys, home);
+                self.start_oldest(&mut job, home);
                 break;
             }
-            self.start_load(id, &mut keys);
+            self.start_load(id, &mut job);
         }
-        self.send_loads(keys);
+        self.send_loads(job);
         self.set_load_account();
     }
 
@@ -160,13 +160,13 @@ impl Cache {
     }
 
     /// Under pressure: the reads of the client first in line, wherever they stand.
-    fn start_oldest<H: Home>(&mut self, keys: &mut Vec<(TokenId, KeyBuf)>, home: &mut H) {
+    fn start_oldest<H: Home>(&mut self, job: &mut LoadJob, home: &mut H) {
         for id in self.waiters.oldest_loads() {
             let queued = self.loads.get(id).is_some_and(|l| l.phase == LoadPhase::Queued);
             let free = self.loads.loading() < self.options.loads_max;
             let taken = queued && free && self.loads.unqueue(id);
             if taken && !self.drop_needless(id, home) {
-                self.start_load(id, keys);
+                self.start_load(id, job);
             }
         }
     }
@@ -194,28 +194,31 @@ impl Cache {
         }
     }
 
-    fn start_load(&mut self, id: TokenId, keys: &mut Vec<(TokenId, KeyBuf)>) {
+    fn start_load(&mut self, id: TokenId, job: &mut LoadJob) {
         if let Some(key) = self.loads.start(id) {
-            keys.push((id, key));
+            job.loads.push(id);
+            job.keys.push(key);
         }
     }
 
-    fn send_loads(&mut self, mut keys: Vec<(TokenId, KeyBuf)>) {
-        if keys.is_empty() {
+    fn send_loads(&mut self, mut job: LoadJob) {
+        let count = job.keys.len();
+        if count == 0 {
             return;
         }
-        let each = keys.len().div_ceil(self.options.load_workers.max(1)).clamp(1, JOB_KEYS);
-        while keys.len() > each {
-            let rest = keys.split_off(keys.len() - each);
-            self.outbox.push_back(Job(Work::Load(rest)));
+        let each = count.div_ceil(self.options.load_workers.max(1)).clamp(1, JOB_KEYS);
+        while job.keys.len() > each {
+            let at = job.keys.len() - each;
+            let (loads, keys) = (job.loads.split_off(at), job.keys.split_off(at));
+            self.outbox.push_back(Job(Work::Load(LoadJob { loads, keys })));
         }
-        self.outbox.push_back(Job(Work::Load(keys)));
+        self.outbox.push_back(Job(Work::Load(job)));
     }
 
     pub(super) fn load_done<H: Home>(&mut self, results: Vec<LoadOutcome<H::Value>>, home: &mut H) {
         for result in results {
             let Some(load) = self.loads.finish(result.load) else { continue };
-            let key = result.key.as_ref();
+            let key = load.key.as_ref();
             let failure = match result.result {
                 Err(failure) => {
                     self.stats.read_failures += 1;

@@ -4,6 +4,7 @@
 //! noticed. It is computed when a batch is committed and checked at every read: end to end,
 //! whatever lies between. The tables are in docs/format.md.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub const PAYLOAD_MAX: usize = crate::journal::BODY_MAX;
 /// keyed hash in front keeps two keys with the same beginning apart, and a checksum of the rest
 /// keeps a cut key apart from a short one.
 #[must_use]
-pub fn engine_key(disk: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+pub fn engine_key(disk: &[u8]) -> Cow<'_, [u8]> {
     let Some((head, rest)) = disk.split_at_checked(ENGINE_KEY_MAX).filter(|(_, r)| !r.is_empty())
     else {
         return disk.into();
@@ -91,10 +92,13 @@ pub fn expires_at_ms(bytes: &[u8]) -> Option<u64> {
 /// # Errors
 /// [`ErrorKind::Corrupt`].
 pub fn decode(engine_key: &[u8], bytes: &[u8]) -> Result<(KeyBuf, Record), StoreError> {
-    decode_parts(engine_key, bytes).ok_or_else(|| StoreError::corrupt("checking a record"))
+    let whole = decode_parts(engine_key, bytes);
+    let owned = whole.and_then(|(disk, record)| Some((KeyBuf::from_disk(&disk)?, record)));
+    owned.ok_or_else(|| StoreError::corrupt("checking a record"))
 }
 
-fn decode_parts(engine_key: &[u8], bytes: &[u8]) -> Option<(KeyBuf, Record)> {
+/// The whole key on disk, and its record.
+fn decode_parts<'a>(engine_key: &'a [u8], bytes: &[u8]) -> Option<(Cow<'a, [u8]>, Record)> {
     let (sum, body) = bytes.split_first_chunk::<4>()?;
     let (flags, tail) = body.split_first()?;
     if flags & !(EXPIRING | LONG_KEY) != VERSION {
@@ -107,23 +111,20 @@ fn decode_parts(engine_key: &[u8], bytes: &[u8]) -> Option<(KeyBuf, Record)> {
         expires_at_ms = Some(u64::from_le_bytes(*at));
         tail = rest;
     }
-    let mut long = Vec::new();
-    let mut disk = engine_key;
+    let mut disk = Cow::Borrowed(engine_key);
     if flags & LONG_KEY != 0 {
         let (len, rest) = tail.split_first_chunk::<4>()?;
         let (key_rest, rest) =
             rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
-        long.extend_from_slice(engine_key.get(..ENGINE_KEY_MAX)?);
-        long.extend_from_slice(key_rest);
-        disk = &long;
+        disk = [engine_key.get(..ENGINE_KEY_MAX)?, key_rest].concat().into();
         tail = rest;
     }
-    if u32::from_le_bytes(*sum) != crc(&[disk, body]) {
+    if u32::from_le_bytes(*sum) != crc(&[&disk, body]) {
         return None;
     }
     let record =
         Record { seq: Seq(u64::from_le_bytes(*seq)), expires_at_ms, payload: Arc::from(tail) };
-    Some((KeyBuf::from_disk(disk)?, record))
+    Some((disk, record))
 }
 
 /// Reads the record of `disk`, which was stored under its engine key.
@@ -131,8 +132,10 @@ fn decode_parts(engine_key: &[u8], bytes: &[u8]) -> Option<(KeyBuf, Record)> {
 /// # Errors
 /// [`ErrorKind::Corrupt`], also when it is the record of another key.
 pub fn decode_of(disk: &[u8], bytes: &[u8]) -> Result<Record, StoreError> {
-    let (key, record) = decode(&engine_key(disk), bytes)?;
-    if key.as_disk() != disk {
+    let stored_under = engine_key(disk);
+    let (key, record) = decode_parts(&stored_under, bytes)
+        .ok_or_else(|| StoreError::corrupt("checking a record"))?;
+    if *key != *disk {
         return Err(StoreError::corrupt("telling two long keys apart"));
     }
     Ok(record)

@@ -16,6 +16,7 @@ use crate::cache::map::MapHome;
 use crate::cache::{Completion, Now, Options};
 use crate::journal::sim::SimDir;
 use crate::journal::{Depth, EngineAt, StoreId, Writer, WriterOptions, scan};
+use crate::key::KeyBuf;
 use crate::storage::{ErrorKind, Meta};
 
 const SPACE: Space = Space(1);
@@ -323,7 +324,7 @@ impl Rig {
         self.cache.load_turn(&mut self.home);
         while let Some(job) = self.cache.next_job() {
             match job.0 {
-                Work::Load(keys) => self.reads.extend(keys),
+                Work::Load(job) => self.reads.extend(job.loads.into_iter().zip(job.keys)),
                 // A store that was opened is seen to.
                 Work::Maintain { .. } => {}
                 other => panic!("nothing else was asked for: {other:?}"),
@@ -334,7 +335,7 @@ impl Rig {
     /// A read of `key` comes back.
     fn comes(&mut self, key: KeyRef<'_>, read: Read) {
         let at = self.reads.iter().position(|(_, read)| read.as_ref() == key);
-        let (load, key) = self.reads.remove(at.expect("a worker has it"));
+        let (load, _) = self.reads.remove(at.expect("a worker has it"));
         let loaded = |expires_at_ms| Ok(Some(Loaded { value: vec![1], expires_at_ms }));
         let result = match read {
             Read::Found => loaded(None),
@@ -342,7 +343,7 @@ impl Rig {
             Read::Absent => Ok(None),
             Read::Fails => Err(BROKEN),
         };
-        let outcome = LoadOutcome { load, key, result, payload_bytes: 1 };
+        let outcome = LoadOutcome { load, result, payload_bytes: 1 };
         self.cache.load_done(vec![outcome], &mut self.home);
     }
 

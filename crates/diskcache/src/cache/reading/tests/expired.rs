@@ -3,7 +3,6 @@
 use super::*;
 use crate::cache::KeyCount;
 use crate::cache::job::{Done, JobKind, Outcome};
-use crate::storage::StoreStats;
 
 fn named(n: u64) -> KeyBuf {
     KeyRef { space: SPACE, hash: n << 40, key: &n.to_be_bytes() }.to_buf()
@@ -12,7 +11,7 @@ fn named(n: u64) -> KeyBuf {
 /// Maintenance comes back with `keys`.
 fn found(rig: &mut Rig, keys: impl IntoIterator<Item = KeyBuf>) {
     let outcome = Outcome::Maintain { result: Ok(false), expired: keys.into_iter().collect() };
-    let done = Done { outcome, kind: JobKind::Maintain, took_us: 0, stats: StoreStats::default() };
+    let done = Done { outcome, kind: JobKind::Maintain, took_us: 0, stats: None };
     rig.cache.complete_job(done, &mut rig.home, NOW);
 }
 
