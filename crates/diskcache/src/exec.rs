@@ -90,13 +90,16 @@ pub fn readers_of(workers: usize) -> usize {
 pub struct JobPool<D: Decode> {
     ordered: Pool<Jobs<D>>,
     readers: Pool<Jobs<D>>,
-    /// Jobs that found no place, oldest first.
-    backlog: VecDeque<Box<Job>>,
+    /// Jobs that have no place yet, oldest first.
+    ordered_backlog: VecDeque<Box<Job>>,
+    /// Reads apart: while those that are out hang, others wait, and nothing else does.
+    read_backlog: VecDeque<Box<Job>>,
 }
 
 impl<D: Decode> fmt::Debug for JobPool<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JobPool({} waiting)", self.backlog.len())
+        let (ordered, reads) = (self.ordered_backlog.len(), self.read_backlog.len());
+        write!(f, "JobPool({ordered} and {reads} waiting)")
     }
 }
 
@@ -147,36 +150,42 @@ impl<D: Decode> JobPool<D> {
         let options = |threads, thread_name| Options { thread_name, ..Options::blocking(threads) };
         let ordered = Pool::new(jobs(), Arc::clone(&bell), options(ORDERED, "store"))?;
         let readers = Pool::new(jobs(), bell, options(readers_of(workers), "read"))?;
-        Ok(Self { ordered, readers, backlog: VecDeque::new() })
+        let (ordered_backlog, read_backlog) = (VecDeque::new(), VecDeque::new());
+        Ok(Self { ordered, readers, ordered_backlog, read_backlog })
     }
 
     /// Takes a job, which begins at the next [`JobPool::commit`]. Jobs of one ordered lane run in
     /// the order they came.
     pub fn push(&mut self, job: Job) {
-        self.backlog.push_back(Box::new(job));
+        let backlog = match job.lane() {
+            Lane::Any => &mut self.read_backlog,
+            Lane::Journal | Lane::Engine | Lane::Background => &mut self.ordered_backlog,
+        };
+        backlog.push_back(Box::new(job));
     }
 
     /// Hands out what was taken, as far as there is place.
     pub fn commit(&mut self) {
         // Behind a job that finds no place, others of its lane must wait; all do.
-        while let Some(job) = self.backlog.pop_front() {
-            if let Err(job) = self.try_submit(job) {
-                self.backlog.push_front(job);
+        while let Some(job) = self.ordered_backlog.pop_front() {
+            let worker = match job.lane() {
+                Lane::Journal => 0,
+                Lane::Engine => 1,
+                Lane::Background | Lane::Any => 2,
+            };
+            if let Err(Full { job, .. }) = self.ordered.submit_to(worker, job) {
+                self.ordered_backlog.push_front(job);
+                break;
+            }
+        }
+        while let Some(job) = self.read_backlog.pop_front() {
+            if let Err(Full { job, .. }) = self.readers.submit(job) {
+                self.read_backlog.push_front(job);
                 break;
             }
         }
         self.ordered.commit();
         self.readers.commit();
-    }
-
-    fn try_submit(&mut self, job: Box<Job>) -> Result<(), Box<Job>> {
-        let submitted = match job.lane() {
-            Lane::Any => self.readers.submit(job),
-            Lane::Journal => self.ordered.submit_to(0, job),
-            Lane::Engine => self.ordered.submit_to(1, job),
-            Lane::Background => self.ordered.submit_to(2, job),
-        };
-        submitted.map_err(|Full { job, .. }| job)
     }
 
     /// Gives up to `max` outcomes to `f`; does not block.

@@ -515,10 +515,15 @@ fn journal(job: JournalJob) -> JournalOutcome {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use flintlock_iothreads::Bell;
+
     use super::*;
     use crate::cache::map::CodecDecode;
-    use crate::exec::forbid_jobs_here;
+    use crate::exec::{JobPool, forbid_jobs_here};
     use crate::key::Space;
+    use crate::storage::fault::{Call, Fault, FaultStore};
     use crate::storage::memory::MemoryStore;
 
     /// Readers waited for each other before the engine's locks, after each read.
@@ -535,6 +540,41 @@ mod tests {
         assert_eq!(looks, 10);
         assert!(worker.run(load(READS_PER_LOOK)).stats.is_some(), "many keys in one job");
         assert!(worker.run(Job(Work::Look)).stats.is_some(), "what is asked for is told");
+    }
+
+    /// Reads that hang and found no place any more held up whatever came behind them, the journal
+    /// included.
+    #[test]
+    fn any_number_of_reads_that_hang_holds_up_nothing_but_reads() {
+        let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new()), 1));
+        faults.rate(Call::Get, Fault::Hang, 1);
+        let storage: Arc<dyn Storage> = Arc::clone(&faults) as _;
+        let worker = Worker::new(storage, CodecDecode::<Vec<u8>>::default());
+        let mut pool = JobPool::new(worker, 0, Bell::new(|| {})).expect("threads");
+        for n in 0..5000 {
+            let keys = vec![KeyRef { space: Space(1), hash: n, key: b"key" }.to_buf()];
+            let loads = vec![TokenId { index: 0, generation: 0 }];
+            pool.push(Job(Work::Load(LoadJob { loads, keys })));
+        }
+        pool.push(Job(Work::Examine));
+        let until = Instant::now() + Duration::from_secs(60);
+        let (mut reads, mut others) = (0, 0);
+        while reads < 5000 {
+            if Instant::now() > until {
+                faults.mend();
+                panic!("{reads} reads and {others} others");
+            }
+            pool.commit();
+            pool.drain(usize::MAX, |done| match done.kind() {
+                JobKind::Load => reads += 1,
+                _ => others += 1,
+            });
+            if others == 1 && faults.hanging() > 0 {
+                assert_eq!(reads, 0, "they hang");
+                faults.mend();
+            }
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub enum Account {
     Journal,
     /// The batches being built and committed.
     Batch,
-    /// Keys being read, and what was read and not taken in yet.
+    /// Keys and stretches being read, and what was read and not taken in yet.
     Loads,
     /// Records of waiting clients.
     Waiters,

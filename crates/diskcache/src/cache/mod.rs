@@ -32,6 +32,7 @@
 //! | `lane` | the journal: group being filled, written, durable |
 //! | [`map`], `codec` | a home for typed values; their stored form |
 //! | `loads`, `reading` | keys being read; the load path |
+//! | `scans` | stretches of keys being read |
 //! | `expired` | records on disk whose time is over and that nobody reads |
 //! | `waiters`, [`op`] | who waits for what; pins; kinds of tokens |
 //! | [`memory`], [`evict`], `room` | the byte ledger; the choice; eviction and back-pressure |
@@ -73,6 +74,7 @@ pub mod recover;
 mod refusal;
 pub mod rng;
 mod room;
+mod scans;
 mod spaces;
 pub mod stats;
 mod upkeep;
@@ -91,15 +93,16 @@ use job::{Done, Failure, Job, JournalOutcome, Outcome, Work};
 use lane::Lane;
 use loads::Loads;
 use memory::{Account, Ledger};
-use op::{Kind, Output};
+use op::Kind;
 use room::Evictor;
+use scans::Scans;
 use spaces::Spaces;
 use stats::Stats;
 use upkeep::{Disk, Maintenance};
 use waiters::Waiters;
 
 use crate::journal::{Encode, TooLarge, Writer};
-use crate::key::{KeyBuf, KeyRef, Seq, Space};
+use crate::key::{KeyRef, Seq, Space};
 use crate::storage::{Before, Meta};
 use crate::token::{Token, TokenId};
 
@@ -131,6 +134,7 @@ pub struct Cache {
     checkpoint: Checkpoint,
     spaces: Spaces,
     loads: Loads,
+    scans: Scans,
     waiters: Waiters,
     ledger: Ledger,
     evictor: Evictor,
@@ -157,6 +161,7 @@ impl Cache {
             checkpoint: Checkpoint::new(meta),
             spaces: Spaces::new(meta),
             loads: Loads::default(),
+            scans: Scans::default(),
             waiters: Waiters::default(),
             ledger: Ledger::new(options.limit_bytes),
             evictor: Evictor::new(options.seed),
@@ -416,25 +421,6 @@ impl Cache {
         self.waiters.token(id)
     }
 
-    /// Reads a stretch of keys from the engine, at most `limit` and about `limit_bytes`.
-    ///
-    /// What the home knows of a key overrides what comes. To see every key that exists
-    /// throughout, collect the resident keys of the stretch *before* this call: a key saved and
-    /// evicted between this call and its completion is in neither otherwise.
-    pub fn begin_scan(
-        &mut self,
-        from: KeyBuf,
-        limit: usize,
-        limit_bytes: usize,
-        tag: u64,
-    ) -> Token<op::Scan> {
-        let id = self.begin(tag);
-        if !self.closed {
-            self.outbox.push_back(Job(Work::Scan { token: id, from, limit, limit_bytes }));
-        }
-        self.waiters.token(id)
-    }
-
     /// An operation that is not about keys; it is over at once when the cache is closed.
     fn begin(&mut self, tag: u64) -> TokenId {
         let id = self.waiters.begin(tag);
@@ -457,7 +443,9 @@ impl Cache {
     /// # Panics
     /// When the completion has not come yet.
     pub fn complete<K: Kind>(&mut self, token: Token<K>) -> Result<K::Output, Failure> {
-        self.waiters.complete(token.into_id(), false).map(K::unpack)
+        let output = self.waiters.complete(token.into_id(), false);
+        self.start_scans();
+        output.map(K::unpack)
     }
 
     /// Cancels an operation: it completes with [`crate::storage::ErrorKind::Cancelled`], unless
@@ -469,6 +457,7 @@ impl Cache {
     /// Cancels and completes in one: for an owner that is gone. No completion follows.
     pub fn abandon<K>(&mut self, token: Token<K>) {
         self.waiters.leave(token.into_id());
+        self.start_scans();
     }
 
     /// Asks for a clean end as [`Cache::begin_end`] does; nobody waits for it.
@@ -564,10 +553,7 @@ impl Cache {
                 self.maintenance.wanted |= matches!(result, Ok(true));
                 self.expired.add(expired);
             }
-            Outcome::Scan { token, result } => {
-                self.stats.read_failures += u64::from(result.is_err());
-                self.waiters.finish(token, result.map(Output::Stretch));
-            }
+            Outcome::Scan { token, result } => self.scan_done(token, result),
             Outcome::BackupEngine(result) => self.backup_engine_done(result),
             Outcome::BackupJournal(result) => self.backup_journal_done(result),
         }
@@ -596,6 +582,7 @@ impl Cache {
             && !self.lane.is_busy()
             && !self.checkpoint.is_committing()
             && self.loads.loading() == 0
+            && self.scans.reading == 0
             && !self.maintenance.running
             && !self.disk.is_looking
     }

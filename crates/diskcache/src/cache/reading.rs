@@ -280,7 +280,8 @@ impl Cache {
     pub(super) fn set_load_account(&mut self) {
         let in_flight = self.loads.loading() as u64 * self.evictor.mean_load_bytes();
         let expired = self.expired.memory_bytes();
-        self.ledger.set(Account::Loads, self.loads.memory_bytes() + expired + in_flight);
+        let scans = self.scan_memory_bytes();
+        self.ledger.set(Account::Loads, self.loads.memory_bytes() + expired + in_flight + scans);
         self.ledger.set(Account::Waiters, self.waiters.memory_bytes());
     }
 }

@@ -93,6 +93,8 @@ pub(super) struct Waiters {
     for_mark: VecDeque<(Seq, TokenId)>,
     for_drain: VecDeque<(Seq, TokenId)>,
     blocked: usize,
+    /// Stretches that came and were not taken.
+    stretches: usize,
 }
 
 impl Default for Waiters {
@@ -109,6 +111,7 @@ impl Default for Waiters {
             for_mark: VecDeque::new(),
             for_drain: VecDeque::new(),
             blocked: 0,
+            stretches: 0,
         }
     }
 }
@@ -200,7 +203,7 @@ impl Waiters {
             && self.chain(links).any(|w| w.index == self.oldest && self.is_waiting(w))
     }
 
-    fn is_waiting(&self, waiter: TokenId) -> bool {
+    pub(super) fn is_waiting(&self, waiter: TokenId) -> bool {
         self.waiters.get(waiter).is_some_and(|w| w.stage == Stage::Waiting)
     }
 
@@ -247,6 +250,7 @@ impl Waiters {
     /// Finishes a waiter for something that is not a key; a stale name is ignored.
     pub(super) fn finish(&mut self, id: TokenId, result: Result<Output, Failure>) {
         if self.is_waiting(id) {
+            self.stretches += is_stretch(&result);
             self.waiters.get_mut(id).expect("it waits").result = result;
             self.post(id);
         }
@@ -268,6 +272,7 @@ impl Waiters {
         let slot = self.waiters.get_mut(id).expect("a token names its waiter");
         assert_eq!(slot.stage, Stage::Finished, "completed before its completion");
         let result = std::mem::replace(&mut slot.result, Ok(Output::Nothing));
+        self.stretches -= is_stretch(&result);
         if keep && result.is_ok() {
             slot.stage = Stage::Running;
         } else {
@@ -280,6 +285,7 @@ impl Waiters {
     pub(super) fn leave(&mut self, id: TokenId) {
         let Some(waiter) = self.waiters.remove(id) else { return };
         self.blocked -= usize::from(waiter.stage == Stage::Waiting);
+        self.stretches -= is_stretch(&waiter.result);
         let in_line = waiter.older != NONE || waiter.newer != NONE || self.oldest == id.index;
         if in_line {
             match waiter.older {
@@ -325,6 +331,11 @@ impl Waiters {
     /// Waiters that have not finished.
     pub(super) fn blocked(&self) -> usize {
         self.blocked
+    }
+
+    /// Stretches that came and were not taken.
+    pub(super) fn stretches(&self) -> usize {
+        self.stretches
     }
 
     /// The loads that the first in line named; some may have come.
@@ -426,4 +437,9 @@ impl Waiters {
         let pins = self.pins.allocation_size() as u64;
         self.waiters.memory_bytes() + self.links.memory_bytes() + pins
     }
+}
+
+/// 1 for a stretch of keys.
+fn is_stretch(result: &Result<Output, Failure>) -> usize {
+    usize::from(matches!(result, Ok(Output::Stretch(_))))
 }

@@ -158,7 +158,7 @@ impl Storage for SimStore {
             if key.as_ref().space != space {
                 break;
             }
-            if out.len() >= limit || bytes >= limit_bytes {
+            if out.len() >= limit || bytes >= limit_bytes && !out.is_empty() {
                 return Ok(true);
             }
             bytes += record.payload.len();
