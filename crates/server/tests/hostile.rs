@@ -243,12 +243,16 @@ fn elements_drawn_without_end_are_refused() {
     let server = Server::start(Kind::Flintlock, &["--store", "memory"]);
     let mut client = server.connect();
     client.ok("HSET h f v");
+    client.ok("SADD s m");
     let before = server.resident_bytes();
-    for count in ["-9223372036854775807", "-1000000000", "-20000000"] {
-        let reply = client.run(&format!("HRANDFIELD h {count}"));
-        assert_eq!(reply.raw, b"-ERR value is out of range\r\n", "{count}");
+    for command in ["HRANDFIELD h", "SRANDMEMBER s"] {
+        for count in ["-9223372036854775807", "-1000000000", "-20000000"] {
+            let reply = client.run(&format!("{command} {count}"));
+            assert_eq!(reply.raw, b"-ERR value is out of range\r\n", "{command} {count}");
+        }
+        let drawn = client.ok(&format!("{command} -1000000"));
+        assert_eq!(drawn.value.items().len(), 1_000_000, "{command}");
     }
-    assert_eq!(client.ok("HRANDFIELD h -1000000").value.items().len(), 1_000_000);
     assert_memory(&server, before, 200 * MIB, "draws");
     client.ok("PING");
 }

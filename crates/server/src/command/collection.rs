@@ -3,6 +3,7 @@
 //! A key that holds another type is an error before anything is changed. A collection that a
 //! command creates is put in empty and filled by the same change that is journalled.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use flintlock_diskcache::cache::home::Known;
@@ -47,11 +48,37 @@ macro_rules! collection {
 
 collection!(List, Hash, Set, ZSet);
 
+/// A collection that stays as it is while a command looks at it, whatever it changes; a missing one
+/// is empty.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    object: Arc<Object>,
+    kind: PhantomData<T>,
+}
+
+impl<T: Collection> Shared<T> {
+    fn new(object: Arc<Object>) -> Self {
+        Self { object, kind: PhantomData }
+    }
+
+    /// The collection.
+    pub(super) fn get(&self) -> &T {
+        T::of(&self.object).expect("the type was checked when the key was found")
+    }
+}
+
 /// What an argument takes beside its bytes in a stored collection, at most.
 const ELEMENT_BYTES: usize = 16;
 
 impl Ctx<'_> {
-    fn check_type<T: Collection>(&self, found: Option<Loc>) -> Result<Option<Loc>, Error> {
+    /// Checks that what was found is a collection of this type.
+    ///
+    /// # Errors
+    /// [`Error::WRONG_TYPE`].
+    pub(super) fn check_type<T: Collection>(
+        &self,
+        found: Option<Loc>,
+    ) -> Result<Option<Loc>, Error> {
         match found.map(|loc| self.entry(loc).value()) {
             None => Ok(None),
             Some(ValueRef::Object(object)) if T::of(object).is_some() => Ok(found),
@@ -98,6 +125,48 @@ impl Ctx<'_> {
             Some(loc) => Ok((loc, Known::Value)),
             None => Ok(self.create(key, NewValue::Object(Arc::new(T::default().wrap())))),
         }
+    }
+
+    /// Finds the collections of keys, all of them before any is used: a look deletes a key whose
+    /// time is over, and that moves others.
+    ///
+    /// # Errors
+    /// [`Error::WRONG_TYPE`], whatever the others are.
+    pub(super) fn read_all<T: Collection>(
+        &mut self,
+        keys: &[Key<'_>],
+    ) -> Result<Vec<Shared<T>>, Error> {
+        let all = keys.iter().map(|key| {
+            let found = self.read(*key);
+            let found = self.check_type::<T>(found)?;
+            Ok(match found.map(|loc| self.entry(loc).value()) {
+                Some(ValueRef::Object(object)) => Shared::new(Arc::clone(object)),
+                _ => Shared::new(Arc::new(T::default().wrap())),
+            })
+        });
+        all.collect()
+    }
+
+    /// Gives `key` the result of a command with STORE, whatever it held: none if that is empty.
+    /// Answers with its size.
+    ///
+    /// # Errors
+    /// [`Error::VALUE_TOO_LARGE`].
+    pub(super) fn store<T: Collection>(
+        &mut self,
+        key: Key<'_>,
+        result: T,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Error> {
+        let result = result.wrap();
+        self.check_size(result.memory_bytes())?;
+        reply.count(result.len());
+        if result.is_empty() {
+            self.delete_key(key);
+        } else {
+            self.set(key, NewValue::Object(Arc::new(result)), None);
+        }
+        Ok(())
     }
 
     /// The collection at `loc`.
@@ -245,6 +314,18 @@ pub(super) fn reply_repeated(
         }
     }
     Ok(())
+}
+
+/// The `count` keys behind argument `at`, and where the arguments behind them begin; `None` if the
+/// request is shorter.
+pub(super) fn counted_keys<'r>(
+    ctx: &Ctx<'_>,
+    request: &Request<'r>,
+    at: usize,
+    count: i64,
+) -> Option<(Vec<Key<'r>>, usize)> {
+    let end = usize::try_from(count).ok()?.saturating_add(at + 1);
+    (end <= request.len()).then(|| ((at + 1..end).map(|i| ctx.key(request, i)).collect(), end))
 }
 
 /// The indexes that `start` and `stop` name in `len` elements; negative ones count from the end.

@@ -79,6 +79,8 @@ const LOG: &str = "O(log(N)) for each member, with N the size of the sorted set"
 const SORTED: &str = "O(N*log(N)) with N the number of elements in the value";
 const BYTES: &str = "O(N) with N the number of bytes read";
 const DRAWN: &str = "O(N) with N the number of elements asked for";
+const SETS: &str = "O(N) with N the number of elements in all of the values";
+const INTER: &str = "O(N*M) with N the size of the smallest value and M their number";
 const CLIENTS: &str = "O(N) with N the number of clients";
 
 use Group::{Connection, Generic, Hash, List, Server, Set, SortedSet, String, Transactions};
@@ -185,19 +187,31 @@ const DOCS: &[Docs] = &[
     doc("save", Server, "1.0.0", CONST, "Writes a backup and answers when it is whole"),
     doc("scan", Generic, "2.8.0", CONST, "Lists the keys of the database in steps"),
     doc("scard", Set, "1.0.0", CONST, "Counts the members of a set"),
+    doc("sdiff", Set, "1.0.0", SETS, "Reads the members that only the first of the sets has"),
+    doc("sdiffstore", Set, "1.0.0", SETS, "Stores the members that only the first of the sets has"),
     doc("select", Connection, "1.0.0", CONST, "Changes the database of this connection"),
     doc("set", String, "1.0.0", CONST, "Sets a string"),
     doc("setex", String, "2.0.0", CONST, "Sets a string and the seconds that it has left"),
     doc("setnx", String, "1.0.0", CONST, "Sets a string if the key does not exist"),
     doc("setrange", String, "2.2.0", CONST, "Overwrites a part of a string"),
     doc("shutdown", Server, "1.0.0", CONST, "Ends the server"),
+    doc("sinter", Set, "1.0.0", INTER, "Reads the members that all of the sets have"),
+    doc("sintercard", Set, "7.0.0", INTER, "Counts the members that all of the sets have"),
+    doc("sinterstore", Set, "1.0.0", INTER, "Stores the members that all of the sets have"),
+    doc("sismember", Set, "1.0.0", CONST, "Tells whether a set has a member"),
     doc("smembers", Set, "1.0.0", WHOLE, "Reads every member of a set"),
+    doc("smismember", Set, "6.2.0", ITEMS, "Tells which members a set has"),
+    doc("smove", Set, "1.0.0", CONST, "Moves a member to another set"),
     doc("sort", Generic, "1.0.0", SORTED, "Sorts the elements of a collection"),
     doc("sort_ro", Generic, "7.0.0", SORTED, "Sorts the elements of a collection, without STORE"),
     doc("spop", Set, "1.0.0", ITEMS, "Takes random members from a set"),
+    doc("srandmember", Set, "1.0.0", DRAWN, "Reads random members of a set"),
     doc("srem", Set, "1.0.0", ITEMS, "Takes members from a set"),
+    doc("sscan", Set, "2.8.0", CONST, "Reads the members of a set in steps"),
     doc("strlen", String, "2.2.0", CONST, "Measures a string"),
     doc("substr", String, "1.0.0", BYTES, "Reads a part of a string"),
+    doc("sunion", Set, "1.0.0", SETS, "Reads the members that any of the sets has"),
+    doc("sunionstore", Set, "1.0.0", SETS, "Stores the members that any of the sets has"),
     doc("swapdb", Server, "4.0.0", CONST, "Exchanges two databases"),
     doc("time", Server, "2.6.0", CONST, "Tells the time of the server's clock"),
     doc("touch", Generic, "3.2.1", KEYS, "Counts which of the keys exist, as used just now"),

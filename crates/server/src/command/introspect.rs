@@ -74,7 +74,8 @@ fn describe(row: &Command, reply: &mut Reply<'_>) {
     reply.bulk(row.name.as_bytes());
     reply.int(i64::from(row.arity));
     let named = FLAG_NAMES.iter().filter(|(f, _)| row.flags.has(*f)).map(|(_, name)| *name);
-    let flags: Vec<&str> = named.chain(row.rehearse.map(|_| "movablekeys")).collect();
+    let movable = row.rehearse.is_some() || row.keys.count != 0;
+    let flags: Vec<&str> = named.chain(movable.then_some("movablekeys")).collect();
     reply.set(flags.len());
     flags.iter().for_each(|name| reply.simple(name));
     reply.int(i64::from(row.keys.first));
@@ -121,12 +122,25 @@ fn family(row: &Command) -> Vec<&'static str> {
     }
 }
 
-/// One key specification says what first, last and step say.
+/// One key specification says what first, last and step say, another where keys are counted.
 fn key_specs(row: &Command, reply: &mut Reply<'_>) {
-    if row.keys.first == 0 {
-        return reply.array(0);
+    let keys = row.keys;
+    reply.array(usize::from(keys.first != 0) + usize::from(keys.count != 0));
+    if keys.first != 0 {
+        key_spec(row, keys.first.into(), "range", reply);
+        // Counted from the first key here, from the first argument in the fields before.
+        let last = i64::from(keys.last);
+        let last = if last < 0 { last } else { last - i64::from(keys.first) };
+        numbers(&[("lastkey", last), ("keystep", keys.step.into()), ("limit", 0)], reply);
     }
-    reply.array(1);
+    if keys.count != 0 {
+        key_spec(row, keys.count.into(), "keynum", reply);
+        numbers(&[("keynumidx", 0), ("firstkey", 1), ("keystep", 1)], reply);
+    }
+}
+
+/// A key specification up to what finds the keys behind argument `at`.
+fn key_spec(row: &Command, at: i64, find_keys: &str, reply: &mut Reply<'_>) {
     reply.map(3);
     reply.bulk(b"flags");
     let access = if row.flags.has(Flags::READONLY) { "RO" } else { "RW" };
@@ -138,23 +152,20 @@ fn key_specs(row: &Command, reply: &mut Reply<'_>) {
     reply.bulk(b"type");
     reply.bulk(b"index");
     reply.bulk(b"spec");
-    reply.map(1);
-    reply.bulk(b"index");
-    reply.int(i64::from(row.keys.first));
+    numbers(&[("index", at)], reply);
     reply.bulk(b"find_keys");
     reply.map(2);
     reply.bulk(b"type");
-    reply.bulk(b"range");
+    reply.bulk(find_keys.as_bytes());
     reply.bulk(b"spec");
-    reply.map(3);
-    reply.bulk(b"lastkey");
-    // Counted from the first key here, from the first argument above.
-    let last = i64::from(row.keys.last);
-    reply.int(if last < 0 { last } else { last - i64::from(row.keys.first) });
-    reply.bulk(b"keystep");
-    reply.int(i64::from(row.keys.step));
-    reply.bulk(b"limit");
-    reply.int(0);
+}
+
+fn numbers(pairs: &[(&str, i64)], reply: &mut Reply<'_>) {
+    reply.map(pairs.len());
+    for (name, number) in pairs {
+        reply.bulk(name.as_bytes());
+        reply.int(*number);
+    }
 }
 
 fn docs_of(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {

@@ -115,21 +115,26 @@ pub(crate) struct Keys {
     pub last: i8,
     /// Distance between keys.
     pub step: u8,
+    /// Where the request says how many more keys follow there, 0 if it does not.
+    pub count: u8,
 }
 
 impl Keys {
     /// No keys.
-    pub(crate) const NONE: Self = Self { first: 0, last: 0, step: 0 };
+    pub(crate) const NONE: Self = Self { first: 0, last: 0, step: 0, count: 0 };
     /// The first argument.
-    pub(crate) const ONE: Self = Self { first: 1, last: 1, step: 1 };
+    pub(crate) const ONE: Self = Self { first: 1, last: 1, step: 1, count: 0 };
     /// The first two arguments.
-    pub(crate) const TWO: Self = Self { first: 1, last: 2, step: 1 };
+    pub(crate) const TWO: Self = Self { first: 1, last: 2, step: 1, count: 0 };
     /// Every argument.
-    pub(crate) const ALL: Self = Self { first: 1, last: -1, step: 1 };
+    pub(crate) const ALL: Self = Self { first: 1, last: -1, step: 1, count: 0 };
     /// Every other argument.
-    pub(crate) const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
+    pub(crate) const PAIRS: Self = Self { first: 1, last: -1, step: 2, count: 0 };
 
-    /// Positions of the keys of a request with `len` arguments.
+    /// As many as the first argument says, behind it.
+    pub(crate) const COUNTED: Self = Self { count: 1, ..Self::NONE };
+
+    /// Positions of the keys of a request with `len` arguments, those not that are counted.
     pub(crate) fn positions(self, len: usize) -> impl Iterator<Item = usize> + Clone + use<> {
         let last = match usize::try_from(self.last) {
             Ok(last) => last.min(len.saturating_sub(1)),

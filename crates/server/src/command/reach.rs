@@ -58,7 +58,7 @@ impl Reach {
         // COPY has its second key there, and MOVE its only one in both.
         let twice = other.filter(|_| command.keys == Keys::ONE).map(|db| (db, 1));
         let there = other.unwrap_or(here);
-        let positions = command.keys.positions(request.len());
+        let positions = request.key_positions();
         positions.map(move |i| (if i == 1 { here } else { there }, i)).chain(twice)
     }
 
@@ -102,6 +102,11 @@ mod tests {
         assert_eq!(keys(&reach, "mget a b"), [(0, 1), (0, 2)]);
         assert_eq!(keys(&reach, "move a 2"), [(0, 1), (2, 1)]);
         assert_eq!(keys(&reach, "copy a b replace db 3"), [(0, 1), (3, 2)]);
+        assert_eq!(keys(&reach, "sintercard 2 a b limit 1"), [(0, 2), (0, 3)]);
+        assert_eq!(keys(&reach, "sintercard 9 a b"), [(0, 2), (0, 3)]);
+        for none in ["sintercard -1 a", "sintercard x a", "sintercard 0 a"] {
+            assert_eq!(keys(&reach, none), []);
+        }
         for refused in ["copy a b db 4", "copy a b db", "copy a b db x", "copy a b"] {
             assert_eq!(keys(&reach, refused), [(0, 1), (0, 2)]);
         }

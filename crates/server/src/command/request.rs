@@ -2,9 +2,12 @@
 //!
 //! Any thread. Owns nothing of the keyspace and knows nothing of it.
 
+use std::ops::Range;
+
 use super::Command;
 use crate::keyspace::{Hasher, Key};
 use crate::resp::parse::Arg;
+use crate::types::number::parse_i64;
 
 /// A command with its arguments, the name included; borrows the bytes.
 #[derive(Copy, Clone, Debug)]
@@ -58,6 +61,20 @@ impl<'a> Request<'a> {
         } else {
             hasher.key(self.arg(index))
         }
+    }
+
+    /// Positions of its keys among the arguments.
+    pub(crate) fn key_positions(&self) -> impl Iterator<Item = usize> + Clone + use<> {
+        let keys = self.command.keys;
+        let counted = if keys.count == 0 { 0..0 } else { self.counted(keys.count.into()) };
+        keys.positions(self.len()).chain(counted)
+    }
+
+    /// Positions of as many arguments behind `at` as it says, and as there are.
+    fn counted(&self, at: usize) -> Range<usize> {
+        let count = self.get(at).and_then(parse_i64).and_then(|count| usize::try_from(count).ok());
+        let first = at + 1;
+        first..first.saturating_add(count.unwrap_or(0)).min(self.len()).max(first)
     }
 
     /// The first key of a command that has one.

@@ -10,13 +10,12 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::keyspace::entry::{NewValue, ValueRef};
+use crate::keyspace::entry::ValueRef;
 use crate::resp::encode::Reply;
 use crate::types::list::End;
 use crate::types::number::{parse_f64_weight, parse_i64};
 use crate::types::{List, Object};
 
-use super::collection::Collection;
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const WRITE: Flags = Flags::WRITE.or(Flags::DENYOOM);
@@ -279,7 +278,11 @@ fn sort(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
     let list = gather(ctx, request, &options)?;
     let values = values(ctx, &options.gets, list);
     if let Some(to) = options.store {
-        return put(ctx, to, &values, reply);
+        let mut result = List::new();
+        for value in &values {
+            result.push(End::Back, value.as_deref().unwrap_or_default(), &ctx.server.rules);
+        }
+        return ctx.store(ctx.hasher().key(to), result, reply);
     }
     reply.array(values.len());
     for value in values {
@@ -288,27 +291,5 @@ fn sort(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
             None => reply.null(),
         }
     }
-    Ok(())
-}
-
-/// STORE: the list `to` becomes the result.
-fn put(
-    ctx: &mut Ctx<'_>,
-    to: &[u8],
-    values: &[Option<Vec<u8>>],
-    reply: &mut Reply<'_>,
-) -> Result<(), Error> {
-    if values.is_empty() {
-        ctx.delete_key(ctx.hasher().key(to));
-        reply.int(0);
-        return Ok(());
-    }
-    let mut result = List::new();
-    for value in values {
-        result.push(End::Back, value.as_deref().unwrap_or_default(), &ctx.server.rules);
-    }
-    ctx.check_size(result.memory_bytes())?;
-    reply.count(result.len());
-    ctx.set(ctx.hasher().key(to), NewValue::Object(Arc::new(result.wrap())), None);
     Ok(())
 }

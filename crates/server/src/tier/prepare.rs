@@ -328,7 +328,7 @@ impl Server {
         // A wrong number of arguments is refused when it is run.
         let sound = here.filter(|request| request.command.accepts(request.len()));
         for request in sound.filter(Request::needs_old_values) {
-            for i in request.command.keys.positions(request.len()).take(AHEAD_KEYS) {
+            for i in request.key_positions().take(AHEAD_KEYS) {
                 let key = request.key(i, hasher);
                 tier.cache.preload(&home, KeyRef { space, hash: key.hash, key: key.bytes });
             }

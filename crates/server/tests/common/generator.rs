@@ -391,22 +391,54 @@ impl Generator {
     }
 
     fn set(&mut self) -> Command {
-        match self.rng.below(7) {
+        match self.rng.below(12) {
             0..=2 => {
                 let members = self.some(6, Self::field);
                 self.keyed("SADD", &members)
             }
             3 => {
+                let name = self.rng.pick(&["SREM", "SMISMEMBER"]);
                 let members = self.some(3, Self::field);
-                self.keyed("SREM", &members)
+                self.keyed(name, &members)
             }
-            4 if !self.in_transaction => checked(self.keyed("SMEMBERS", &[]), Check::Unordered),
-            5 if !self.in_transaction => {
-                // All of it: which members come first is open, and compared without order.
-                let count = self.rng.pick(&["1000000", "0", "-1", "abc"]).as_bytes().to_vec();
-                checked(self.keyed("SPOP", &[count]), Check::Unordered)
+            4 => {
+                let member = self.field();
+                self.keyed("SISMEMBER", &[member])
             }
+            5 | 6 => {
+                let words = [self.key(), self.field()];
+                self.keyed("SMOVE", &words)
+            }
+            7 => {
+                let name = self.rng.pick(&["SINTERSTORE", "SUNIONSTORE", "SDIFFSTORE"]);
+                let keys = self.some(3, Self::key);
+                self.keyed(name, &keys)
+            }
+            8 => {
+                let limit = self.rng.pick(&["0", "2", "-1"]);
+                let words = [self.key(), self.key(), b"LIMIT".to_vec(), limit.into()];
+                with_name("SINTERCARD", [&[b"2".to_vec()][..], &words].concat())
+            }
+            9..=11 if !self.in_transaction => self.set_unordered(),
             _ => self.keyed("SCARD", &[]),
+        }
+    }
+
+    /// Commands whose replies have no order.
+    fn set_unordered(&mut self) -> Command {
+        match self.rng.below(4) {
+            0 => checked(self.keyed("SMEMBERS", &[]), Check::Unordered),
+            1 => {
+                // All of it: which members come first is open, and compared without order.
+                let name = self.rng.pick(&["SPOP", "SRANDMEMBER"]);
+                let count = self.rng.pick(&["1000000", "0", "abc"]).as_bytes().to_vec();
+                checked(self.keyed(name, &[count]), Check::Unordered)
+            }
+            2 => {
+                let name = self.rng.pick(&["SINTER", "SUNION", "SDIFF"]);
+                checked(with_name(name, self.some(3, Self::key)), Check::Unordered)
+            }
+            _ => self.scan_of("SSCAN"),
         }
     }
 

@@ -16,15 +16,25 @@ pub fn intersection<'a>(sets: &[&'a Set]) -> impl Iterator<Item = Member<'a>> + 
     smallest.into_iter().flatten().filter(keep)
 }
 
-/// The members of `first` that none of `others` has, in the order of `first`.
+/// The members of `first` that none of `others` has, in the order of `first`. Many others are
+/// joined first, when that is less work than as many look-ups for each member.
 pub fn difference<'a>(
     first: &'a Set,
     others: &[&'a Set],
+    rules: &Rules,
 ) -> impl Iterator<Item = Member<'a>> + use<'a> {
-    // The larger ones are the likelier to have a member and so to end its look-ups.
     let mut others = others.to_vec();
+    let members = others.iter().map(|set| set.len()).sum::<usize>();
+    let lookups = first.len().saturating_mul(others.len());
+    let joined = (others.len() > 1 && members < lookups / 2).then(|| union(&others, rules));
+    if joined.is_some() {
+        others.clear();
+    }
+    // The larger ones are the likelier to have a member and so to end its look-ups.
     others.sort_by_key(|set| std::cmp::Reverse(set.len()));
-    let keep = move |member: &Member<'_>| !others.iter().any(|set| set.contains_member(*member));
+    let keep = move |member: &Member<'_>| {
+        !joined.iter().chain(others.iter().copied()).any(|set| set.contains_member(*member))
+    };
     Iter::filter(first.iter(), keep)
 }
 

@@ -191,6 +191,18 @@ impl Set {
         }
     }
 
+    /// Members chosen again and again, each time uniformly from all; ends only when there are none.
+    pub fn draws<'a>(&'a self, rng: &'a mut impl Rng) -> impl Iterator<Item = Member<'a>> {
+        // One of the packed records is reached by a walk, so all are noted at the first.
+        let is_packed = matches!(self.form, Form::Packed(_));
+        let packed: Vec<_> = self.iter().take_while(|_| is_packed).collect();
+        std::iter::from_fn(move || match &self.form {
+            Form::Packed(_) if packed.is_empty() => None,
+            Form::Packed(_) => Some(packed[rng.below(packed.len())]),
+            Form::Ints(_) | Form::Table(_) => self.random(rng),
+        })
+    }
+
     /// Removes a uniformly chosen member and returns it.
     pub fn pop(&mut self, rng: &mut impl Rng) -> Option<Vec<u8>> {
         let member = self.random(rng)?.to_vec();
