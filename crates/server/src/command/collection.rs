@@ -68,7 +68,7 @@ impl<T: Collection> Shared<T> {
 }
 
 /// What an argument takes beside its bytes in a stored collection, at most.
-const ELEMENT_BYTES: usize = 16;
+pub(super) const ELEMENT_BYTES: usize = 16;
 
 impl Ctx<'_> {
     /// Checks that what was found is a collection of this type.
@@ -114,13 +114,25 @@ impl Ctx<'_> {
         key: Key<'_>,
         request: &Request<'_>,
     ) -> Result<(Loc, Known), Error> {
+        // Scores and lengths are stored longer than they may be written.
+        self.find_or_create_for::<T>(key, request.len_bytes() + request.len() * ELEMENT_BYTES)
+    }
+
+    /// As [`Ctx::find_or_create`], for elements that take so many bytes at most.
+    ///
+    /// # Errors
+    /// [`Error::WRONG_TYPE`], [`Error::VALUE_TOO_LARGE`].
+    pub(super) fn find_or_create_for<T: Collection>(
+        &mut self,
+        key: Key<'_>,
+        bytes: usize,
+    ) -> Result<(Loc, Known), Error> {
         let found = self.find_as::<T>(key)?;
         let has = found.map_or(0, |loc| match self.entry(loc).value() {
             ValueRef::Object(object) => object.memory_bytes(),
             _ => 0,
         });
-        // Scores and lengths are stored longer than they may be written.
-        self.check_size(has + request.len_bytes() + request.len() * ELEMENT_BYTES)?;
+        self.check_size(has + bytes)?;
         match found {
             Some(loc) => Ok((loc, Known::Value)),
             None => Ok(self.create(key, NewValue::Object(Arc::new(T::default().wrap())))),

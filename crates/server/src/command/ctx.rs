@@ -400,6 +400,12 @@ impl<'a> Ctx<'a> {
         result
     }
 
+    /// Tells those who watch `key` that it changed, although nothing did.
+    pub(super) fn break_watches(&mut self, key: Key<'_>) {
+        let Server { watch, clients, .. } = &mut *self.server;
+        watch.touch(clients, self.db, key.bytes);
+    }
+
     /// What every change entails. `was` is what memory knew of the key before; `loc` is where its
     /// entry is now, if there is one.
     fn changed(&mut self, key: Key<'_>, was: Known, loc: Option<Loc>, effect: Effect<'_>) {

@@ -81,6 +81,8 @@ const BYTES: &str = "O(N) with N the number of bytes read";
 const DRAWN: &str = "O(N) with N the number of elements asked for";
 const SETS: &str = "O(N) with N the number of elements in all of the values";
 const INTER: &str = "O(N*M) with N the size of the smallest value and M their number";
+const SOUGHT: &str = "O(N) with N the number of elements to the place from the nearer end";
+const CUT: &str = "O(N) with N the number of elements deleted";
 const CLIENTS: &str = "O(N) with N the number of clients";
 
 use Group::{Connection, Generic, Hash, List, Server, Set, SortedSet, String, Transactions};
@@ -160,10 +162,18 @@ const DOCS: &[Docs] = &[
     doc("info", Server, "1.0.0", CONST, "Describes the state of the server"),
     doc("keys", Generic, "1.0.0", ALL, "Lists the keys that match a pattern"),
     doc("lastsave", Server, "1.0.0", CONST, "Tells when the last backup was written"),
+    doc("lindex", List, "1.0.0", SOUGHT, "Reads an element of a list"),
+    doc("linsert", List, "2.2.0", SOUGHT, "Adds an element before or after another of a list"),
     doc("llen", List, "1.0.0", CONST, "Counts the elements of a list"),
+    doc("lmove", List, "6.2.0", CONST, "Moves an element from an end of a list to one of another"),
     doc("lpop", List, "1.0.0", ITEMS, "Takes elements from the head of a list"),
+    doc("lpos", List, "6.0.6", WHOLE, "Tells where a list has an element"),
     doc("lpush", List, "1.0.0", ITEMS, "Adds elements to the head of a list"),
+    doc("lpushx", List, "2.2.0", ITEMS, "Adds elements to the head of a list if it exists"),
     doc("lrange", List, "1.0.0", WHOLE, "Reads a range of a list"),
+    doc("lrem", List, "1.0.0", WHOLE, "Deletes elements of a list that equal another"),
+    doc("lset", List, "1.0.0", SOUGHT, "Sets an element of a list"),
+    doc("ltrim", List, "1.0.0", CUT, "Deletes what is outside of a range of a list"),
     doc("mget", String, "1.0.0", KEYS, "Reads strings"),
     doc("move", Generic, "1.0.0", CONST, "Moves a key to another database"),
     doc("mset", String, "1.0.1", KEYS, "Sets strings, all at once"),
@@ -182,7 +192,9 @@ const DOCS: &[Docs] = &[
     doc("renamenx", Generic, "1.0.0", CONST, "Gives a key another name if no key has it"),
     doc("reset", Connection, "6.2.0", CONST, "Makes this connection as good as new"),
     doc("rpop", List, "1.0.0", ITEMS, "Takes elements from the tail of a list"),
+    doc("rpoplpush", List, "1.2.0", CONST, "Moves the last element of a list to another's head"),
     doc("rpush", List, "1.0.0", ITEMS, "Adds elements to the tail of a list"),
+    doc("rpushx", List, "2.2.0", ITEMS, "Adds elements to the tail of a list if it exists"),
     doc("sadd", Set, "1.0.0", ITEMS, "Adds members to a set"),
     doc("save", Server, "1.0.0", CONST, "Writes a backup and answers when it is whole"),
     doc("scan", Generic, "2.8.0", CONST, "Lists the keys of the database in steps"),

@@ -320,9 +320,10 @@ impl Generator {
     }
 
     fn list(&mut self) -> Command {
-        match self.rng.below(6) {
+        match self.rng.below(14) {
             0..=2 => {
-                let (name, items) = (self.rng.pick(&["LPUSH", "RPUSH"]), self.some(6, Self::value));
+                let name = self.rng.pick(&["LPUSH", "RPUSH", "LPUSHX", "RPUSHX"]);
+                let items = self.some(6, Self::value);
                 self.keyed(name, &items)
             }
             3 => {
@@ -331,9 +332,44 @@ impl Generator {
                 self.keyed(name, &count)
             }
             4 => self.keyed("LLEN", &[]),
-            _ => {
+            5 => {
+                let name = self.rng.pick(&["LRANGE", "LRANGE", "LTRIM"]);
                 let range = [self.integer(), self.integer()];
-                self.keyed("LRANGE", &range)
+                self.keyed(name, &range)
+            }
+            6 => {
+                let index = self.integer();
+                self.keyed("LINDEX", &[index])
+            }
+            7 => {
+                let words = [self.integer(), self.value()];
+                self.keyed("LSET", &words)
+            }
+            8 => {
+                let words = [self.integer(), self.value()];
+                self.keyed("LREM", &words)
+            }
+            9 => {
+                let side = self.rng.pick(&["BEFORE", "after", "middle"]);
+                let words = [side.into(), self.value(), self.value()];
+                self.keyed("LINSERT", &words)
+            }
+            10 => {
+                let mut words = vec![self.value()];
+                for _ in 0..self.rng.below(3) {
+                    words.push(self.rng.pick(&["RANK", "COUNT", "MAXLEN"]).into());
+                    words.push(self.integer());
+                }
+                self.keyed("LPOS", &words)
+            }
+            11 => {
+                let other = self.key();
+                self.keyed("RPOPLPUSH", &[other])
+            }
+            _ => {
+                let ends = [(); 2].map(|()| self.rng.pick(&["LEFT", "RIGHT"]).into());
+                let words = [&[self.key()][..], &ends].concat();
+                self.keyed("LMOVE", &words)
             }
         }
     }
