@@ -244,8 +244,9 @@ fn elements_drawn_without_end_are_refused() {
     let mut client = server.connect();
     client.ok("HSET h f v");
     client.ok("SADD s m");
+    client.ok("ZADD z 1 m");
     let before = server.resident_bytes();
-    for command in ["HRANDFIELD h", "SRANDMEMBER s"] {
+    for command in ["HRANDFIELD h", "SRANDMEMBER s", "ZRANDMEMBER z"] {
         for count in ["-9223372036854775807", "-1000000000", "-20000000"] {
             let reply = client.run(&format!("{command} {count}"));
             assert_eq!(reply.raw, b"-ERR value is out of range\r\n", "{command} {count}");

@@ -139,24 +139,35 @@ impl Ctx<'_> {
         }
     }
 
-    /// Finds the collections of keys, all of them before any is used: a look deletes a key whose
-    /// time is over, and that moves others.
+    /// Finds the objects of keys, all of them before any is used: a look deletes a key whose time
+    /// is over, and that moves others.
     ///
     /// # Errors
-    /// [`Error::WRONG_TYPE`], whatever the others are.
+    /// [`Error::WRONG_TYPE`] for one that does not fit, whatever the others are.
+    pub(super) fn read_objects(
+        &mut self,
+        keys: &[Key<'_>],
+        fits: impl Fn(&Object) -> bool,
+    ) -> Result<Vec<Option<Arc<Object>>>, Error> {
+        let all = keys.iter().map(|key| match self.read(*key).map(|loc| self.entry(loc).value()) {
+            None => Ok(None),
+            Some(ValueRef::Object(object)) if fits(object) => Ok(Some(Arc::clone(object))),
+            Some(_) => Err(Error::WRONG_TYPE),
+        });
+        all.collect()
+    }
+
+    /// As [`Ctx::read_objects`], for collections of one type.
+    ///
+    /// # Errors
+    /// [`Error::WRONG_TYPE`].
     pub(super) fn read_all<T: Collection>(
         &mut self,
         keys: &[Key<'_>],
     ) -> Result<Vec<Shared<T>>, Error> {
-        let all = keys.iter().map(|key| {
-            let found = self.read(*key);
-            let found = self.check_type::<T>(found)?;
-            Ok(match found.map(|loc| self.entry(loc).value()) {
-                Some(ValueRef::Object(object)) => Shared::new(Arc::clone(object)),
-                _ => Shared::new(Arc::new(T::default().wrap())),
-            })
-        });
-        all.collect()
+        let objects = self.read_objects(keys, |object| T::of(object).is_some())?;
+        let or_empty = |object: Option<_>| object.unwrap_or_else(|| Arc::new(T::default().wrap()));
+        Ok(objects.into_iter().map(|object| Shared::new(or_empty(object))).collect())
     }
 
     /// Gives `key` the result of a command with STORE, whatever it held: none if that is empty.

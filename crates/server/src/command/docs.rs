@@ -83,6 +83,9 @@ const SETS: &str = "O(N) with N the number of elements in all of the values";
 const INTER: &str = "O(N*M) with N the size of the smallest value and M their number";
 const SOUGHT: &str = "O(N) with N the number of elements to the place from the nearer end";
 const CUT: &str = "O(N) with N the number of elements deleted";
+const RANK: &str = "O(log(N)) with N the size of the sorted set";
+const RANGE: &str = "O(log(N)+M) with N the size of the sorted set and M that of the range";
+const ZSETS: &str = "O(N*log(N)) with N the number of elements in all of the values";
 const CLIENTS: &str = "O(N) with N the number of clients";
 
 use Group::{Connection, Generic, Hash, List, Server, Set, SortedSet, String, Transactions};
@@ -234,10 +237,35 @@ const DOCS: &[Docs] = &[
     doc("watch", Transactions, "2.2.0", KEYS, "Makes EXEC depend on keys staying as they are"),
     doc("zadd", SortedSet, "1.2.0", LOG, "Adds members to a sorted set or changes scores"),
     doc("zcard", SortedSet, "1.2.0", CONST, "Counts the members of a sorted set"),
+    doc("zcount", SortedSet, "2.0.0", RANK, "Counts the members in a range of scores"),
+    doc("zdiff", SortedSet, "6.2.0", ZSETS, "Reads the members that only the first set has"),
+    doc("zdiffstore", SortedSet, "6.2.0", ZSETS, "Stores the members that only the first set has"),
+    doc("zincrby", SortedSet, "1.2.0", RANK, "Adds a number to the score of a member"),
+    doc("zinter", SortedSet, "6.2.0", ZSETS, "Reads the members that all of the sets have"),
+    doc("zintercard", SortedSet, "7.0.0", INTER, "Counts the members that all of the sets have"),
+    doc("zinterstore", SortedSet, "2.0.0", ZSETS, "Stores the members that all of the sets have"),
+    doc("zlexcount", SortedSet, "2.8.9", RANK, "Counts the members in a range of names"),
+    doc("zmscore", SortedSet, "6.2.0", ITEMS, "Reads the scores of members"),
+    doc("zpopmax", SortedSet, "5.0.0", LOG, "Takes the members with the highest scores"),
     doc("zpopmin", SortedSet, "5.0.0", LOG, "Takes the members with the lowest scores"),
+    doc("zrandmember", SortedSet, "6.2.0", DRAWN, "Reads random members of a sorted set"),
     doc("zrange", SortedSet, "1.2.0", WHOLE, "Reads a range of a sorted set"),
+    doc("zrangebylex", SortedSet, "2.8.9", RANGE, "Reads a range of names of a sorted set"),
+    doc("zrangebyscore", SortedSet, "1.0.5", RANGE, "Reads a range of scores of a sorted set"),
+    doc("zrangestore", SortedSet, "6.2.0", RANGE, "Stores a range of a sorted set"),
+    doc("zrank", SortedSet, "2.0.0", RANK, "Tells how many members have a lower score"),
     doc("zrem", SortedSet, "1.2.0", LOG, "Takes members from a sorted set"),
+    doc("zremrangebylex", SortedSet, "2.8.9", RANGE, "Deletes a range of names of a sorted set"),
+    doc("zremrangebyrank", SortedSet, "2.0.0", RANGE, "Deletes a range of ranks of a sorted set"),
+    doc("zremrangebyscore", SortedSet, "1.2.0", RANGE, "Deletes a range of scores of a sorted set"),
+    doc("zrevrange", SortedSet, "1.2.0", RANGE, "Reads a range of ranks from the highest score"),
+    doc("zrevrangebylex", SortedSet, "2.8.9", RANGE, "Reads a range of names from the last"),
+    doc("zrevrangebyscore", SortedSet, "2.2.0", RANGE, "Reads a range of scores from the highest"),
+    doc("zrevrank", SortedSet, "2.0.0", RANK, "Tells how many members have a higher score"),
+    doc("zscan", SortedSet, "2.8.0", CONST, "Reads the members of a sorted set in steps"),
     doc("zscore", SortedSet, "1.2.0", CONST, "Reads the score of a member"),
+    doc("zunion", SortedSet, "6.2.0", ZSETS, "Reads the members that any of the sets has"),
+    doc("zunionstore", SortedSet, "2.0.0", ZSETS, "Stores the members that any of the sets has"),
 ];
 
 /// The documentation of a row.

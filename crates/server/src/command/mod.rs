@@ -134,6 +134,9 @@ impl Keys {
     /// As many as the first argument says, behind it.
     pub(crate) const COUNTED: Self = Self { count: 1, ..Self::NONE };
 
+    /// The first argument, and as many as the second says, behind it.
+    pub(crate) const STORE_COUNTED: Self = Self { count: 2, ..Self::ONE };
+
     /// Positions of the keys of a request with `len` arguments, those not that are counted.
     pub(crate) fn positions(self, len: usize) -> impl Iterator<Item = usize> + Clone + use<> {
         let last = match usize::try_from(self.last) {

@@ -1,16 +1,17 @@
-//! Sorted sets.
+//! Sorted sets: members one by one; `range` has stretches of them, `algebra` several sets together.
+
+mod algebra;
+mod range;
 
 use flintlock_diskcache::cache::home::Known;
 
-use std::ops::Range;
-
 use crate::resp::encode::{Proto, Reply};
 use crate::tier::Effect;
-use crate::types::number::{format_f64, parse_i64};
-use crate::types::zset::{LexBound, LexRange, ScoreBound, ScoreRange};
+use crate::types::number::format_f64;
 use crate::types::{Score, ZSet};
 
-use super::collection::{index_range, parse_count};
+use super::collection::{Draw, Pairs, parse_count, reply_repeated};
+use super::cursor::{Options, parse_cursor, reply_head};
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const ADD: Flags = Flags::WRITE.or(Flags::DENYOOM).or(Flags::FAST);
@@ -19,14 +20,21 @@ const READ: Flags = Flags::READONLY.or(Flags::FAST);
 
 /// The rows of this family.
 pub(super) fn commands() -> Vec<Command> {
-    vec![
+    let own = vec![
         Command::new("zadd", zadd, -4, &[ADD], Keys::ONE),
+        Command::new("zincrby", zincrby, 4, &[ADD], Keys::ONE),
         Command::new("zscore", zscore, 3, &[READ], Keys::ONE),
-        Command::new("zrange", zrange, -4, &[Flags::READONLY], Keys::ONE),
+        Command::new("zmscore", zmscore, -3, &[READ], Keys::ONE),
+        Command::new("zrank", zrank, 3, &[READ], Keys::ONE),
+        Command::new("zrevrank", zrevrank, 3, &[READ], Keys::ONE),
         Command::new("zrem", zrem, -3, &[TAKE], Keys::ONE),
         Command::new("zcard", zcard, 2, &[READ], Keys::ONE),
         Command::new("zpopmin", zpopmin, -2, &[TAKE], Keys::ONE),
-    ]
+        Command::new("zpopmax", zpopmax, -2, &[TAKE], Keys::ONE),
+        Command::new("zscan", zscan, -3, &[Flags::READONLY], Keys::ONE),
+        Command::new("zrandmember", zrandmember, -2, &[Flags::READONLY], Keys::ONE),
+    ];
+    [own, range::commands(), algebra::commands()].into_iter().flatten().collect()
 }
 
 fn reply_score(score: Score, reply: &mut Reply<'_>) {
@@ -93,6 +101,20 @@ impl Add {
 
 fn zadd(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let (add, first) = Add::parse(request)?;
+    add_members(ctx, request, reply, (add, first))
+}
+
+fn zincrby(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    add_members(ctx, request, reply, (Add { incr: true, ..Add::default() }, 2))
+}
+
+/// Adds the pairs of scores and members that begin at argument `first`.
+fn add_members(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+    (add, first): (Add, usize),
+) -> Result<(), Error> {
     // Every score is read before anything changes.
     for i in (first..request.len()).step_by(2) {
         Score::parse(request.arg(i)).ok_or(Error::NOT_FLOAT)?;
@@ -144,6 +166,41 @@ fn zscore(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     Ok(())
 }
 
+fn zmscore(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let zset = ctx.read_as::<ZSet>(ctx.key(request, 1))?;
+    reply.array(request.len() - 2);
+    for member in request.from(2) {
+        match zset.and_then(|zset| zset.score(member)) {
+            Some(score) => reply_score(score, reply),
+            None => reply.null(),
+        }
+    }
+    Ok(())
+}
+
+/// How many members come before the one that the request names, in ascending order.
+fn rank_of(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+    rank: fn(&ZSet, usize) -> usize,
+) -> Result<(), Error> {
+    let zset = ctx.read_as::<ZSet>(ctx.key(request, 1))?;
+    match zset.and_then(|zset| Some(rank(zset, zset.rank(request.arg(2))?.0))) {
+        Some(rank) => reply.count(rank),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+fn zrank(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    rank_of(ctx, request, reply, |_, rank| rank)
+}
+
+fn zrevrank(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    rank_of(ctx, request, reply, |zset, rank| zset.len() - 1 - rank)
+}
+
 fn zrem(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let key = ctx.key(request, 1);
     let Some(loc) = ctx.find_as::<ZSet>(key)? else {
@@ -163,7 +220,13 @@ fn zcard(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
     Ok(())
 }
 
-fn zpopmin(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+/// Takes members with the lowest scores, the lowest first, or with the highest.
+fn pop(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+    highest: bool,
+) -> Result<(), Error> {
     if request.len() > 3 {
         return Err(Error::SYNTAX);
     }
@@ -173,158 +236,92 @@ fn zpopmin(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> R
         reply.array(0);
         return Ok(());
     };
-    let take = count.unwrap_or(1).min(ctx.view::<ZSet>(loc).len());
-    let nested = count.is_some() && reply.proto == Proto::Resp3;
-    reply.array(if nested { take } else { 2 * take });
+    let len = ctx.view::<ZSet>(loc).len();
+    let take = count.unwrap_or(1).min(len);
+    let ranks = if highest { len - take..len } else { 0..take };
+    // Without a count the one pair stands alone, in RESP3 too.
+    let pairs = Pairs::new(true, if count.is_some() { reply.proto } else { Proto::Resp2 });
+    pairs.head(take, reply);
+    let mut show = |(member, score): (&[u8], Score)| {
+        pairs.element(member, reply, |reply| reply_score(score, reply));
+    };
     ctx.change_as(key, (loc, Known::Value), Effect::Request(request), |zset: &mut ZSet, _| {
-        for (member, score) in zset.range(0..take) {
-            reply_member(member, Some(score), nested, reply);
+        let members = zset.range(ranks.clone());
+        if highest {
+            members.rev().for_each(&mut show)
+        } else {
+            members.for_each(&mut show)
         }
-        zset.remove_ranks(0..take)
+        zset.remove_ranks(ranks)
     });
     Ok(())
 }
 
-fn reply_member(member: &[u8], score: Option<Score>, nested: bool, reply: &mut Reply<'_>) {
-    if nested {
-        reply.array(2);
-    }
-    reply.bulk(member);
-    if let Some(score) = score {
-        reply_score(score, reply);
-    }
+fn zpopmin(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    pop(ctx, request, reply, false)
 }
 
-/// What the ends of a ZRANGE are.
-#[derive(Copy, Clone, Eq, PartialEq)]
-enum By {
-    Rank,
-    Score,
-    Lex,
+fn zpopmax(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    pop(ctx, request, reply, true)
 }
 
-/// Options of ZRANGE.
-struct ZRange {
-    by: By,
-    rev: bool,
-    with_scores: bool,
-    limit: Option<(i64, i64)>,
+fn zscan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let cursor = parse_cursor(request.arg(2))?;
+    let Some(zset) = ctx.read_as::<ZSet>(ctx.key(request, 1))? else {
+        reply_head(0, 0, reply);
+        return Ok(());
+    };
+    let options = Options::parse(request, 3)?;
+    let mut found = Vec::new();
+    let next = zset.scan(cursor, options.count, |member, score| {
+        if options.admits(member) {
+            found.push((member, score));
+        }
+    });
+    reply_head(next, 2 * found.len(), reply);
+    for (member, score) in found {
+        reply.bulk(member);
+        reply.bulk(format_f64(score.get()).as_bytes());
+    }
+    Ok(())
 }
 
-impl ZRange {
-    fn parse(request: &Request<'_>) -> Result<Self, Error> {
-        let mut it = Self { by: By::Rank, rev: false, with_scores: false, limit: None };
-        let mut rest = request.from(4);
-        while let Some(word) = rest.next() {
-            match word.to_ascii_lowercase().as_slice() {
-                b"withscores" => it.with_scores = true,
-                b"rev" if !it.rev => it.rev = true,
-                b"byscore" if it.by == By::Rank => it.by = By::Score,
-                b"bylex" if it.by == By::Rank => it.by = By::Lex,
-                b"limit" if rest.len() >= 2 => {
-                    let mut number = || rest.next().and_then(parse_i64).ok_or(Error::NOT_INTEGER);
-                    it.limit = Some((number()?, number()?));
-                }
-                _ => return Err(Error::SYNTAX),
-            }
+fn zrandmember(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Error> {
+    let mut rng = ctx.server.rng();
+    if request.len() == 2 {
+        let zset = ctx.read_as::<ZSet>(ctx.key(request, 1))?;
+        match zset.and_then(|zset| zset.random(&mut rng)) {
+            Some((member, _)) => reply.bulk(member),
+            None => reply.null(),
         }
-        if it.by == By::Rank {
-            // A count of -1 is the default: Redis cannot tell it from none.
-            it.limit = it.limit.filter(|(_, count)| *count != -1);
-        }
-        if it.limit.is_some() && it.by == By::Rank {
-            return Err(Error::fixed(
-                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or \
-                 BYLEX",
-            ));
-        }
-        if it.with_scores && it.by == By::Lex {
-            return Err(Error::fixed(
-                "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
-            ));
-        }
-        Ok(it)
+        return Ok(());
     }
-
-    /// The ends, in ascending order; with REV they are given the other way round.
-    fn ends<'a>(&self, request: &Request<'a>) -> (&'a [u8], &'a [u8]) {
-        let (first, second) = (request.arg(2), request.arg(3));
-        if self.rev && self.by != By::Rank { (second, first) } else { (first, second) }
-    }
-
-    /// Applies LIMIT to the ranks found.
-    fn limited(&self, ranks: Range<usize>) -> Range<usize> {
-        let Some((offset, count)) = self.limit else { return ranks };
-        let Ok(offset) = usize::try_from(offset) else { return 0..0 };
-        let offset = offset.min(ranks.len());
-        let left = ranks.len() - offset;
-        let count = usize::try_from(count).map_or(left, |count| count.min(left));
-        if self.rev {
-            ranks.end - offset - count..ranks.end - offset
-        } else {
-            ranks.start + offset..ranks.start + offset + count
-        }
-    }
-}
-
-/// The ends of a range, read.
-enum Ends<'a> {
-    Rank(i64, i64),
-    Score(ScoreRange),
-    Lex(LexRange<'a>),
-}
-
-impl<'a> Ends<'a> {
-    fn parse(options: &ZRange, request: &Request<'a>) -> Result<Self, Error> {
-        const NOT_LEX: Error = Error::fixed("ERR min or max not valid string range item");
-        const NOT_SCORE: Error = Error::fixed("ERR min or max is not a float");
-        let (low, high) = options.ends(request);
-        Ok(match options.by {
-            By::Rank => Self::Rank(
-                parse_i64(low).ok_or(Error::NOT_INTEGER)?,
-                parse_i64(high).ok_or(Error::NOT_INTEGER)?,
-            ),
-            By::Score => Self::Score(ScoreRange {
-                min: ScoreBound::parse(low).ok_or(NOT_SCORE)?,
-                max: ScoreBound::parse(high).ok_or(NOT_SCORE)?,
-            }),
-            By::Lex => Self::Lex(LexRange {
-                min: LexBound::parse(low).ok_or(NOT_LEX)?,
-                max: LexBound::parse(high).ok_or(NOT_LEX)?,
-            }),
-        })
-    }
-
-    fn ranks(&self, zset: &ZSet, rev: bool) -> Range<usize> {
-        match self {
-            Self::Rank(start, stop) => {
-                let ranks = index_range(*start, *stop, zset.len());
-                if rev { zset.len() - ranks.end..zset.len() - ranks.start } else { ranks }
-            }
-            Self::Score(range) => zset.ranks_by_score(range),
-            Self::Lex(range) => zset.ranks_by_lex(range),
-        }
-    }
-}
-
-fn zrange(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let options = ZRange::parse(request)?;
-    let ends = Ends::parse(&options, request)?;
+    let (draw, with_scores) = Draw::parse_pairs(request, "withscores")?;
     let Some(zset) = ctx.read_as::<ZSet>(ctx.key(request, 1))? else {
         reply.array(0);
         return Ok(());
     };
-    let ranks = options.limited(ends.ranks(zset, options.rev));
-    let nested = options.with_scores && reply.proto == Proto::Resp3;
-    let per_member = if options.with_scores && !nested { 2 } else { 1 };
-    reply.array(ranks.len() * per_member);
-    let mut one = |(member, score): (&[u8], Score)| {
-        reply_member(member, options.with_scores.then_some(score), nested, reply);
+    let pairs = Pairs::new(with_scores, reply.proto);
+    let show = |(member, score): (&[u8], Score), reply: &mut Reply<'_>| {
+        pairs.element(member, reply, |reply| reply_score(score, reply));
     };
-    if options.rev {
-        zset.range(ranks).rev().for_each(&mut one)
-    } else {
-        zset.range(ranks).for_each(one)
+    match draw {
+        Draw::Distinct(count) => {
+            let chosen = zset.sample(count, &mut rng);
+            pairs.head(chosen.len(), reply);
+            chosen.into_iter().for_each(|pair| show(pair, reply));
+            Ok(())
+        }
+        Draw::Repeated(count) => {
+            let mut draws = zset.draws(&mut rng);
+            pairs.head(count, reply);
+            reply_repeated(count, reply, |reply| {
+                draws.next().into_iter().for_each(|pair| show(pair, reply));
+            })
+        }
     }
-    Ok(())
 }

@@ -279,6 +279,17 @@ impl ZSet {
         if self.is_empty() { None } else { self.by_rank(rng.below(self.len())) }
     }
 
+    /// Members chosen again and again, each time uniformly from all; ends only when there are none.
+    pub fn draws<'a>(&'a self, rng: &'a mut impl Rng) -> impl Iterator<Item = (&'a [u8], Score)> {
+        // One of the packed records is reached by a walk, so all are noted at the first.
+        let packed: Vec<_> = self.iter().take_while(|_| self.is_small()).collect();
+        std::iter::from_fn(move || match &self.form {
+            Form::Small(_) if packed.is_empty() => None,
+            Form::Small(_) => Some(packed[rng.below(packed.len())]),
+            Form::Big(_) => self.random(rng),
+        })
+    }
+
     /// `count` distinct members, uniformly chosen; all of them when there are no more.
     pub fn sample(&self, count: usize, rng: &mut impl Rng) -> Vec<(&[u8], Score)> {
         if count.saturating_mul(4) >= self.len() {

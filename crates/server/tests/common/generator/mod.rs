@@ -4,6 +4,8 @@
 //! or not asked for. Times to live are chosen so that two servers that get a command some
 //! milliseconds apart still agree: relative ones never meet a comparison (GT, LT).
 
+mod zset;
+
 use super::corpus::Check;
 use super::rng::Rng;
 use super::words::Moment;
@@ -476,72 +478,6 @@ impl Generator {
             }
             _ => self.scan_of("SSCAN"),
         }
-    }
-
-    fn zset(&mut self) -> Command {
-        match self.rng.below(9) {
-            0..=3 => {
-                let mut words = Vec::new();
-                for _ in 0..self.rng.below(3) {
-                    let option = self.rng.pick(&["NX", "XX", "GT", "LT", "CH", "INCR"]);
-                    words.push(option.as_bytes().to_vec());
-                }
-                for _ in 0..=self.rng.below(3) {
-                    words.push(self.rng.pick(SCORES).as_bytes().to_vec());
-                    words.push(self.field());
-                }
-                self.keyed("ZADD", &words)
-            }
-            4 => {
-                let member = self.field();
-                self.keyed("ZSCORE", &[member])
-            }
-            5 => {
-                let members = self.some(3, Self::field);
-                self.keyed("ZREM", &members)
-            }
-            6 => {
-                let count = if self.rng.one_in(2) { vec![self.integer()] } else { Vec::new() };
-                self.keyed("ZPOPMIN", &count)
-            }
-            7 => self.keyed("ZCARD", &[]),
-            _ => self.zrange(),
-        }
-    }
-
-    fn zrange(&mut self) -> Command {
-        let mut words = Vec::new();
-        match self.rng.below(3) {
-            0 => words.extend([self.integer(), self.integer()]),
-            1 => {
-                for _ in 0..2 {
-                    let open = if self.rng.one_in(3) { "(" } else { "" };
-                    words.push(format!("{open}{}", self.rng.pick(SCORES)).into_bytes());
-                }
-                words.push(b"BYSCORE".to_vec());
-            }
-            _ => {
-                for _ in 0..2 {
-                    words.push(match self.rng.below(4) {
-                        0 => b"-".to_vec(),
-                        1 => b"+".to_vec(),
-                        2 => [b"[".to_vec(), self.field()].concat(),
-                        _ => [b"(".to_vec(), self.field()].concat(),
-                    });
-                }
-                words.push(b"BYLEX".to_vec());
-            }
-        }
-        if self.rng.one_in(3) {
-            words.push(b"REV".to_vec());
-        }
-        if self.rng.one_in(3) {
-            words.extend([b"LIMIT".to_vec(), self.integer(), self.integer()]);
-        }
-        if self.rng.one_in(3) {
-            words.push(b"WITHSCORES".to_vec());
-        }
-        self.keyed("ZRANGE", &words)
     }
 
     /// A known command with a random number of random words: mostly errors, which must have no
