@@ -163,8 +163,13 @@ fn leave_with_pending<L: Layout<Item>>(name: &str) {
             let source = ledger.clone();
             roles.run(
                 move || {
-                    let mut items = (0..3).map(|number| source.payload(number));
-                    assert_eq!(producer.push_batch(&mut items), 3, "two fit, one waits");
+                    let mut items = (0..2).map(|number| source.payload(number));
+                    assert_eq!(producer.push_batch(&mut items), 2, "both fit");
+                    // Loom counts what was written since an operation to that operation. Behind a
+                    // load, the third payload is published by nothing but what carries it.
+                    if !producer.is_closed() {
+                        drop(producer.push(source.payload(2)));
+                    }
                 },
                 move || {
                     let mut got = Vec::new();

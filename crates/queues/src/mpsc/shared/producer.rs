@@ -20,13 +20,16 @@ use crate::{Compact, Layout, PushError};
 /// The one `SeqCst` fence of a batch.
 const R4: Edge = Edge::new("R4");
 
+/// Most items that an iterator's batch collects before reserving for them.
+const BATCH_MAX: usize = 64;
+
 /// A producing end; clone it for each producer.
 ///
 /// One thread at a time; nothing blocks. What a push accepts may wait in this producer's pending
-/// list (see the module text), where only this producer moves it on: call [`Producer::commit`] at
-/// the end of a batch, and again while [`Producer::pending`] is not 0. Dropping the producer hands
-/// the rest to the consumer and executes a `SeqCst` fence as a commit does; look afterwards whether
-/// the consumer sleeps.
+/// list (see the module text; it allocates as it grows), where only this producer moves it on: call
+/// [`Producer::commit`] at the end of a batch, and again while [`Producer::pending`] is not 0.
+/// Dropping the producer hands the rest to the consumer and executes a `SeqCst` fence as a commit
+/// does; look afterwards whether the consumer sleeps.
 ///
 /// Invariants. `[reserve-owner]` Whoever got index `i` from the increment of the tail is the only
 /// one to fill the slot for `i`. `[reserve-vacant]` The slot of `i` is vacant for `i` once the head
@@ -40,7 +43,7 @@ pub struct Producer<T, L: Layout<T> = Compact> {
     ticket: Ticket,
     /// Items accepted and not in the ring, in order.
     pending: VecDeque<T>,
-    /// Something was pushed since the last fence.
+    /// Something may have been published since the last fence.
     is_unfenced: bool,
     ring: SharedRing<T, L>,
 }
@@ -83,7 +86,6 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// # Errors
     /// As [`Producer::push`].
     pub fn push_deferred(&mut self, item: T) -> Result<(), PushError<T>> {
-        self.is_unfenced = true;
         if self.pending.len() >= self.capacity() {
             return self.push_slow(item);
         }
@@ -115,8 +117,6 @@ impl<T, L: Layout<T>> Producer<T, L> {
             // ORDERING: R4
             R4.fence("commit");
         }
-        // What did not fit is published later, and needs a fence then.
-        self.is_unfenced = !self.pending.is_empty();
     }
 
     /// Appends from `items` while they are accepted (visible or pending); returns how many. What
@@ -129,21 +129,18 @@ impl<T, L: Layout<T>> Producer<T, L> {
         if self.is_closed() {
             return 0;
         }
-        loop {
+        while items.size_hint().1 != Some(0) {
             // Items first, reservation afterwards: an iterator may end earlier than it says.
-            let room = self.capacity() - self.pending.len().min(self.capacity());
-            let before = self.pending.len();
-            // Said beforehand: what an iterator gave before it panics is pending too.
-            let was_unfenced = mem::replace(&mut self.is_unfenced, true);
+            let (before, room) = (self.pending.len(), self.remaining());
             self.pending.extend(items.take(room.min(BATCH_MAX)));
             let more = self.pending.len() - before;
-            self.is_unfenced = was_unfenced || more > 0;
+            if more == 0 {
+                break;
+            }
             self.flush();
             count += more;
-            if more == 0 {
-                return count;
-            }
         }
+        count
     }
 
     /// Copies from the front of `items` while they are accepted (visible or pending), reserving
@@ -364,7 +361,8 @@ impl<T, L: Layout<T>> Producer<T, L> {
 
     #[cold]
     fn flush_slow(&mut self) {
-        while self.fill_ticket() {
+        self.is_unfenced = true;
+        while self.fill_ticket() && !self.pending.is_empty() {
             let count = self.room(self.pending.len());
             if count == 0 {
                 return;
@@ -383,6 +381,9 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Moves pending items into the slots of the ticket; false if one of these is not vacant yet.
     #[inline(always)]
     fn fill_ticket(&mut self) -> bool {
+        if self.ticket.is_used_up() {
+            return true;
+        }
         let mut index = self.ticket.next;
         let count = self.vacant(index, self.ticket.len());
         let mut items = self.pending.drain(..count);
@@ -456,9 +457,6 @@ impl<T, L: Layout<T>> Producer<T, L> {
         unsafe { slot.fill(place, item) };
     }
 }
-
-/// Most items that an iterator's batch collects before reserving for them.
-const BATCH_MAX: usize = 64;
 
 /// A batch with credits while its items are collected: at the end, also when the iterator panics,
 /// those at hand are reserved for and pushed, and their credits are used.
