@@ -179,6 +179,40 @@ fn loom_spsc_batches_cells() {
     batches::<Cells>("batches cells");
 }
 
+/// A batch takes lines ahead of it, in a ring from which the consumer takes: none that holds items.
+fn batch_takes_lines<L: Layout<Item>>(name: &str) {
+    for roles in Roles::BOTH {
+        explore(&format!("{name} {roles:?}"), move || {
+            let ledger = Ledger::default();
+            let (mut producer, mut consumer) = spsc::ring_at::<Item, L>(4, usize::MAX - 3);
+            for number in 0..4 {
+                producer.push(ledger.payload(number)).expect("room");
+            }
+            let source = ledger.clone();
+            let (pushed, (mut got, mut consumer)) = roles.run(
+                move || {
+                    let mut items = (4..6).map(|number| source.payload(number));
+                    producer.push_batch(&mut items) + producer.push_batch(&mut items)
+                },
+                move || (pop_within(4, || consumer.pop()), consumer),
+            );
+            got.extend(pop_within(3, || consumer.pop()));
+            assert!(got.iter().copied().eq(0..4 + pushed), "all, once, in order: {got:?}");
+            ledger.assert_settled();
+        });
+    }
+}
+
+#[test]
+fn loom_spsc_batch_takes_lines_laps() {
+    batch_takes_lines::<Laps>("lines laps");
+}
+
+#[test]
+fn loom_spsc_batch_takes_lines_cells() {
+    batch_takes_lines::<Cells>("lines cells");
+}
+
 /// Whoever is told `Closed` has everything; nobody is told too early.
 fn close<L: Layout<Item>>(name: &str) {
     for roles in Roles::BOTH {

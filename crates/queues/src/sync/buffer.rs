@@ -239,10 +239,10 @@ impl<S> Slots<S> {
         &row[..count]
     }
 
-    /// Slots of a cache line. The slots of the models are larger than real ones; there too one
-    /// speaks for others.
+    /// Slots of a cache line. The slots of the models are larger than real ones; there two make a
+    /// line, so that one speaks for another and lines are taken in rings of two.
     const PER_LINE: usize = match LINE / size_of::<S>() {
-        _ if cfg!(any(loom, shuttle)) => 8,
+        _ if cfg!(any(loom, shuttle)) => 2,
         0 => 1,
         slots => slots,
     };
@@ -261,8 +261,7 @@ impl<S> Slots<S> {
 
     /// Brings the cache lines of the slots of [`Slots::segment`] to this core, which will write
     /// them soon: whole lines, counted from the first slot. Slots of which a line holds only a few
-    /// go without, since that would be dozens of lines at a time; so do those of the models, which
-    /// are larger than real ones.
+    /// go without, since that would be dozens of lines at a time.
     ///
     /// By stores, since `prefetchw` leaves a line where it is that both cores have a copy of.
     ///
@@ -273,7 +272,7 @@ impl<S> Slots<S> {
     where
         S: Slot<T>,
     {
-        if size_of::<S>() > LINE / 4 {
+        if size_of::<S>() > LINE / 4 && !cfg!(any(loom, shuttle)) {
             return;
         }
         // SAFETY: [buffer-owned] the caller keeps the buffer alive.
