@@ -67,6 +67,16 @@ impl<T> fmt::Display for PushError<T> {
 impl<T> Error for PushError<T> {}
 
 /// Why nothing was popped.
+///
+/// # Examples
+/// ```
+/// use flintlock_queues::{PopError, spsc};
+///
+/// let (producer, mut consumer) = spsc::ring::<u32>(2);
+/// assert_eq!(consumer.pop(), Err(PopError::Empty));
+/// drop(producer);
+/// assert_eq!(consumer.pop(), Err(PopError::Closed));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PopError {
     /// Nothing is published now.

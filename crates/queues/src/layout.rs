@@ -11,8 +11,17 @@ use crate::tagged::Word;
 pub trait Layout<T>: sealed::Sealed + 'static {
     /// The slot.
     ///
-    /// That it is of this very `T` makes every handle invariant in `T`. Otherwise items could be
-    /// pushed that live shorter than the consumer was told:
+    /// That it is of this very `T` makes every handle invariant in `T`. It is handed on as it is,
+    /// ```
+    /// use flintlock_queues::{mpsc::rings, mpsc::shared, spmc, spsc};
+    /// type One<'a> = (spsc::Producer<&'a str>, spmc::Producer<&'a str>);
+    /// type Many<'a> = (rings::Producer<&'a str>, shared::Producer<&'a str>);
+    /// fn same<'a>(one: One<'a>, many: Many<'a>) -> (One<'a>, Many<'a>) {
+    ///     (one, many)
+    /// }
+    /// ```
+    /// but not for items that live shorter than the consumer was told. (Such an error has no code
+    /// that could stand here; the lifetimes are all that is wrong.)
     /// ```compile_fail
     /// use flintlock_queues::spsc::Producer;
     /// fn shorter<'a>(long: Producer<&'static str>) -> Producer<&'a str> {
