@@ -61,9 +61,10 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// State of one worker, such as a read buffer. Made, used and dropped on its thread.
     type Local;
 
-    /// The state of worker number `worker`. Worker thread, once; for jobs that the main thread
-    /// has to finish itself also main, with [`WORKERS_MAX`](crate::WORKERS_MAX) as `worker`, which
-    /// is no worker's number.
+    /// The state of worker number `worker`. Worker thread, before its first job, and again after
+    /// each job that panicked, which may have left the old one half changed; for jobs that the main
+    /// thread has to finish itself also main, with [`WORKERS_MAX`](crate::WORKERS_MAX) as `worker`,
+    /// which is no worker's number. Must not panic (the process is aborted), nor may its drop.
     fn local(&self, worker: usize) -> Self::Local;
 
     /// Who owns `job`. Worker; must not panic (the process is aborted).

@@ -7,7 +7,7 @@
 //!
 //! | edge | sites | publishes |
 //! |---|---|---|
-//! | P1 | `sleeper`: [`Sleepers::sleep`]; `finder`: [`Sleepers::work`]; against F1 of the queues (`commit`, and `drop` of an inbox) | the state byte, or the jobs and the order to leave |
+//! | P1 | `sleeper`: [`Sleepers::sleep`]; `finder`: [`Sleepers::work`]; `orders`: [`Sleepers::order`]; against F1 of the queues (`commit`, and `drop` of an inbox) | the state byte, or the jobs and the order to leave |
 //! | P2 | `main`: [`Bell::announce`]; `silent`: [`Bell::ring_for_silent`]; against F1 of the queues | the bell, or the answers |
 //!
 //! Source: rayon-core's sleep module (announce, fence, last look).
@@ -89,6 +89,12 @@ impl Sleepers {
     pub(crate) fn work(&self, index: usize) {
         self.state(index).store(BUSY, Ordering::Relaxed);
         P1.fence("finder");
+    }
+
+    /// Main has told who is active: each worker either sees that in its last look before it sleeps,
+    /// or main sees it asleep.
+    pub(crate) fn order(&self) {
+        P1.fence("orders");
     }
 
     /// Parks worker `index` until somebody wakes it, unless `work_is_there` after the

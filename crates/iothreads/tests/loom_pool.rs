@@ -32,6 +32,8 @@ struct Payload {
     number: Cell<u64>,
     /// How often it comes back unfinished.
     turns: Cell<u64>,
+    /// It owes no answer.
+    silent: bool,
     dropped: Arc<Mutex<usize>>,
 }
 
@@ -42,7 +44,13 @@ impl Payload {
 
     fn long(dropped: &Arc<Mutex<usize>>, turns: u64) -> Box<Self> {
         let (number, turns) = (Cell::new(1), Cell::new(turns));
-        Box::new(Self { number, turns, dropped: Arc::clone(dropped) })
+        Box::new(Self { number, turns, silent: false, dropped: Arc::clone(dropped) })
+    }
+
+    fn silent(dropped: &Arc<Mutex<usize>>) -> Box<Self> {
+        let mut payload = Self::new(dropped);
+        payload.silent = true;
+        payload
     }
 
     fn add(&self) -> u64 {
@@ -82,7 +90,7 @@ impl Handler for Adding {
             return Outcome::Again(job);
         }
         job.add();
-        Outcome::Done(job)
+        if job.silent { Outcome::Nothing } else { Outcome::Done(job) }
     }
 
     fn panicked(&self, _owner: (), _panic: &Panic) -> Option<Box<Payload>> {
@@ -127,6 +135,19 @@ fn loom_draining_the_shared_lane() {
 #[test]
 fn loom_draining_a_private_inbox() {
     explore("drain private", || drain(true));
+}
+
+/// Main waits while the only job, which owes no answer, is not done, being done, or done already.
+fn wait_for_silent() {
+    let dropped = Arc::default();
+    let mut pool = pool();
+    assert!(pool.submit(Payload::silent(&dropped)).is_ok());
+    assert!(!pool.wait(None), "there is no answer");
+}
+
+#[test]
+fn loom_waiting_without_a_limit_ends_with_the_last_job() {
+    explore("wait, silent job", wait_for_silent);
 }
 
 /// The only worker is taken away while it may hold, have or not yet have seen the job.

@@ -12,6 +12,7 @@ use loom::thread;
 
 use super::*;
 use crate::explore::{both, explore, fails_without};
+use crate::sync::AtomicUsize;
 
 type Item = Box<u64>;
 
@@ -171,6 +172,33 @@ fn loom_a_worker_that_is_counted_on_passes_the_job_on() {
     explore("counted on", counted_on);
 }
 
+/// A worker with nothing to do goes to sleep while main makes it active, for a job that waits.
+fn made_active(swapped: bool) {
+    let sleepers = Arc::new(Sleepers::new(1));
+    let active = Arc::new(AtomicUsize::new(0));
+    let (table, told) = (Arc::clone(&sleepers), Arc::clone(&active));
+    let worker = move || {
+        sleepers.enter(0);
+        sleepers.sleep(0, || active.load(Ordering::Relaxed) == 1);
+        sleepers.work(0);
+        assert_eq!(active.load(Ordering::Relaxed), 1, "it was woken for that");
+        sleepers.leave(0);
+    };
+    let main = move || {
+        told.store(1, Ordering::Relaxed);
+        table.order();
+        table.wake_one(1);
+    };
+    both(swapped, worker, main);
+}
+
+#[test]
+fn loom_a_worker_that_is_made_active_sees_the_jobs_that_wait() {
+    for swapped in [false, true] {
+        explore("made active", move || made_active(swapped));
+    }
+}
+
 /// What a poller is here: a place to sleep until woken, once for each wake.
 struct Poller {
     woken: Mutex<usize>,
@@ -276,10 +304,11 @@ fn loom_a_parked_main_hears_of_silent_jobs() {
 }
 
 /// Each fence of the protocol, and the model that must fail without it.
-const MUTATIONS: [(&str, &str); 7] = [
+const MUTATIONS: [(&str, &str); 8] = [
     ("P1.sleeper", "loom_a_sleeping_worker_is_woken_for_a_job"),
     ("F1.drop", "loom_a_sleeping_worker_is_woken_to_leave"),
     ("P1.finder", "loom_a_worker_that_is_counted_on_passes_the_job_on"),
+    ("P1.orders", "loom_a_worker_that_is_made_active_sees_the_jobs_that_wait"),
     ("F1.commit", "loom_a_sleeping_worker_is_woken_for_a_job"),
     ("F1.commit", "loom_main_asleep_in_its_poller_is_woken"),
     ("P2.main", "loom_main_asleep_in_its_poller_is_woken"),

@@ -122,7 +122,7 @@ impl<H: Handler> Pool<H> {
     }
 
     /// Whether draining would do anything: jobs that no worker is left for are its to finish.
-    fn has_answers(&self) -> bool {
+    pub(super) fn has_answers(&self) -> bool {
         !self.answers.is_empty()
             || !self.again.is_empty()
             || !self.unfinished.is_empty()
@@ -160,9 +160,9 @@ impl<H: Handler> Pool<H> {
 
     /// Waits for an answer, for at most `limit`; returns whether there is one. For an event loop
     /// that cannot sleep in its poller because the poller is in a job ([`Pool::submit_poll`]).
-    /// Parks at once: time that the main thread spins is no answer's and a neighbour's. Other pools
-    /// on the same bell end the wait too, and then it returns `false` before its time; so it does
-    /// without a limit if nothing is in flight, since nobody would end it.
+    /// Parks at once: time that the main thread spins is no answer's and a neighbour's. Jobs that
+    /// owe no answer may end the wait too, and other pools on the same bell; then it is `false`
+    /// before its time. So it is without a limit if nothing is in flight: nobody would end it.
     pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         self.commit();
         if self.has_answers() {
@@ -173,8 +173,17 @@ impl<H: Handler> Pool<H> {
             return false;
         }
         let shared = Arc::clone(&self.shared);
-        shared.bell.park(until, &*shared.clock, || self.has_answers());
+        // Without a limit nobody ends the sleep if the last job is done by then and owes no answer.
+        let silent = until.is_none().then_some(self.silent_seen);
+        shared.bell.park(until, &*shared.clock, || {
+            silent.map_or_else(|| self.has_answers(), |silent| self.has_news(silent))
+        });
         self.has_answers()
+    }
+
+    /// Whether draining would do anything, or other than `silent` jobs without an answer are done.
+    fn has_news(&self, silent: u64) -> bool {
+        self.has_answers() || self.crew.silent() != silent
     }
 
     /// Drains until nothing is in flight, for at most `limit`; returns how many answers came.
@@ -203,9 +212,9 @@ impl<H: Handler> Pool<H> {
             }
             if self.unfinished.is_empty() {
                 let silent = self.silent_seen;
-                shared.bell.park(until, &*shared.clock, || {
-                    self.has_answers() || self.crew.silent() != silent || self.crew.len() == 0
-                });
+                shared
+                    .bell
+                    .park(until, &*shared.clock, || self.has_news(silent) || self.crew.len() == 0);
             } else {
                 let soon = shared.clock.now() + LANE_RETRY;
                 shared.bell.park(Some(soon), &*shared.clock, || false);

@@ -53,9 +53,11 @@ impl<H: Handler> Pool<H> {
             }
         };
         let clock = PlainArc::clone(&self.shared.clock);
-        let totals = self.crew.done(nanos(self.now)).totals;
+        let done = self.crew.done(nanos(self.now));
+        // Jobs without an answer that count as under way would make each turn look worth it.
+        self.silent_seen = done.silent;
         let (decision, sample) =
-            self.governor.decide(&*clock, turn, &totals, self.active, workers_max)?;
+            self.governor.decide(&*clock, turn, &done.totals, self.active, workers_max)?;
         self.shared.orders.spin_ns.store(nanos(decision.spin), Ordering::Relaxed);
         let change =
             wanted(decision.verdict).and_then(|to| self.activate(to, decision.reason, sample));
@@ -64,7 +66,7 @@ impl<H: Handler> Pool<H> {
     }
 
     /// Settles whether the jobs of a turn are taken.
-    fn settle(&mut self, jobs: usize) {
+    pub(super) fn settle(&mut self, jobs: usize) {
         let fixed = matches!(self.options.scaling, Scaling::Fixed(_));
         let owed = usize::try_from(self.owed()).unwrap_or(usize::MAX);
         self.refusing = if self.active == 0 {
@@ -77,7 +79,7 @@ impl<H: Handler> Pool<H> {
     }
 
     /// Makes `to` workers active, or as many as can be started.
-    fn activate(&mut self, to: usize, reason: Reason, sample: Sample) -> Option<Change> {
+    pub(super) fn activate(&mut self, to: usize, reason: Reason, sample: Sample) -> Option<Change> {
         // What could not be started is counted; the policy sees how many there are, and backs off.
         let _ = self.start_up_to(to);
         let (from, to) = (self.active, to.min(self.crew.len()));
@@ -86,6 +88,11 @@ impl<H: Handler> Pool<H> {
         }
         self.active = to;
         self.shared.orders.active.store(to, Ordering::Relaxed);
+        // Jobs that wait were announced to other workers: to fewer, or to some that now leave them.
+        self.shared.sleepers.order();
+        if self.waiting {
+            self.wake_for_lanes();
+        }
         let change = Change { at: self.now, from, to, reason, sample };
         self.governor.changed(change);
         Some(change)

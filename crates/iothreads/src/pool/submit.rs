@@ -218,7 +218,7 @@ impl<H: Handler> Pool<H> {
     }
 
     /// Wakes a worker if more jobs wait than workers look for some.
-    fn wake_for_lanes(&mut self) {
+    pub(super) fn wake_for_lanes(&mut self) {
         let depth = self.depth();
         self.waiting = depth > 0;
         if depth == 0 {

@@ -1,15 +1,20 @@
-//! What needs a look inside of the pool: threads that the system refuses.
+//! What needs a look inside of the pool: threads that the system refuses, jobs that nobody was
+//! woken for, and what a turn is thought to be worth.
 
 use std::time::Instant;
 
 use super::*;
 use crate::clock::{Clock, Manual};
 use crate::cpu::{CpuList, UsableCpus};
-use crate::governor::Turn;
+use crate::governor::{Change, Turn};
 use crate::handler::{Context, Outcome, Panic};
-use crate::policy::Tuning;
+use crate::policy::{Reason, Sample, Tuning};
 
 const MS: Duration = Duration::from_millis(1);
+/// Nothing here takes longer unless it hangs.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// The job that owes no answer.
+const SILENT: u64 = u64::MAX;
 
 struct Echo;
 
@@ -25,12 +30,76 @@ impl Handler for Echo {
     fn owner(&self, _job: &u64) {}
 
     fn run(&self, job: u64, _context: &mut Context<'_, ()>) -> Outcome<u64, u64> {
-        Outcome::Done(job)
+        if job == SILENT { Outcome::Nothing } else { Outcome::Done(job) }
     }
 
     fn panicked(&self, (): (), panic: &Panic) -> Option<u64> {
         panic!("{panic:?}")
     }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < DEADLINE, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A pool that any load ignites, whatever other tests leave of the CPUs; and a turn of such load.
+fn eager(workers_max: usize) -> (Pool<Echo>, impl FnMut(&mut Pool<Echo>) -> Option<Change>) {
+    let clock = PlainArc::new(Manual::new());
+    let tuning = Tuning { ignite_permille: 0, spare_permille_min: 0, ..Tuning::default() };
+    let options = Options {
+        tuning,
+        clock: PlainArc::clone(&clock) as PlainArc<dyn Clock>,
+        // One CPU, so one worker.
+        worker_cpus: CpuList::allowed()
+            .map(|list| list.cpu_for(0).to_string().parse().expect("a CPU")),
+        ..Options::adaptive(workers_max)
+    };
+    let pool = Pool::new(Echo, Bell::new(|| ()), options).expect("nothing is started");
+    let mut turn = Turn { jobs: 50, ..Turn::default() };
+    let tick = move |pool: &mut Pool<Echo>| {
+        let begun = Instant::now();
+        while begun.elapsed() < MS / 10 {}
+        clock.advance(5 * MS);
+        turn.completed += 50;
+        pool.tick(&turn)
+    };
+    (pool, tick)
+}
+
+/// A worker that main counted on may be told to rest before it looks; nobody may ever commit again,
+/// since a pool without active workers is left alone.
+#[test]
+fn jobs_that_wait_are_not_left_behind_when_fewer_workers_are_active() {
+    let mut pool = Pool::new(Echo, Bell::new(|| ()), Options::blocking(1)).expect("a thread");
+    until("the worker sleeps", || pool.stats().workers[0].parks == 1);
+    pool.submit(7).expect("credit");
+    pool.publish();
+    pool.activate(0, Reason::Idle, Sample::default()).expect("a change");
+    until("the job is done", || pool.has_answers());
+}
+
+/// Main hears of jobs without an answer by looking only; what it does not know of counts as under
+/// way, and with enough under way each turn looks worth a hand-over.
+#[test]
+fn jobs_without_an_answer_do_not_make_a_turn_with_few_jobs_worth_it() {
+    if UsableCpus::read().count() < 2 {
+        return;
+    }
+    let (mut pool, mut tick) = eager(1);
+    until("a worker is active", || tick(&mut pool).is_some());
+    for _ in 0..100 {
+        pool.submit(SILENT).expect("credit");
+    }
+    pool.commit();
+    until("all are done", || pool.crew.silent() == 100);
+    tick(&mut pool);
+    assert_eq!(pool.owed(), 0, "as of this sample");
+    pool.settle(1);
+    assert_eq!((pool.active(), pool.refusing), (1, Some(Refusal::FewJobs)));
 }
 
 /// Each refusal costs main what a thread costs, so it asks as rarely as for one that did not pay;
@@ -40,27 +109,8 @@ fn a_thread_that_is_refused_is_asked_for_again_after_a_back_off() {
     if UsableCpus::read().count() < 2 {
         return;
     }
-    let clock = PlainArc::new(Manual::new());
-    // Any load ignites, whatever other tests leave of the CPUs.
-    let tuning = Tuning { ignite_permille: 0, spare_permille_min: 0, ..Tuning::default() };
-    let options = Options {
-        tuning,
-        clock: PlainArc::clone(&clock) as PlainArc<dyn Clock>,
-        // One CPU, so one worker.
-        worker_cpus: CpuList::allowed()
-            .map(|list| list.cpu_for(0).to_string().parse().expect("a CPU")),
-        ..Options::adaptive(3)
-    };
-    let mut pool = Pool::new(Echo, Bell::new(|| ()), options).expect("nothing is started");
+    let (mut pool, mut tick) = eager(3);
     pool.crew.refuses = true;
-    let mut turn = Turn { jobs: 50, ..Turn::default() };
-    let mut tick = |pool: &mut Pool<Echo>| {
-        let begun = Instant::now();
-        while begun.elapsed() < MS / 10 {}
-        clock.advance(5 * MS);
-        turn.completed += 50;
-        pool.tick(&turn)
-    };
     let mut failed_at = Vec::new();
     while pool.now() < Duration::from_secs(20) {
         assert_eq!(tick(&mut pool), None);
