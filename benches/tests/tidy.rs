@@ -300,6 +300,7 @@ fn unsafe_is_where_it_may_be_and_says_why() {
             "crates/queues/src/sync",
             "crates/iothreads/src/cpu",
             "crates/server/src/keyspace/entry",
+            "crates/server/src/huge_pages/heap",
         ];
         if !source.is_rust() || source.is_test() {
             return Vec::new();

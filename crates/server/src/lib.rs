@@ -12,6 +12,7 @@ mod ending;
 mod event_loop;
 mod evict;
 mod garbage;
+mod huge_pages;
 mod info;
 mod keyspace;
 pub mod log;

@@ -16,6 +16,7 @@ use crate::descriptors::Descriptors;
 use crate::ending::End;
 use crate::evict::Evictor;
 use crate::garbage::Garbage;
+use crate::huge_pages::HugePages;
 use crate::keyspace::access::{Access, Counting};
 use crate::keyspace::{Hasher, Keyspace};
 use crate::log::Log;
@@ -57,6 +58,8 @@ pub(crate) struct Server {
     pub access: Access,
     /// Values waiting to be freed in slices.
     pub garbage: Garbage,
+    /// What keys and values lie in.
+    pub huge_pages: HugePages,
     /// Unix time in milliseconds, read once a turn.
     pub now_ms: u64,
     /// Milliseconds on a clock that never goes back.
@@ -103,6 +106,7 @@ impl Server {
                 u64::from_le_bytes(*seed.first_chunk().expect("16 bytes")),
             ),
             garbage: Garbage::default(),
+            huge_pages: HugePages::default(),
             now_ms: now.unix_ms,
             mono_ms: now.mono_ms,
             started_ms: now.unix_ms,

@@ -16,6 +16,7 @@ use crate::args::{self, Invocation};
 use crate::config::{Config, Sources, StoreKind};
 use crate::descriptors::Descriptors;
 use crate::event_loop::{EventLoop, now_since, poll_and_bell};
+use crate::huge_pages::HugePages;
 use crate::keyspace::Hasher;
 use crate::log::{Level, Log};
 use crate::net::listen;
@@ -85,6 +86,10 @@ type Fatal = Box<dyn std::error::Error>;
 
 fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fatal> {
     let descriptors = Descriptors::share_out(&mut config, log)?;
+    let huge_pages = HugePages::new(config.disable_thp).unwrap_or_else(|error| {
+        log.warning(format_args!("Huge pages cannot be disabled: {error}"));
+        HugePages::default()
+    });
     let signals = Signals::install()?;
     let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
     let listeners =
@@ -112,6 +117,7 @@ fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fat
     let mut server = Server::new(config, log.clone(), Hasher::new(&secret), now, seed);
     server.port = port;
     server.descriptors = descriptors;
+    server.huge_pages = huge_pages;
     if let Some(store) = store {
         // Ours to remove: who has the store open makes its backups.
         backup::remove(&backup::unfinished(&server.config.backup_path()))?;

@@ -125,6 +125,8 @@ pub struct Config {
     pub lfu_log_factor: u32,
     /// Minutes for the LFU counter to fall by one.
     pub lfu_decay_time_min: u32,
+    /// Whether the process goes without huge pages.
+    pub disable_thp: bool,
     /// How hard expired keys are searched for, 1 to 10.
     pub active_expire_effort: u8,
 
@@ -228,6 +230,7 @@ impl Default for Config {
             maxmemory_samples: 5,
             lfu_log_factor: 10,
             lfu_decay_time_min: 1,
+            disable_thp: false,
             active_expire_effort: 1,
             nap_max_us: 100,
             store: StoreKind::Fjall,

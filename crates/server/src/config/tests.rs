@@ -92,7 +92,7 @@ fn only_typed_rows_act() {
 }
 
 /// Where the server knowingly differs from redis-server 7.0.15.
-const DIFFERENT_DEFAULTS: [&str; 4] = ["appendonly", "bind", "dir", "io-threads"];
+const DIFFERENT_DEFAULTS: [&str; 5] = ["appendonly", "bind", "dir", "disable-thp", "io-threads"];
 
 #[test]
 fn names_and_defaults_are_those_of_redis() {

@@ -66,6 +66,7 @@ impl EventLoop {
         self.server.stats.sample(self.server.now_ms);
         let used = self.server.used_memory();
         self.server.stats.peak_memory = self.server.stats.peak_memory.max(used);
+        self.server.huge_pages.look(used, now);
         if now.duration_since(self.cron.last_clients) >= IDLE {
             self.cron.last_clients = now;
             self.check_clients();

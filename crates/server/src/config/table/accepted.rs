@@ -102,7 +102,6 @@ pub(super) static ROWS: &[Directive] = &[
     noted("crash-log-enabled", YES_NO, "yes"),
     noted("crash-memcheck-enabled", YES_NO, "yes"),
     noted("ignore-warnings", TEXT_OR_EMPTY, ""),
-    noted("disable-thp", YES_NO, "yes").start_only(),
     noted("oom-score-adj", Syntax::Choice(&["no", "yes", "relative", "absolute"]), "no"),
     noted("oom-score-adj-values", words(read::oom_scores, Layout::Line), "0 200 800"),
     noted(

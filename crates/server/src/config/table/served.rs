@@ -84,6 +84,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("maxmemory-samples", int(1, INT_MAX), field!(maxmemory_samples)),
     row("lfu-log-factor", int(0, INT_MAX), field!(lfu_log_factor)),
     row("lfu-decay-time", int(0, INT_MAX), field!(lfu_decay_time_min)),
+    row("disable-thp", Syntax::Bool, field!(disable_thp)).start_only(),
     row("active-expire-effort", int(1, 10), field!(active_expire_effort)).noted(),
     // Durability.
     row("store", Syntax::Choice(StoreKind::NAMES), field!(store)).start_only(),
