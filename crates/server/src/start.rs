@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flintlock_diskcache::backup;
+use flintlock_diskcache::cache::recover::RecoverError;
 use flintlock_diskcache::journal::Verdict;
 use flintlock_diskcache::recovery::{OpenError, OpenStore};
+use flintlock_diskcache::storage::ErrorKind;
 
 use crate::args::{self, Invocation};
 use crate::config::{Config, Sources, StoreKind};
@@ -64,10 +66,7 @@ fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             log.warning(format_args!("{error}"));
-            match error.downcast_ref() {
-                Some(OpenError::Refused(_)) => ExitCode::from(REFUSED),
-                _ => ExitCode::FAILURE,
-            }
+            if is_loss(&*error) { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
         }
     };
     if let Some(path) = pid_path {
@@ -80,6 +79,19 @@ fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
 /// Exit status when acknowledged changes are missing from the store: only an operator can say what
 /// is to be done, so nothing is gained by starting again.
 const REFUSED: u8 = 3;
+
+/// Whether `error` says that acknowledged changes are missing. A disk that does not answer is
+/// another matter: the next start may find that it does.
+fn is_loss(error: &(dyn std::error::Error + 'static)) -> bool {
+    match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(OpenError::Refused(_)), _) => true,
+        (_, Some(RecoverError::BaseUnreadable { failure, .. })) => {
+            failure.kind == ErrorKind::Corrupt
+        }
+        (_, Some(RecoverError::BaseMissing { .. } | RecoverError::Decode { .. })) => true,
+        _ => false,
+    }
+}
 
 /// Why the server could not start or go on; the text is for the operator.
 type Fatal = Box<dyn std::error::Error>;

@@ -186,11 +186,8 @@ fn a_journal_that_is_gone_is_no_empty_start() {
     }
 }
 
-#[test]
-fn keys_of_a_damaged_block_can_be_written_and_deleted() {
-    let Some(mut server) = ours() else { return };
-    write(&mut server.connect(), 0..KEYS);
-    assert!(server.terminate().success());
+/// Damages one byte in the middle of the engine's largest table.
+fn damage_a_block(server: &Server) {
     let tables = fs::read_dir(server.dir().join(STORE).join("engine/tables")).expect("tables");
     let paths = tables.map(|entry| entry.expect("a readable entry").path());
     let length = |path: &PathBuf| fs::metadata(path).expect("it was listed").len();
@@ -199,6 +196,14 @@ fn keys_of_a_damaged_block_can_be_written_and_deleted() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0xff;
     fs::write(&path, bytes).expect("a table");
+}
+
+#[test]
+fn keys_of_a_damaged_block_can_be_written_and_deleted() {
+    let Some(mut server) = ours() else { return };
+    write(&mut server.connect(), 0..KEYS);
+    assert!(server.terminate().success());
+    damage_a_block(&server);
     server.restart();
     let mut client = server.connect();
     let all = 0..KEYS;
@@ -218,6 +223,41 @@ fn keys_of_a_damaged_block_can_be_written_and_deleted() {
     for n in &bad[3..] {
         assert!(client.run(&format!("GET key:{n}")).is_error(), "key:{n} is no miss");
     }
+}
+
+/// A service that starts it again and again cannot help; an operator can.
+#[test]
+fn changes_of_keys_in_a_damaged_block_are_given_up_only_when_that_is_accepted() {
+    let Some(mut server) = ours() else { return };
+    write(&mut server.connect(), 0..KEYS);
+    assert!(server.terminate().success());
+    server.restart();
+    let mut client = server.connect();
+    (0..KEYS).for_each(|n| _ = client.ok(&format!("EXPIRE key:{n} 100000")));
+    server.kill_9();
+    damage_a_block(&server);
+    assert_refused(&mut server, &["whose state cannot be read"]);
+    assert_refused(&mut server, &["flintlock-check names"]);
+
+    server.restart_with(&["--store-accept-loss", "yes"]);
+    let mut client = server.connect();
+    let mut bad = Vec::new();
+    for n in 0..KEYS {
+        let reply = client.run(&format!("GET key:{n}"));
+        if reply.is_error() {
+            bad.push(n);
+        } else {
+            assert_eq!(reply.text(), Ok(value(n).as_bytes()), "key:{n}");
+        }
+    }
+    assert!(bad.len() >= 4 && bad.len() < KEYS / 4, "{} keys in a block", bad.len());
+    client.ok(&format!("SET key:{} new", bad[0]));
+    assert!(server.terminate().success());
+    // Nothing of the journal is left to be accepted.
+    server.restart();
+    let mut client = server.connect();
+    assert_eq!(client.ok(&format!("GET key:{}", bad[0])).text(), Ok(&b"new"[..]));
+    assert!(client.run(&format!("GET key:{}", bad[1])).is_error(), "no miss");
 }
 
 /// Limits the size of any file the running server writes; what it has stays.

@@ -265,6 +265,14 @@ impl Server {
         self.try_restart().unwrap_or_else(|why| panic!("{why}"));
     }
 
+    /// As [`restart`](Self::restart), with more arguments for this one start.
+    pub(crate) fn restart_with(&mut self, more: &[&str]) {
+        let own = self.args.len();
+        self.args.extend(more.iter().map(|&arg| arg.to_owned()));
+        self.restart();
+        self.args.truncate(own);
+    }
+
     /// As [`restart`](Self::restart); the text is what the server said instead of being ready.
     pub(crate) fn try_restart(&mut self) -> Result<(), String> {
         assert!(self.process.is_none(), "stop it first");
