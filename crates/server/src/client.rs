@@ -14,6 +14,7 @@ use crate::net::conn::ConnIo;
 use crate::resp::encode::{Mark, Proto};
 use crate::tier::prepare::{Blocked, Prepared};
 use crate::util::prefetch::prefetch_lines;
+use crate::watch::Watching;
 
 /// Names a client: index and generation, so that a late answer never reaches a successor.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
@@ -35,19 +36,6 @@ impl ClientKey {
     pub(crate) fn from_word(word: usize) -> Self {
         Self { index: word as u32, generation: (word >> 32) as u32 }
     }
-}
-
-/// A key under WATCH.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    /// Database number.
-    pub db: usize,
-    /// The key.
-    pub key: Box<[u8]>,
-    /// Whether there was such a key at WATCH. Flushing its database changes it only then.
-    pub existed: bool,
-    /// When it expires, in Unix milliseconds, as of WATCH: from then on it counts as changed.
-    pub expires_at_ms: Option<u64>,
 }
 
 /// Commands queued since MULTI.
@@ -87,7 +75,7 @@ pub(crate) struct Session {
     pub no_evict: bool,
     /// Selected database.
     pub db: usize,
-    /// Unix time of the last command, in milliseconds.
+    /// Unix time of the last bytes that came or went, in milliseconds.
     pub last_ms: u64,
     /// The last command.
     pub last_command: Option<&'static Command>,
@@ -98,7 +86,7 @@ pub(crate) struct Session {
     /// Open transaction.
     pub multi: Option<Multi>,
     /// Keys under WATCH.
-    pub watching: Vec<Watched>,
+    pub watching: Watching,
     /// What its request has gathered so far; most requests run at once and gather nothing.
     pub prepared: Option<Box<Prepared>>,
     /// Number shown by CLIENT ID; never used again.
@@ -144,7 +132,7 @@ impl Session {
             proto: Proto::default(),
             authenticated: false,
             multi: None,
-            watching: Vec::new(),
+            watching: Watching::default(),
             cas_broken: false,
             created_ms: now_ms,
             behind_since_ms: None,
@@ -165,10 +153,11 @@ impl Session {
 
     /// Bytes of memory of the session.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let watched: usize = self.watching.iter().map(|w| w.key.len() + size_of::<Watched>()).sum();
         size_of::<Client>()
             + self.name.capacity()
-            + watched
+            + self.lib_name.capacity()
+            + self.lib_ver.capacity()
+            + self.watching.memory_bytes()
             + self.multi.as_ref().map_or(0, |m| m.bytes)
             + self.prepared.as_ref().map_or(0, |prepared| prepared.memory_bytes())
     }
@@ -355,6 +344,11 @@ impl Clients {
             let key = ClientKey { index: index as u32, generation: slot.generation };
             Some((key, slot.client.as_ref()?))
         })
+    }
+
+    /// Every connected client, to change it.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.slots.iter_mut().skip(1).filter_map(|slot| slot.client.as_mut())
     }
 }
 

@@ -24,7 +24,7 @@ use crate::config::ClientMemoryLimit;
 use crate::server::Server;
 
 /// Replies that no limit is about: Redis has a fixed buffer for as many, and counts what is beyond.
-const OUTPUT_FREE: usize = 16 << 10;
+pub(crate) const OUTPUT_FREE: usize = 16 << 10;
 
 /// What one client counts for.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]

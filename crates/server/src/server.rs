@@ -20,6 +20,7 @@ use crate::huge_pages::HugePages;
 use crate::keyspace::access::{Access, Counting};
 use crate::keyspace::{Hasher, Keyspace};
 use crate::log::Log;
+use crate::net::conn::InputLimits;
 use crate::offload::Offload;
 use crate::pause::Pause;
 use crate::resp::encode::Mark;
@@ -167,8 +168,18 @@ impl Server {
             })?;
         }
         staged.commit(&mut self.config);
+        self.report_unused();
         self.apply_config();
         Ok(())
+    }
+
+    /// Names in the log what was set to no effect since the last call.
+    pub(crate) fn report_unused(&mut self) {
+        for name in self.config.take_unused() {
+            self.log.warning(format_args!(
+                "The directive '{name}' is accepted but changes nothing here"
+            ));
+        }
     }
 
     fn apply_config(&mut self) {
@@ -189,6 +200,7 @@ impl Server {
             decay_min: self.config.lfu_decay_time_min,
         });
         self.forget_candidates();
+        self.limit_clients();
         self.count_clients();
         if let Some(tier) = &mut self.tier {
             // The seed is the one that the cache has.
@@ -198,6 +210,18 @@ impl Server {
             && let Err(error) = offload.reconfigure(&self.config)
         {
             self.log.warning(format_args!("IO threads: {error}"));
+        }
+    }
+
+    /// Holds the clients to what is configured now: those that are at home at once, the others
+    /// before they are parsed next from here. Without a password nobody need authenticate.
+    fn limit_clients(&mut self) {
+        let is_open = self.config.requirepass.is_unset();
+        for client in self.clients.iter_mut() {
+            client.session.authenticated |= is_open;
+            if let Some(io) = &mut client.io {
+                io.hold_to(InputLimits::new(&self.config, client.session.authenticated));
+            }
         }
     }
 

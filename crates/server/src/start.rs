@@ -3,7 +3,7 @@
 //! Main thread; the only room that may block, since nobody is served yet.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
-    let mut config = match Config::load(sources, base, &mut io::stdin()) {
+    let config = match Config::load(sources, base, &mut io::stdin()) {
         Ok(config) => config,
         Err(error) => {
             error.report(&Log::new(Level::Notice, None));
@@ -58,22 +58,38 @@ fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
     let log = Log::new(config.loglevel, config.log_path());
     let version = env!("CARGO_PKG_VERSION");
     log.notice(format_args!("Flintlock {version} started, pid={}", std::process::id()));
-    for name in config.take_unused() {
-        log.warning(format_args!("The directive '{name}' is accepted but changes nothing here"));
-    }
-    let pid_path = config.pid_path();
-    let status = match run(config, &log, restored) {
+    match run(config, &log, restored) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             log.warning(format_args!("{error}"));
             if is_loss(&*error) { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
         }
-    };
-    if let Some(path) = pid_path {
-        // It may never have been written.
-        drop(std::fs::remove_file(path));
     }
-    status
+}
+
+/// The file with the number of this process, which is removed when serving ends.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes it, if one is configured. A server that cannot is a server all the same, as in Redis.
+    fn write(config: &Config, log: &Log) -> Option<Self> {
+        let path = config.pid_path()?;
+        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                let path = path.display();
+                log.warning(format_args!("The pid file {path} cannot be written: {error}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        drop(std::fs::remove_file(&self.0));
+    }
 }
 
 /// Exit status when acknowledged changes are missing from the store: only an operator can say what
@@ -109,9 +125,7 @@ fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fat
             format!("Could not create server TCP listening socket {address}: {error}")
         })?;
     let port = listeners.first().map(|l| l.local_addr()).transpose()?.map_or(0, |a| a.port());
-    if let Some(path) = config.pid_path() {
-        std::fs::write(path, format!("{}\n", std::process::id()))?;
-    }
+    let _pid_file = PidFile::write(&config, log);
     let mut seed = [0; 16];
     random_bytes(&mut seed)?;
     let started = Instant::now();
@@ -130,6 +144,7 @@ fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fat
     server.port = port;
     server.descriptors = descriptors;
     server.huge_pages = huge_pages;
+    server.report_unused();
     if let Some(store) = store {
         // Ours to remove: who has the store open makes its backups.
         backup::remove(&backup::unfinished(&server.config.backup_path()))?;

@@ -22,7 +22,7 @@ pub(crate) struct Stats {
     pub store_before: StoreCounts,
     /// Connections ever accepted.
     pub connections: u64,
-    /// Connections refused because of `maxclients`.
+    /// Connections refused: by `maxclients`, or by `protected-mode`.
     pub rejected_connections: u64,
     /// Requests run, refused ones not counted.
     pub commands: u64,

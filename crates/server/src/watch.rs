@@ -3,9 +3,48 @@
 //! Main thread. A change while the key is off memory counts, an eviction or a load does not: only
 //! `Ctx::changed` calls `touch`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::client::{ClientKey, Clients, Watched};
+use crate::client::{ClientKey, Clients};
+
+/// A key under WATCH.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// Database number.
+    pub db: usize,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// Whether there was such a key at WATCH. Flushing its database changes it only then.
+    pub existed: bool,
+    /// When it expires, in Unix milliseconds, as of WATCH: from then on it counts as changed.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// The keys that one client watches.
+#[derive(Debug, Default)]
+pub(crate) struct Watching {
+    keys: Vec<Watched>,
+    /// Bytes of their names.
+    names_bytes: usize,
+}
+
+impl Watching {
+    /// The keys.
+    pub(crate) fn keys(&self) -> &[Watched] {
+        &self.keys
+    }
+
+    /// Memory that they take here and in the book of watchers, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let each = size_of::<Watched>() + size_of::<(Box<[u8]>, Vec<ClientKey>)>();
+        2 * self.names_bytes + self.keys.len() * each
+    }
+
+    fn push(&mut self, watched: Watched) {
+        self.names_bytes += watched.key.len();
+        self.keys.push(watched);
+    }
+}
 
 /// Watchers by database and key.
 #[derive(Debug, Default)]
@@ -24,22 +63,25 @@ impl Watch {
 
     /// `client` watches a key from now on.
     pub(crate) fn add(&mut self, clients: &mut Clients, client: ClientKey, watched: Watched) {
-        let session = clients.session_mut(client);
-        let (db, key) = (watched.db, watched.key.clone());
-        if session.watching.iter().any(|w| w.db == db && w.key == key) {
-            return;
-        }
-        session.watching.push(watched);
+        let db = watched.db;
         if self.by_db.len() <= db {
             self.by_db.resize_with(db + 1, HashMap::new);
         }
-        self.len += usize::from(!self.by_db[db].contains_key(&key));
-        self.by_db[db].entry(key).or_default().push(client);
+        match self.by_db[db].get_mut(&watched.key) {
+            // Its list of keys may be long, the list of a key's watchers seldom is.
+            Some(watchers) if watchers.contains(&client) => return,
+            Some(watchers) => watchers.push(client),
+            None => {
+                self.by_db[db].insert(watched.key.clone(), vec![client]);
+                self.len += 1;
+            }
+        }
+        clients.session_mut(client).watching.push(watched);
     }
 
     /// `client` watches nothing any more.
-    pub(crate) fn forget(&mut self, client: ClientKey, watching: Vec<Watched>) {
-        for Watched { db, key, .. } in watching {
+    pub(crate) fn forget(&mut self, client: ClientKey, watching: Watching) {
+        for Watched { db, key, .. } in watching.keys {
             if let Some(watchers) = self.by_db[db].get_mut(&key) {
                 watchers.retain(|c| *c != client);
                 if watchers.is_empty() {
@@ -66,10 +108,13 @@ impl Watch {
     /// not of the keyspace: the key may be on disk only by now, and one that was made since has
     /// told its watchers already.
     pub(crate) fn touch_db(&self, clients: &mut Clients, db: usize) {
-        for watcher in self.by_db.get(db).into_iter().flat_map(HashMap::values).flatten() {
-            if let Some(client) = clients.get_mut(*watcher) {
+        let watchers = self.by_db.get(db).into_iter().flat_map(HashMap::values).flatten();
+        // Each once: who watches many keys is named by each of them.
+        for watcher in watchers.copied().collect::<HashSet<_>>() {
+            if let Some(client) = clients.get_mut(watcher) {
                 let session = &mut client.session;
-                session.cas_broken |= session.watching.iter().any(|w| w.db == db && w.existed);
+                session.cas_broken |=
+                    session.watching.keys().iter().any(|w| w.db == db && w.existed);
             }
         }
     }

@@ -188,3 +188,11 @@ fn keys_that_expire_on_disk_are_deleted_there() {
         assert_eq!(client.ok(&format!("STRLEN 0:{n}")).integer(), Ok(1_000));
     }
 }
+
+/// DEBUG declares no keys, and sees one that is on disk only all the same.
+#[test]
+fn debug_object_waits_for_its_key() {
+    let (_server, mut client) = cold(&["SET k value"]);
+    client.ok("DEBUG OBJECT k");
+    assert_eq!(client.run("DEBUG OBJECT none").raw, b"-ERR no such key\r\n");
+}

@@ -351,3 +351,31 @@ fn explain_tells_where_a_key_is() {
     assert_eq!(place(&mut client, "none"), "known to be absent");
     assert!(client.run("FLINT.EXPLAIN").is_error());
 }
+
+/// docs/info.md names each field that redis-server does not have, and no other.
+#[test]
+fn the_page_about_info_names_what_there_is() {
+    let fields = |server: &Server| -> BTreeSet<String> {
+        let reply = server.connect().ok("INFO everything");
+        let text = String::from_utf8_lossy(reply.text().expect("a text")).into_owned();
+        text.lines().filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect()
+    };
+    let args = ["--io-threads", "2", "--io-threads-always-active", "yes"];
+    let server = Server::start(Kind::Flintlock, &args);
+    // The size of the disk comes with the first job of the engine.
+    server.connect().ok("SAVE");
+    let ours = fields(&server);
+    let theirs = fields(&Server::oracle(&["--appendonly", "yes"]));
+    let is_own = |name: &&String| {
+        !theirs.contains(*name) && !name.starts_with("cmdstat_") && !name.starts_with("db")
+    };
+    let page = include_str!("../../../docs/info.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let named: BTreeSet<_> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let missing: Vec<_> =
+        ours.iter().filter(is_own).filter(|n| !named.contains(n.as_str())).collect();
+    assert!(missing.is_empty(), "not named: {missing:?}");
+    let untrue: Vec<_> = named.iter().filter(|name| !ours.contains(**name)).collect();
+    assert!(untrue.is_empty(), "named, and not there: {untrue:?}");
+}

@@ -1,6 +1,7 @@
 //! Commands about the connection itself: greeting, authentication, CLIENT.
 
 use crate::client::{Client, Closing, Session};
+use crate::client_memory::OUTPUT_FREE;
 use crate::pause::Mode;
 use crate::resp::encode::{Proto, Reply};
 use crate::types::number::parse_i64;
@@ -295,7 +296,10 @@ fn describe(now_ms: u64, client: &Client, out: &mut Vec<u8>) {
     // The half of the client that asks is out on loan to its own command.
     let io = client.io.as_ref();
     let (qbuf, qbuf_free) = io.map_or((0, 0), |io| io.input_state());
-    let obl = io.map_or(0, |io| io.out.len());
+    // One buffer here; there a fixed one, and a list of what is beyond.
+    let obl = io.map_or(0, |io| io.out.len().min(OUTPUT_FREE));
+    let omem = io.filter(|io| io.out.len() > obl).map_or(0, |io| io.out.memory_bytes() - obl);
+    let oll = u8::from(omem > 0);
     let mut flags = String::new();
     for (set, flag) in [
         (s.multi.is_some(), 'x'),
@@ -313,7 +317,7 @@ fn describe(now_ms: u64, client: &Client, out: &mut Vec<u8>) {
     let line = format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
          ssub=0 multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem=0 multi-mem={} rbs=0 rbp=0 \
-         obl={obl} oll=0 omem=0 tot-mem={} events={} cmd={} user=default redir=-1 resp={} \
+         obl={obl} oll={oll} omem={omem} tot-mem={} events={} cmd={} user=default redir=-1 resp={} \
          lib-name={} lib-ver={}\n",
         s.id,
         s.addr,

@@ -177,7 +177,10 @@ fn debug_object(
     request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Error> {
-    let loc = ctx.find_untouched(ctx.hasher().key(request.arg(2))).ok_or(Error::NO_SUCH_KEY)?;
+    let name = request.arg(2);
+    // The row of DEBUG declares no keys, since most of its subcommands have none.
+    ctx.need([name])?;
+    let loc = ctx.find_untouched(ctx.hasher().key(name)).ok_or(Error::NO_SUCH_KEY)?;
     let entry = ctx.entry(loc);
     let encoding = match entry.value() {
         ValueRef::Int(_) => "int",

@@ -3,8 +3,9 @@
 //! The commands of one EXEC run in one turn of the loop, and their operations lie in one group of
 //! the journal, so a transaction is atomic in memory and on disk.
 
-use crate::client::{Multi, Watched};
+use crate::client::Multi;
 use crate::resp::encode::Reply;
+use crate::watch::Watched;
 
 use super::dispatch::execute;
 use super::{Command, Ctx, Error, Flags, Keys, Reach, Request};
@@ -112,7 +113,7 @@ fn rehearse(ctx: &mut Ctx<'_>) -> Result<(), Error> {
 /// A watched key whose time ran out since WATCH counts as changed although nobody deleted it.
 fn watched_key_expired(ctx: &Ctx<'_>) -> bool {
     let watching = &ctx.server.clients.session(ctx.client).watching;
-    watching.iter().any(|watched| watched.expires_at_ms.is_some_and(|at| at <= ctx.now_ms()))
+    watching.keys().iter().any(|watched| watched.expires_at_ms.is_some_and(|at| at <= ctx.now_ms()))
 }
 
 fn discard(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {

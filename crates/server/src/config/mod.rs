@@ -39,7 +39,7 @@ use flintlock_iothreads::CpuList;
 
 pub use load::{LoadError, Sources};
 pub use rewrite::RewriteError;
-pub use set::{SetError, Staged, is_secret};
+pub use set::{SetError, Staged};
 pub use types::{
     BindAddress, ClientMemoryLimit, DebugCommand, EndHow, EndSave, EvictionPolicy, Fsync,
     NotifyFlags, OutputLimit, OutputLimits, Secret, StoreKind, Threads,

@@ -30,8 +30,6 @@ pub(super) struct Directive {
     pub(super) mutability: Mutability,
     /// What it does.
     pub(super) effect: Effect,
-    /// Its value must not show up in logs.
-    pub(super) secret: bool,
 }
 
 /// Where a value is kept.

@@ -85,12 +85,6 @@ impl fmt::Display for SetError {
 
 impl std::error::Error for SetError {}
 
-/// Whether the value of this directive is a secret that logs must not show.
-#[must_use]
-pub fn is_secret(name: &[u8]) -> bool {
-    Directive::find(name).is_some_and(|found| found.row.secret)
-}
-
 impl Config {
     /// CONFIG GET: names and values of every directive that one of `patterns` names, each once.
     ///

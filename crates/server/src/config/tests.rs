@@ -160,5 +160,4 @@ fn paths_are_joined_to_the_directory() {
 fn a_secret_is_not_printed() {
     let config = Config { requirepass: Secret::new(b"tulip".to_vec()), ..Config::default() };
     assert!(!format!("{config:?}").contains("tulip"));
-    assert!(is_secret(b"RequirePass") && is_secret(b"masterauth") && !is_secret(b"port"));
 }

@@ -6,8 +6,7 @@ use mio::{Interest, Token};
 
 use crate::client::{ClientKey, Closing};
 use crate::net::acceptor::{Accepted, Acceptor, BATCH_MAX, End};
-use crate::net::conn::ConnIo;
-use crate::resp::parse::{INPUT_MAX, Limits};
+use crate::net::conn::{ConnIo, InputLimits};
 
 use super::EventLoop;
 
@@ -130,11 +129,8 @@ impl EventLoop {
             return stream.write_all(text);
         }
         let authenticated = config.requirepass.is_unset();
-        let bulk_max = config.proto_max_bulk_len_bytes.min(INPUT_MAX) as i64;
-        let limits = Limits { bulk_max, authenticated };
-        let input_max = config.client_query_buffer_limit_bytes.min(INPUT_MAX) as usize;
-        let hasher = self.server.keyspace.hasher();
-        let io = Box::new(ConnIo::new(stream, hasher, limits, input_max));
+        let limits = InputLimits::new(config, authenticated);
+        let io = Box::new(ConnIo::new(stream, self.server.keyspace.hasher(), limits));
         let key = self.server.clients.insert(io, self.server.now_ms, peer, local);
         self.server.clients.session_mut(key).authenticated = authenticated;
         self.server.stats.connections += 1;

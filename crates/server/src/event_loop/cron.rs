@@ -130,6 +130,7 @@ impl EventLoop {
             .collect();
         for (key, idle_ms, blocked) in idle {
             if timeout_ms > 0 && idle_ms > timeout_ms && !blocked {
+                self.server.log.verbose(format_args!("Closing idle client"));
                 self.server.close_client(key, Closing::Now);
             } else if let Some(io) = self.server.clients.get_mut(key).and_then(|c| c.io.as_mut()) {
                 io.shrink();

@@ -11,7 +11,7 @@ use crate::client::{Client, ClientKey, Closing};
 use crate::client_memory::is_output_too_much;
 use crate::command::dispatch::{self, Done};
 use crate::keyspace::table::Table;
-use crate::net::conn::{ConnIo, Next, OUTPUT_HIGH, Received, Sent};
+use crate::net::conn::{ConnIo, InputLimits, Next, OUTPUT_HIGH, Received, Sent};
 use crate::resp::encode::Reply;
 use crate::tier::prepare::Blocked;
 
@@ -115,6 +115,7 @@ impl EventLoop {
     /// Notes what a read came to; whether the client goes on.
     pub(super) fn note_received(&mut self, key: ClientKey, received: Received) -> bool {
         let Some(client) = self.server.clients.get_mut(key) else { return false };
+        client.session.last_ms = self.server.now_ms;
         match received {
             // Readiness that arrived since the read began stays noted.
             Received::Drained => client.readable |= client.read_to_end,
@@ -124,6 +125,11 @@ impl EventLoop {
                 client.peer_gone = true;
             }
             Received::TooMuch => {
+                let session = &client.session;
+                self.server.log.warning(format_args!(
+                    "Closing client {} ({}) that reached max query buffer length",
+                    session.id, session.addr
+                ));
                 self.server.close_client(key, Closing::Now);
                 return false;
             }
@@ -147,12 +153,8 @@ impl EventLoop {
     pub(super) fn run_requests(&mut self, key: ClientKey) {
         let Some(client) = self.server.clients.get_mut(key) else { return };
         let Some(mut io) = client.io.take() else { return };
-        let authenticated = client.session.authenticated;
         let ran_all = self.run_from(key, &mut io);
         let Some(client) = self.server.clients.get_mut(key) else { return };
-        if client.session.authenticated != authenticated {
-            io.limits.authenticated = !authenticated;
-        }
         if let (Some(fault), None) = (io.fault(), client.session.closing) {
             let text = format!("ERR {fault}");
             Reply::new(&mut io.out, client.session.proto).error(text.as_bytes());
@@ -221,8 +223,11 @@ impl EventLoop {
                     io.first_hashes(0, PREFETCH).for_each(|hash| ask(table, hash));
                 }
             }
-            if io.waiting() == 0 && !io.parse() {
-                return true;
+            if io.waiting() == 0 {
+                io.hold_to(InputLimits::new(&self.server.config, session.authenticated));
+                if !io.parse() {
+                    return true;
+                }
             }
             let done = match io.front() {
                 Some((Next::Known(request), out)) => {
@@ -296,6 +301,10 @@ impl EventLoop {
         self.server.stats.net_output_bytes += written;
         let waiting = io.out.len();
         client.full = sent != Sent::All && waiting > OUTPUT_HIGH;
+        if sent != Sent::All && written > 0 {
+            // Who takes a long reply bit by bit is not idle; of others its request has told.
+            client.session.last_ms = self.server.now_ms;
+        }
         let soft_bytes = self.server.config.client_output_buffer_limit.normal.soft_bytes;
         if soft_bytes > 0 && !is_output_too_much(waiting, soft_bytes) {
             client.session.behind_since_ms = None;

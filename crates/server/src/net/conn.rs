@@ -16,16 +16,18 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use crate::command::{Command, Request, lookup_request};
+use crate::config::Config;
 use crate::keyspace::Hasher;
 use crate::resp::encode::Output;
-use crate::resp::parse::{Arg, Limits, Parser, ProtocolError};
+use crate::resp::parse::{Arg, INPUT_MAX, Limits, Parser, ProtocolError};
 use crate::util::prefetch::{prefetch_first, prefetch_lines};
 
 /// Bytes offered to one read: one request or pipeline of ordinary size, read in one call.
 const READ_CHUNK: usize = 16 * 1024;
 /// Most bytes of one read, however large the argument that is being received.
 const READ_MAX: usize = 64 * 1024;
-/// Requests parsed ahead of their execution.
+/// Requests parsed ahead of their execution. Of a client that has to authenticate one: what is
+/// behind it is held to other limits once it has.
 const REQUESTS_MAX: usize = 64;
 /// While more than this is waiting to be sent, no further request of the client is run.
 pub(crate) const OUTPUT_HIGH: usize = 1024 * 1024;
@@ -58,6 +60,24 @@ pub(crate) enum Sent {
     Blocked,
     /// The connection is broken.
     Broken,
+}
+
+/// What the input of one client is held to.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct InputLimits {
+    /// Each request.
+    pub request: Limits,
+    /// Most unprocessed input, in bytes.
+    pub bytes_max: usize,
+}
+
+impl InputLimits {
+    /// As `config` has them for a client that has authenticated (or need not), or has not.
+    pub(crate) fn new(config: &Config, authenticated: bool) -> Self {
+        let bulk_max = config.proto_max_bulk_len_bytes.min(INPUT_MAX) as i64;
+        let bytes_max = config.client_query_buffer_limit_bytes.min(INPUT_MAX) as usize;
+        Self { request: Limits { bulk_max, authenticated }, bytes_max }
+    }
 }
 
 /// One parsed request: its row, and its arguments as a range of `Input::args`.
@@ -103,10 +123,7 @@ pub(crate) struct ConnIo {
     pub out: Output,
     /// Set when the input made no sense; no further request follows.
     error: Option<ProtocolError>,
-    /// Limits of this client.
-    pub limits: Limits,
-    /// Most unprocessed input, in bytes.
-    pub input_max: usize,
+    pub limits: InputLimits,
     hasher: Hasher,
     stream: TcpStream,
 }
@@ -127,7 +144,7 @@ pub(crate) enum Next<'a> {
 
 impl ConnIo {
     /// A connection over a socket that is non-blocking.
-    pub(crate) fn new(stream: TcpStream, hasher: Hasher, limits: Limits, input_max: usize) -> Self {
+    pub(crate) fn new(stream: TcpStream, hasher: Hasher, limits: InputLimits) -> Self {
         Self {
             owner: Token(0),
             received: Received::Drained,
@@ -143,11 +160,18 @@ impl ConnIo {
             },
             out: Output::default(),
             limits,
-            input_max,
             hasher,
             error: None,
             received_bytes: 0,
             sent_bytes: 0,
+        }
+    }
+
+    /// From now on its input is held to `limits`. They seldom change, and then only are written: a
+    /// line that nobody writes is near for the main thread and for workers.
+    pub(crate) fn hold_to(&mut self, limits: InputLimits) {
+        if self.limits != limits {
+            self.limits = limits;
         }
     }
 
@@ -188,7 +212,7 @@ impl ConnIo {
 
     fn receive_up_to(&mut self, bytes_max: usize) -> Received {
         self.input.make_room();
-        if self.input.filled > self.input_max {
+        if self.input.filled > self.limits.bytes_max {
             return Received::TooMuch;
         }
         let Input { buf, filled, .. } = &mut self.input;
@@ -226,9 +250,10 @@ impl ConnIo {
     /// requests to run.
     pub(crate) fn parse(&mut self) -> bool {
         let Input { buf, filled, parser, args, requests, .. } = &mut self.input;
-        while requests.len() < REQUESTS_MAX && self.error.is_none() {
+        let requests_max = if self.limits.request.authenticated { REQUESTS_MAX } else { 1 };
+        while requests.len() < requests_max && self.error.is_none() {
             let first = requests.back().map_or(0, |r| (r.first + r.len) as usize);
-            match parser.next(&mut buf[..*filled], self.limits, args) {
+            match parser.next(&mut buf[..*filled], self.limits.request, args) {
                 Ok(true) => {
                     let words = &args[first..];
                     let command = lookup_request(words[0].of(buf), words.get(1).map(|w| w.of(buf)));

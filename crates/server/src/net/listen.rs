@@ -59,17 +59,21 @@ fn bind_one(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Settings of an accepted connection: no delay, keep-alive every `keepalive` seconds (0: off).
+/// Longest time before a keep-alive probe that Linux takes; a longer one would be refused.
+const KEEPALIVE_MAX_S: u64 = 32767;
+
+/// Settings of an accepted connection: no delay, keep-alive every `keepalive_s` seconds (0: off).
 ///
 /// # Errors
 /// The peer may be gone already.
-pub(crate) fn set_up(stream: &TcpStream, keepalive: u64) -> io::Result<()> {
+pub(crate) fn set_up(stream: &TcpStream, keepalive_s: u64) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
-    if keepalive > 0 {
-        let interval = Duration::from_secs((keepalive / 3).max(1));
+    if keepalive_s > 0 {
+        let keepalive_s = keepalive_s.min(KEEPALIVE_MAX_S);
+        let interval = Duration::from_secs((keepalive_s / 3).max(1));
         let settings = TcpKeepalive::new()
-            .with_time(Duration::from_secs(keepalive))
+            .with_time(Duration::from_secs(keepalive_s))
             .with_interval(interval)
             .with_retries(3);
         socket.set_tcp_keepalive(&settings)?;

@@ -9,9 +9,8 @@ use mio::net::TcpListener;
 use super::*;
 use crate::keyspace::Hasher;
 use crate::net::acceptor::{Accepted, BATCH_MAX, End};
-use crate::net::conn::{Next, Received, Sent};
+use crate::net::conn::{InputLimits, Next, Received, Sent};
 use crate::resp::encode::{Proto, Reply};
-use crate::resp::parse::Limits;
 use crate::types::{HashKey, Object, Rules, Set};
 use mio::{Interest, Poll, Registry, Token};
 
@@ -21,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Test hook of the handler.
 pub(super) fn fail_if_asked(io: &ConnIo) {
-    assert_ne!(io.input_max, PANIC, "a job that panics");
+    assert_ne!(io.limits.bytes_max, PANIC, "a job that panics");
 }
 
 fn config(threads: u16, always_active: bool) -> Config {
@@ -63,8 +62,8 @@ fn half(listener: &TcpListener, owner: usize) -> Box<ConnIo> {
             Err(_) => assert!(Instant::now() < until, "nobody comes"),
         }
     };
-    let limits = Limits { bulk_max: 1 << 20, authenticated: true };
-    let mut io = Box::new(ConnIo::new(stream, Hasher::new(&[7; 16]), limits, 1 << 20));
+    let limits = InputLimits::new(&Config::default(), true);
+    let mut io = Box::new(ConnIo::new(stream, Hasher::new(&[7; 16]), limits));
     io.owner = Token(owner);
     io
 }
@@ -313,7 +312,7 @@ fn a_refused_job_leaves_everything_as_it_was() {
 fn a_panic_loses_one_connection_and_the_worker_goes_on() {
     let mut offload = offload(2, true);
     let (mut io, mut peer) = pair(9);
-    io.input_max = PANIC;
+    io.limits.bytes_max = PANIC;
     offload.read(io).expect("taken");
     match answer(&mut offload) {
         Answer::Lost(whose) => assert_eq!(whose.0, Token(9)),

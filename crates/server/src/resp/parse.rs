@@ -6,7 +6,8 @@
 //! that a peer names are checked before anything is reserved for them, and nothing is reserved
 //! here: the buffer grows with the bytes that arrive.
 //!
-//! Source: the RESP specification; limits and texts as redis-server 7.0.15 answers them.
+//! Source: the RESP specification; limits and texts as redis-server 7.0.15 answers
+//! them, but that it takes more than [`ARGS_MAX`] arguments.
 
 use std::fmt;
 

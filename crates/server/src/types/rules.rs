@@ -42,7 +42,7 @@ impl Rules {
     #[must_use]
     pub const fn new(hash_key: HashKey) -> Self {
         Self {
-            hash_max_listpack_entries: 128,
+            hash_max_listpack_entries: 512,
             hash_max_listpack_value: 64,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
@@ -52,5 +52,22 @@ impl Rules {
             list_max_listpack_size: -2,
             hash_key,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_defaults_are_those_of_the_directives() {
+        let (rules, config) = (Rules::new(HashKey::new([0; 16])), Config::default());
+        assert_eq!(rules.hash_max_listpack_entries, config.hash_max_listpack_entries);
+        assert_eq!(rules.hash_max_listpack_value, config.hash_max_listpack_value_bytes);
+        assert_eq!(rules.set_max_intset_entries, config.set_max_intset_entries);
+        assert_eq!(rules.zset_max_listpack_entries, config.zset_max_listpack_entries);
+        assert_eq!(rules.zset_max_listpack_value, config.zset_max_listpack_value_bytes);
+        assert_eq!(rules.list_max_listpack_size, config.list_max_listpack_size);
     }
 }

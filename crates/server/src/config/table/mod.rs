@@ -34,7 +34,6 @@ const fn row(name: &'static str, syntax: Syntax, store: Store) -> Directive {
         store,
         mutability: Mutability::RunTime,
         effect: Effect::Acts,
-        secret: false,
     }
 }
 
@@ -71,11 +70,6 @@ impl Directive {
 
     const fn only_default(mut self, reason: &'static str) -> Self {
         self.effect = Effect::OnlyDefault(reason);
-        self
-    }
-
-    const fn secret(mut self) -> Self {
-        self.secret = true;
         self
     }
 }

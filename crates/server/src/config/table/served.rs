@@ -48,7 +48,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("timeout", int(0, INT_MAX), field!(timeout_s)),
     row("maxclients", int(1, u32::MAX as i64), field!(maxclients)),
     row("protected-mode", Syntax::Bool, field!(protected_mode)),
-    row("requirepass", TEXT, field!(requirepass)).secret(),
+    row("requirepass", TEXT, field!(requirepass)),
     row("proto-max-bulk-len", memory(MIB, LONG_MAX), field!(proto_max_bulk_len_bytes)),
     row(
         "client-query-buffer-limit",
@@ -75,7 +75,7 @@ pub(super) static ROWS: &[Directive] = &[
     row("io-threads-cpulist", CPUS, field!(io_threads_cpulist)).start_only(),
     // Of Valkey.
     row("io-threads-always-active", Syntax::Bool, field!(io_threads_always_active)),
-    row("hz", int(0, INT_MAX), HZ),
+    row("hz", int(0, INT_MAX), HZ).noted(),
     row("dir", Syntax::Directory, field!(dir)).protected(),
     // Memory.
     row("maxmemory", memory(0, u64::MAX), field!(maxmemory_bytes)),

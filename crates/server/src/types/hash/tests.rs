@@ -52,16 +52,16 @@ proptest! {
 fn encodings_change_where_redis_changes_them() {
     let rules = rules();
     let mut hash = Hash::new();
-    for n in 0..128_u32 {
+    for n in 0..512_u32 {
         hash.set(n.to_string().as_bytes(), b"v", &rules);
     }
     assert_eq!(hash.encoding_name(), "listpack");
     // Overwriting at the limit does not convert, one more field does, and there is no way back.
     hash.set(b"5", &[b'x'; 64], &rules);
     assert_eq!(hash.encoding_name(), "listpack");
-    hash.set(b"128", b"v", &rules);
+    hash.set(b"512", b"v", &rules);
     assert_eq!(hash.encoding_name(), "hashtable");
-    (0..128_u32).for_each(|n| assert!(hash.remove(n.to_string().as_bytes())));
+    (0..512_u32).for_each(|n| assert!(hash.remove(n.to_string().as_bytes())));
     assert_eq!((hash.encoding_name(), hash.len()), ("hashtable", 1));
     for (name, value) in [([b'x'; 65].as_slice(), &b"v"[..]), (b"f", &[b'x'; 65])] {
         let mut hash = Hash::new();
