@@ -8,11 +8,12 @@
 use std::mem::offset_of;
 use std::net::SocketAddr;
 
+use crate::blocked::Blocked;
 use crate::client_memory::Counted;
 use crate::command::{Command, OwnedRequest};
 use crate::net::conn::ConnIo;
 use crate::resp::encode::{Mark, Proto};
-use crate::tier::prepare::{Blocked, Prepared};
+use crate::tier::prepare::Prepared;
 use crate::util::prefetch::prefetch_lines;
 use crate::watch::Watching;
 

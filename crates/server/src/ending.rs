@@ -9,11 +9,11 @@
 //! Source: words, errors and log lines of redis-server 7.0.15, which pauses writes in the same way
 //! while it waits for its replicas, and answers the same when it cannot write its snapshot.
 
+use crate::blocked::Blocked;
 use crate::command::{Error, Request};
 use crate::config::{EndHow as How, EndSave as Save};
 use crate::server::Server;
 use crate::signals::Shutdown;
-use crate::tier::prepare::Blocked;
 
 /// What SHUTDOWN asks for.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod args;
+mod blocked;
 mod client;
 mod client_memory;
 mod command;

@@ -6,10 +6,10 @@
 //!
 //! Source: behaviour of redis-server 7.0.15.
 
+use crate::blocked::Blocked;
 use crate::client::ClientKey;
 use crate::command::{Flags, Request};
 use crate::server::Server;
-use crate::tier::prepare::Blocked;
 
 /// Whose requests wait; the later one is the stricter.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]

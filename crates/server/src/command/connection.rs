@@ -11,6 +11,7 @@ use super::{Command, Ctx, Error, Flags, Keys, Request, transaction};
 
 const ANY: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE);
 const OPEN: Flags = ANY.or(Flags::NO_AUTH).or(Flags::FAST).or(Flags::ALLOW_BUSY);
+const SELECT: &[Flags] = &[Flags::LOADING, Flags::STALE, Flags::FAST, Flags::SELECTS];
 const NONE: Keys = Keys::NONE;
 
 /// The rows of this family.
@@ -20,7 +21,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("echo", echo, 2, &[Flags::FAST, Flags::LOADING, Flags::STALE], NONE),
         Command::new("hello", hello, -1, &[OPEN], NONE),
         Command::new("auth", auth, -2, &[OPEN], NONE),
-        Command::new("select", select, 2, &[Flags::LOADING, Flags::STALE, Flags::FAST], NONE),
+        Command::new("select", select, 2, SELECT, NONE),
         Command::new("quit", quit, -1, &[OPEN, Flags::UNQUEUED], NONE),
         Command::new("reset", reset, 1, &[OPEN, Flags::UNQUEUED], NONE),
         Command::new("client", super::container, -2, &[Flags::CONTAINER], NONE),

@@ -29,6 +29,8 @@ pub(crate) struct Ctx<'a> {
     pub db: usize,
     /// A key whose time is over is as good as absent, but stays: keys do not change in a pause.
     pub keeps_expired: bool,
+    /// It is one of those that EXEC runs.
+    pub in_transaction: bool,
     /// The first key of the request, if it was looked for already and no table changed since.
     found: Option<Found>,
 }
@@ -62,7 +64,7 @@ impl<'a> Ctx<'a> {
     /// The same, with a key that was found a moment ago.
     pub(crate) fn knowing(server: &'a mut Server, client: ClientKey, found: Option<Found>) -> Self {
         let db = server.clients.session(client).db;
-        Self { server, client, db, keeps_expired: false, found }
+        Self { server, client, db, keeps_expired: false, in_transaction: false, found }
     }
 
     /// Whether this is replay: what the journal holds was accepted, whatever the limits are now.

@@ -50,7 +50,7 @@ pub(crate) fn run(
         queue(server, client, request, &mut reply);
         return Done::Answered;
     }
-    let found = match server.prepare(client, request) {
+    let found = match prepare(server, client, request) {
         Ok(Ready::Now(found)) => found,
         Ok(Ready::After(blocked)) => {
             server.clients.session_mut(client).blocked = Some(blocked);
@@ -77,6 +77,15 @@ pub(crate) fn run(
         }
     }
     Done::Answered
+}
+
+/// Makes sure that the request can run to its end: that what it needs is there, or, for one that
+/// ends the process, that nothing is left to do.
+fn prepare(server: &mut Server, client: ClientKey, request: &Request<'_>) -> Result<Ready, Error> {
+    if request.command.flags.has(Flags::ENDS) {
+        return server.prepare_end(request).map(Ready::from);
+    }
+    server.prepare(client, request)
 }
 
 /// One run of a command in so many is timed: two readings of the clock are a tenth of a short one.
@@ -145,7 +154,7 @@ pub(crate) fn unknown<'a>(
 /// transaction all the same: who sent it takes what follows for plain requests.
 fn refuse_known(server: &mut Server, client: ClientKey, error: &Error, reply: &mut Reply<'_>) {
     let last = server.clients.session(client).last_command;
-    if last.is_some_and(|command| command.name == "exec") {
+    if last.is_some_and(|command| command.flags.has(Flags::RUNS_QUEUE)) {
         transaction::abort(&mut Ctx::new(server, client));
         return refuse(server, client, &Error::exec_abort(error), reply);
     }
@@ -189,11 +198,12 @@ fn admit(server: &Server, client: ClientKey, request: &Request<'_>) -> Result<()
 /// The checks in front of a command inside MULTI. What is queued takes memory whatever it is; an
 /// EXEC may run if each of its commands may.
 fn admit_within(server: &Server, multi: &Multi, command: &Command) -> Result<(), Error> {
+    if command.flags.has(Flags::RUNS_QUEUE) {
+        let commands = multi.queue.iter().map(|request| request.get().command);
+        let mut writes = commands.filter(|command| command.flags.has(Flags::WRITE));
+        return writes.try_for_each(|command| server.may_write(command));
+    }
     match command.name {
-        "exec" => {
-            let commands = multi.queue.iter().map(|request| request.get().command);
-            commands.filter(|c| c.flags.has(Flags::WRITE)).try_for_each(|c| server.may_write(c))
-        }
         "discard" | "quit" | "reset" => Ok(()),
         _ if server.is_out_of_memory() => Err(Error::OOM),
         _ => Ok(()),

@@ -94,6 +94,15 @@ impl Flags {
     pub(crate) const ENDS: Self = Self(1 << 18);
     /// Gives memory back, and so never waits until the journal has taken what was logged before.
     pub(crate) const FREES: Self = Self(1 << 19);
+    /// Stands for the requests that its client has queued.
+    pub(crate) const RUNS_QUEUE: Self = Self(1 << 20);
+    /// Counts the keys of the database.
+    pub(crate) const COUNTS: Self = Self(1 << 21);
+    /// What follows it is about another database.
+    pub(crate) const SELECTS: Self = Self(1 << 22);
+    /// Wants the old values of its keys for its answer only, and does without those that cannot be
+    /// read: else nobody could get rid of a damaged key.
+    pub(crate) const UNSEEN: Self = Self(1 << 23);
 
     /// All of both.
     pub(crate) const fn or(self, other: Self) -> Self {
@@ -196,12 +205,6 @@ impl Command {
         let flags = Flags(all);
         let (needs_old, rehearse, reaches) = (None, None, None);
         Self { name, arity, flags, keys, needs_old, rehearse, reaches, run, id: 0 }
-    }
-
-    /// Whether it wants the old values of its keys for its answer only, and does without those that
-    /// cannot be read: else nobody could get rid of a damaged key.
-    pub(crate) fn may_run_unseen(&self) -> bool {
-        matches!(self.name, "del" | "unlink")
     }
 
     /// The row of a command that need not load the keys it overwrites.

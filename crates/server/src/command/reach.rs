@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::types::number::parse_i64;
 
-use super::{Error, Keys, Request};
+use super::{Error, Flags, Keys, Request};
 
 /// The database that an argument names, one of `databases`.
 ///
@@ -71,7 +71,7 @@ impl Reach {
 
     /// Goes on behind `request`. One that will be refused leaves everything where it is.
     pub(crate) fn pass(&mut self, request: &Request<'_>) {
-        if request.command.name == "select" && request.len() == 2 {
+        if request.command.flags.has(Flags::SELECTS) && request.len() == 2 {
             self.db = database(request.arg(1), self.databases).unwrap_or(self.db);
         } else if let Some((a, b)) = self.swaps(request) {
             let (was_a, was_b) = (self.place(a), self.place(b));

@@ -20,7 +20,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("keys", keys, 2, &[READ, Flags::DANGEROUS], Keys::NONE),
         Command::new("scan", scan, -2, &[READ], Keys::NONE),
         Command::new("randomkey", randomkey, 1, &[READ], Keys::NONE),
-        Command::new("dbsize", dbsize, 1, &[READ, Flags::FAST], Keys::NONE),
+        Command::new("dbsize", dbsize, 1, &[READ, Flags::FAST, Flags::COUNTS], Keys::NONE),
     ]
 }
 

@@ -111,7 +111,7 @@ fn bgsave(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
         (2, Some(word)) if word.eq_ignore_ascii_case(b"schedule") => {}
         _ => return Err(Error::SYNTAX),
     }
-    if ctx.session().last_command.is_some_and(|command| command.name == "exec") {
+    if ctx.in_transaction {
         ctx.server.schedule_backup()?;
         reply.simple("Background saving scheduled");
         return Ok(());

@@ -10,7 +10,8 @@ use crate::watch::Watched;
 use super::dispatch::execute;
 use super::{Command, Ctx, Error, Flags, Keys, Reach, Request};
 
-const ANY: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::FAST);
+const ANY_TIME: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE);
+const ANY: Flags = ANY_TIME.or(Flags::FAST);
 const UNQUEUED: Flags = Flags::UNQUEUED;
 
 /// The rows of this family.
@@ -21,7 +22,7 @@ pub(super) fn commands() -> Vec<Command> {
             "exec",
             exec,
             1,
-            &[Flags::NOSCRIPT, Flags::LOADING, Flags::STALE, UNQUEUED, Flags::SKIP_SLOWLOG],
+            &[ANY_TIME, UNQUEUED, Flags::SKIP_SLOWLOG, Flags::RUNS_QUEUE],
             Keys::NONE,
         ),
         Command::new("discard", discard, 1, &[ANY, UNQUEUED, Flags::ALLOW_BUSY], Keys::NONE),
@@ -73,6 +74,7 @@ fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
         return Ok(());
     }
     reply.array(multi.queue.len());
+    ctx.in_transaction = true;
     for request in &multi.queue {
         // SELECT may be among them.
         ctx.db = ctx.session().db;
@@ -84,6 +86,7 @@ fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
             reply.error(Error::LATE_KEYS.as_bytes());
         }
     }
+    ctx.in_transaction = false;
     ctx.db = ctx.session().db;
     Ok(())
 }

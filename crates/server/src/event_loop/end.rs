@@ -2,10 +2,10 @@
 //!
 //! What they mean and when the end comes is decided in [`crate::ending`].
 
+use crate::blocked::Blocked;
 use crate::client::ClientKey;
 use crate::ending;
 use crate::server::Server;
-use crate::tier::prepare::Blocked;
 
 use super::EventLoop;
 

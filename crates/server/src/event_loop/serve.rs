@@ -7,13 +7,13 @@
 use mio::event::Event;
 use mio::{Interest, Token};
 
+use crate::blocked::Blocked;
 use crate::client::{Client, ClientKey, Closing};
 use crate::client_memory::is_output_too_much;
 use crate::command::dispatch::{self, Done};
 use crate::keyspace::table::Table;
 use crate::net::conn::{ConnIo, InputLimits, Next, OUTPUT_HIGH, Received, Sent};
 use crate::resp::encode::Reply;
-use crate::tier::prepare::Blocked;
 
 use super::EventLoop;
 

@@ -11,12 +11,12 @@ use flintlock_diskcache::cache::backup::BackupPlan;
 use flintlock_diskcache::cache::job::Failure;
 use flintlock_diskcache::{Token, op};
 
+use crate::blocked::Blocked;
 use crate::client::ClientKey;
 use crate::command::Error;
 use crate::server::Server;
 
 use super::BACKGROUND;
-use super::prepare::Blocked;
 
 /// See the module doc.
 #[derive(Debug)]

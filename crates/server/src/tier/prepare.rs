@@ -17,8 +17,9 @@ use flintlock_diskcache::key::KeyRef;
 use flintlock_diskcache::storage::ErrorKind;
 use flintlock_diskcache::{Token, TokenId, op};
 
+use crate::blocked::Blocked;
 use crate::client::{Client, ClientKey};
-use crate::command::{Command, Error, Flags, Found, Keys, OwnedRequest, Reach, Request};
+use crate::command::{Error, Flags, Found, Keys, OwnedRequest, Reach, Request};
 use crate::keyspace::{Hasher, Key};
 use crate::server::Server;
 use crate::types::Rng;
@@ -27,52 +28,6 @@ use crate::watch::Watch;
 use super::Tier;
 use super::home::Resident;
 use super::walk::{Stretch, Walk};
-
-/// What a client waits for.
-#[derive(Debug)]
-pub(crate) enum Blocked {
-    /// Keys that are being loaded.
-    Load(Token<op::Load>),
-    /// Room in memory for its write.
-    Room(Token<op::Room>),
-    /// A stretch of keys.
-    Scan(Token<op::Scan>),
-    /// Blind writes to reach the engine, so that keys can be counted.
-    Count(Token<op::Drain>),
-    /// The backup of this name, whose token the server has.
-    Save(TokenId),
-    /// The end that it asked for, as the one after so many that were called off.
-    End(u64),
-    /// The end of a pause, as the request that was made to wait as the one of this number.
-    Paused(u64),
-}
-
-impl Blocked {
-    /// Of what the disk tier will say that it is over.
-    fn id(&self) -> Option<TokenId> {
-        match self {
-            Self::Load(token) => Some(token.id()),
-            Self::Room(token) => Some(token.id()),
-            Self::Scan(token) => Some(token.id()),
-            Self::Count(token) => Some(token.id()),
-            Self::Save(id) => Some(*id),
-            Self::End(_) | Self::Paused(_) => None,
-        }
-    }
-
-    /// Gives the wait up: its client is gone.
-    fn abandon(self, tier: &mut Tier) {
-        match self {
-            Self::Load(token) => tier.cache.abandon(token),
-            Self::Room(token) => tier.cache.abandon(token),
-            Self::Scan(token) => tier.cache.abandon(token),
-            Self::Count(token) => tier.cache.abandon(token),
-            // Others see what came of it, in INFO.
-            Self::Save(_) => {}
-            Self::End(_) | Self::Paused(_) => {}
-        }
-    }
-}
 
 /// Whether a request may run.
 #[derive(Debug)]
@@ -138,6 +93,10 @@ impl Prepared {
     }
 }
 
+fn runs_queue(request: &Request<'_>) -> bool {
+    request.command.flags.has(Flags::RUNS_QUEUE)
+}
+
 /// Whether `is_it` holds for one of the requests that `request` stands for: itself, or what EXEC
 /// will run, each with what it reaches of `databases`. One that never holds is shown them all.
 fn any_request<'a>(
@@ -148,7 +107,7 @@ fn any_request<'a>(
 ) -> bool {
     let session = &client.session;
     let mut reach = Reach::new(session.db, databases);
-    let Some(multi) = session.multi.as_ref().filter(|_| request.command.name == "exec") else {
+    let Some(multi) = session.multi.as_ref().filter(|_| runs_queue(request)) else {
         return is_it(&reach, *request);
     };
     multi.queue.iter().map(OwnedRequest::get).any(|request| {
@@ -171,7 +130,7 @@ fn any_key<'a>(
     mut is_it: impl FnMut(usize, Key<'a>) -> bool,
 ) -> bool {
     // A transaction that counts keys must know which of its own writes make new ones.
-    let is_count = |_: &Reach, request: Request<'_>| request.command.name == "dbsize";
+    let is_count = |_: &Reach, request: Request<'_>| request.command.flags.has(Flags::COUNTS);
     let counts = LazyCell::new(|| any_request(request, client, databases, is_count));
     let declared = any_request(request, client, databases, |reach, request| {
         // What a swap changes for those who watch depends on what the other database has.
@@ -198,9 +157,6 @@ impl Server {
         key: ClientKey,
         request: &Request<'_>,
     ) -> Result<Ready, Error> {
-        if request.command.flags.has(Flags::ENDS) {
-            return self.prepare_end(request).map(Ready::from);
-        }
         if self.tier.is_none() {
             return Ok(Ready::Now(None));
         }
@@ -324,7 +280,7 @@ impl Server {
         let space = self.keyspace.dbs[client.session.db].space;
         let home = Resident { keyspace: &mut self.keyspace, access: &self.access };
         // Behind SELECT the keys are others.
-        let here = behind.take_while(|request| request.command.name != "select");
+        let here = behind.take_while(|request| !request.command.flags.has(Flags::SELECTS));
         // A wrong number of arguments is refused when it is run.
         let sound = here.filter(|request| request.command.accepts(request.len()));
         for request in sound.filter(Request::needs_old_values) {
@@ -338,7 +294,7 @@ impl Server {
     /// Reads the stretches of keys that the request wants to see; of a transaction, those of each
     /// of its commands, one after the other.
     fn prepare_walks(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
-        if !request.command.flags.has(Flags::WALKS) && request.command.name != "exec" {
+        if !request.command.flags.has(Flags::WALKS) && !runs_queue(request) {
             return None;
         }
         self.plan_walks(key, request);
@@ -393,7 +349,8 @@ impl Server {
         let tier = self.tier.as_mut()?;
         let session = &mut self.clients.get_mut(key)?.session;
         let blocked = session.blocked.take_if(|blocked| blocked.id() == Some(id))?;
-        let may_be_blind = session.last_command.is_some_and(Command::may_run_unseen);
+        let may_be_blind =
+            session.last_command.is_some_and(|command| command.flags.has(Flags::UNSEEN));
         let prepared = session.prepared();
         let result = match blocked {
             Blocked::Load(token) => match tier.cache.complete_load(token) {
