@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use flintlock_diskcache::cache::evict::{Policy, Pool, Tier, score};
+use flintlock_diskcache::cache::evict::{Policy, Pool, Removal, score};
 use flintlock_diskcache::cache::home::{Candidate, Home};
 use flintlock_diskcache::key::Space;
 
@@ -140,7 +140,7 @@ impl Server {
         home.sample(random, samples, &mut self.evictor.drawn);
         for candidate in self.evictor.drawn.drain(..) {
             let order = random ^ candidate.hash;
-            if let Some(score) = score(policy, Tier::MemoryOnly, &candidate, self.now_ms, order) {
+            if let Some(score) = score(policy, Removal::Delete, &candidate, self.now_ms, order) {
                 self.evictor.pool.offer(score, candidate);
             }
         }
@@ -153,7 +153,7 @@ impl Server {
         let table = &self.keyspace.dbs[db].table;
         let best = table.of_hash(hash).filter_map(|loc| {
             let candidate = candidate_of(&self.access, space, hash, table.entry(loc));
-            Some((score(policy, Tier::MemoryOnly, &candidate, self.now_ms, hash)?, loc))
+            Some((score(policy, Removal::Delete, &candidate, self.now_ms, hash)?, loc))
         });
         let Some((_, loc)) = best.max_by_key(|(score, _)| *score) else { return false };
         let bytes: Box<[u8]> = table.entry(loc).key().into();

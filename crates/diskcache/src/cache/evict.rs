@@ -4,7 +4,7 @@
 //! samples and a pool of 16 that survives between calls come within a few per cent of it
 //! (measured in the test below), as Redis found. With a disk tier, evicting means forgetting: the
 //! key stays in the engine, so every policy, `noeviction` and `volatile-*` included, says only
-//! who goes *first*. Without one ([`Tier::MemoryOnly`]) eviction deletes, and the policy also
+//! who goes *first*. Without one ([`Removal::Delete`]) eviction deletes, and the policy also
 //! says who may go at all.
 //!
 //! Source: Redis's evict.c and its maxmemory-policy values.
@@ -73,11 +73,11 @@ impl Policy {
 
 /// What evicting does.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub enum Tier {
-    /// Forgets: the policy is an order over all entries.
-    Disk,
-    /// Deletes: the policy also excludes.
-    MemoryOnly,
+pub enum Removal {
+    /// There is an engine behind it: the policy is an order over all entries.
+    Forget,
+    /// There is none: the policy also excludes.
+    Delete,
 }
 
 /// How good it is to evict `candidate`: higher goes first; `None` may not go at all.
@@ -86,7 +86,7 @@ pub enum Tier {
 #[must_use]
 pub fn score(
     policy: Policy,
-    tier: Tier,
+    removal: Removal,
     candidate: &Candidate,
     unix_ms: u64,
     random: u64,
@@ -94,7 +94,7 @@ pub fn score(
     // The top bit is the class (an expiry where the policy asks for one), the rest the order.
     const CLASS: u64 = 1 << 63;
     let order = match policy {
-        Policy::NoEviction if tier == Tier::MemoryOnly => return None,
+        Policy::NoEviction if removal == Removal::Delete => return None,
         Policy::NoEviction | Policy::AllKeysLru | Policy::VolatileLru => candidate.idle_ms,
         // Equal counters are common; among them the longest idle goes.
         Policy::AllKeysLfu | Policy::VolatileLfu => {
@@ -107,8 +107,8 @@ pub fn score(
         },
     }
     .min(CLASS - 1);
-    match (policy.is_volatile(), candidate.expires_at_ms, tier) {
-        (true, None, Tier::MemoryOnly) => None,
+    match (policy.is_volatile(), candidate.expires_at_ms, removal) {
+        (true, None, Removal::Delete) => None,
         (true, Some(_), _) => Some(order | CLASS),
         _ => Some(order),
     }

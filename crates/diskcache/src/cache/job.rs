@@ -46,7 +46,7 @@ impl From<&StoreError> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?}", self.what, self.kind)
+        write!(f, "{}: {}", self.what, self.kind)
     }
 }
 

@@ -20,7 +20,7 @@
 
 use std::collections::VecDeque;
 
-use super::evict::{self, Pool, Saved, Tier};
+use super::evict::{self, Pool, Removal, Saved};
 use super::home::{Candidate, Home, Resident};
 use super::memory::Account;
 use super::op;
@@ -293,7 +293,7 @@ impl Cache {
             let evictor = &mut self.evictor;
             let random = evictor.rng.next_u64();
             let (policy, unix_ms) = (self.options.policy, self.now.unix_ms);
-            let score = evict::score(policy, Tier::Disk, candidate, unix_ms, random);
+            let score = evict::score(policy, Removal::Forget, candidate, unix_ms, random);
             if let Some(score) = score {
                 evictor.pool.offer(score, *candidate);
             }

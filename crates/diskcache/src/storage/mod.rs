@@ -291,6 +291,20 @@ impl ErrorKind {
     ];
 }
 
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Io => "the disk refused it",
+            Self::NoSpace => "no space left on the disk",
+            Self::Corrupt => "the data is damaged",
+            Self::Closed => "the store is closed",
+            Self::Cancelled => "cancelled",
+            Self::Unclear => "it is not known whether it took effect",
+            Self::TooLarge => "too large",
+        })
+    }
+}
+
 /// A failed storage call: the kind to act on, the source to show.
 #[derive(Debug)]
 pub struct StoreError {
@@ -333,7 +347,7 @@ impl fmt::Display for StoreError {
         write!(f, "{}: ", self.what)?;
         match &self.source {
             Some(source) => write!(f, "{source}"),
-            None => write!(f, "{:?}", self.kind),
+            None => write!(f, "{}", self.kind),
         }
     }
 }

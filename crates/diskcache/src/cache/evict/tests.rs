@@ -40,12 +40,12 @@ fn each_policy_orders_as_its_name_says() {
         (Policy::VolatileRandom, Some(4), Some(4)),
         (Policy::VolatileTtl, Some(3), Some(3)),
     ] {
-        assert_eq!(first(policy, Tier::Disk), disk, "{policy:?}");
-        assert_eq!(first(policy, Tier::MemoryOnly), memory, "{policy:?}");
-        let plain = score(policy, Tier::MemoryOnly, &old, 0, 0);
+        assert_eq!(first(policy, Removal::Forget), disk, "{policy:?}");
+        assert_eq!(first(policy, Removal::Delete), memory, "{policy:?}");
+        let plain = score(policy, Removal::Delete, &old, 0, 0);
         let excluded = policy.is_volatile() || policy == Policy::NoEviction;
         assert_eq!(plain.is_none(), excluded, "{policy:?}");
-        assert!(score(policy, Tier::Disk, &old, 0, 0).is_some(), "all can be forgotten");
+        assert!(score(policy, Removal::Forget, &old, 0, 0).is_some(), "all can be forgotten");
     }
 }
 
@@ -135,7 +135,7 @@ fn sampled_lru_is_within_three_per_cent_of_exact() {
                 let hash = resident[rng.below(resident.len() as u64) as usize];
                 let idle = now - entries[&hash].0;
                 let c = candidate(hash, idle, 0, None);
-                let s = score(Policy::AllKeysLru, Tier::Disk, &c, 0, 0).expect("all may go");
+                let s = score(Policy::AllKeysLru, Removal::Forget, &c, 0, 0).expect("all may go");
                 pool.offer(s, c);
             }
             let Some(victim) = pool.take() else { continue };
