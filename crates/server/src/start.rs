@@ -58,11 +58,21 @@ fn serve(sources: &Sources, base: &Path, restored: Option<&Path>) -> ExitCode {
     let log = Log::new(config.loglevel, config.log_path());
     let version = env!("CARGO_PKG_VERSION");
     log.notice(format_args!("Flintlock {version} started, pid={}", std::process::id()));
+    let store = config.store_path();
     match run(config, &log, restored) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             log.warning(format_args!("{error}"));
-            if is_loss(&*error) { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
+            if !is_loss(&*error) {
+                return ExitCode::FAILURE;
+            }
+            log.warning(format_args!(
+                "Acknowledged changes are missing: 'flintlock-check {0}' tells which, with \
+                 '--salvage' it reads out what is there; '--store-accept-loss yes' opens the \
+                 store without them, for one start",
+                store.display()
+            ));
+            ExitCode::from(REFUSED)
         }
     }
 }

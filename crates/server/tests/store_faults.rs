@@ -92,6 +92,8 @@ fn refusal(server: &mut Server) -> Option<(i32, String)> {
 fn assert_refused(server: &mut Server, words: &[&str]) {
     let (code, said) = refusal(server).expect("it must not start on this store");
     assert_eq!(code, 3, "{said}");
+    let hint = format!("flintlock-check {}", server.dir().join("flintlock-data").display());
+    assert!(said.contains(&hint), "what the operator can do: {said}");
     let said = said.to_lowercase();
     assert!(!said.contains("panicked"), "{said}");
     assert!(words.iter().any(|word| said.contains(word)), "none of {words:?} in:\n{said}");
