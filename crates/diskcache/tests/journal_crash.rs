@@ -2,13 +2,14 @@
 //! was not is there as a whole prefix of groups or not at all, and no torn tail is refused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flintlock_diskcache::journal::sim::{Fault, Kept, SimDir};
 use flintlock_diskcache::journal::{
     Depth, EngineAt, Group, OpKind, Report, StoreId, Verdict, Writer, WriterOptions, scan,
 };
 use flintlock_diskcache::key::{KeyRef, Seq, Space};
-use flintlock_diskcache::storage::StoreError;
+use flintlock_diskcache::storage::{ErrorKind, StoreError};
 
 const STORE: StoreId = StoreId([3; 16]);
 const SMALL: WriterOptions = WriterOptions { segment_bytes: 2_000, unsynced_bytes_max: 3_000 };
@@ -220,7 +221,7 @@ fn a_full_disk_is_overcome_once_there_is_room() {
     dir.set_capacity(Some(0));
     let next = writer.next_seq();
     let error = writer.append(group(next, 40)).expect_err("there is no room");
-    assert_eq!(error.kind, flintlock_diskcache::storage::ErrorKind::NoSpace);
+    assert_eq!(error.kind, ErrorKind::NoSpace);
     assert!(writer.sync().is_err() && writer.durable() == Seq(20));
     dir.set_capacity(None);
     assert_eq!(writer.sync().unwrap(), Seq(60));
@@ -257,4 +258,42 @@ fn positions_skipped_behind_a_torn_tail_are_not_taken_for_lost() {
     let dir = dir.crash(Kept::Nothing);
     let (writer, report) = open(&dir, &known).unwrap();
     assert_eq!((report.end, writer.durable()), (Seq(9), Seq(9)));
+}
+
+/// The group was gone, and no later one was taken, since positions must follow one another.
+#[test]
+fn a_value_whose_encoder_panics_holds_the_journal_up_and_loses_nothing() {
+    let dir = SimDir::new();
+    let mut known = Known::default();
+    let (mut writer, _) = open(&dir, &known).expect("a good disk");
+    let is_broken = Arc::new(AtomicBool::new(true));
+    for number in 0..3 {
+        let mut group = group(writer.next_seq(), 2);
+        if number == 1 {
+            let seq = group.next_seq().0;
+            let (is_broken, body) = (Arc::clone(&is_broken), payload(seq));
+            let len = body.len();
+            let encode = move |out: &mut Vec<u8>| {
+                out.extend_from_slice(&body[..len / 2]);
+                assert!(!is_broken.load(Ordering::Relaxed), "a value that is not as it should be");
+                out.extend_from_slice(&body[len / 2..]);
+            };
+            let key = KeyRef { space: Space(1), hash: seq, key: b"key" };
+            group.push_put_later(key, None, len, Box::new(encode)).expect("small");
+        }
+        known.groups.push((group.first_seq(), group.last_seq()));
+        let done = writer.append(group).map_err(|error| error.kind);
+        assert_eq!(done, if number == 0 { Ok(()) } else { Err(ErrorKind::Corrupt) });
+    }
+    let ends = [0, 2].map(|number: usize| known.groups[number].1);
+    for _ in 0..2 {
+        let error = writer.sync().expect_err("it is no better yet");
+        assert_eq!(error.kind, ErrorKind::Corrupt);
+        assert_eq!(writer.durable(), ends[0], "what lies before it is safe");
+    }
+    is_broken.store(false, Ordering::Relaxed);
+    assert_eq!(writer.sync().expect("a good disk"), ends[1]);
+    drop(writer);
+    let (_, report) = open(&dir.crash(Kept::Nothing), &known).expect("a good disk");
+    assert_eq!(report.end, ends[1]);
 }

@@ -8,6 +8,7 @@
 //!
 //! Source: KeyDB's two-phase storage calls (async FLASH), which dropped errors on the way back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use super::backup::{BackupPlan, Progress};
 use super::home::{Loaded, Payload};
 use super::op::Stretch;
-use crate::journal::{Export, Group, Writer};
-use crate::key::{KeyBuf, KeyRef, Seq};
+use crate::journal::{ENCODER_PANICKED, Export, Group, Writer};
+use crate::key::{KeyBuf, KeyRef, Seq, Space};
 use crate::storage::{
     Batch, Before, ErrorKind, Meta, Record, Storage, StoreError, StoreStats, Write,
 };
@@ -296,7 +297,7 @@ impl<V> Done<V> {
 #[derive(Debug)]
 pub(super) enum Outcome<V> {
     Load(Vec<LoadOutcome<V>>),
-    Commit(Result<std::collections::BTreeMap<crate::key::Space, u64>, Failure>),
+    Commit(Result<BTreeMap<Space, u64>, Failure>),
     Examine(Result<Meta, Failure>),
     Look,
     Journal(JournalOutcome),
@@ -363,16 +364,7 @@ impl<D: Decode> Worker<D> {
         let looks = self.looks(&job);
         let outcome = match job.0 {
             Work::Load(job) => Outcome::Load(self.load(job)),
-            // A commit cut short by a panic may have taken effect or not.
-            Work::Commit(job) => Outcome::Commit(
-                guard(|| {
-                    let writes = job.writes.into_iter().map(Outgoing::into_write).collect();
-                    self.storage.commit(Batch { writes, meta: job.meta })
-                })
-                .map_err(|f| {
-                    if f == PANICKED { Failure { kind: ErrorKind::Unclear, ..f } } else { f }
-                }),
-            ),
+            Work::Commit(job) => Outcome::Commit(self.commit(job)),
             Work::Examine => Outcome::Examine(guard(|| self.storage.meta())),
             Work::Look => Outcome::Look,
             Work::Journal(job) => Outcome::Journal(journal(job)),
@@ -424,6 +416,19 @@ impl<D: Decode> Worker<D> {
             let expires_at_ms = record.expires_at_ms;
             (record.seq, value.map(|value| Loaded { value, expires_at_ms }))
         }))
+    }
+
+    fn commit(&self, job: CommitJob) -> Result<BTreeMap<Space, u64>, Failure> {
+        let CommitJob { writes, meta } = job;
+        // Before the engine has any of it: what cannot be encoded leaves nothing in doubt.
+        let encode = || writes.into_iter().map(Outgoing::into_write).collect();
+        let writes = catch_unwind(AssertUnwindSafe(encode))
+            .map_err(|_| Failure { kind: ErrorKind::Corrupt, what: ENCODER_PANICKED })?;
+        guard(|| self.storage.commit(Batch { writes, meta })).map_err(|failure| {
+            // A commit cut short by a panic may have taken effect or not.
+            let is_unclear = failure == PANICKED;
+            Failure { kind: if is_unclear { ErrorKind::Unclear } else { failure.kind }, ..failure }
+        })
     }
 
     fn load(&self, job: LoadJob) -> Vec<LoadOutcome<D::Value>> {
@@ -514,83 +519,4 @@ fn journal(job: JournalJob) -> JournalOutcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use flintlock_iothreads::Bell;
-
-    use super::*;
-    use crate::cache::map::CodecDecode;
-    use crate::exec::{JobPool, forbid_jobs_here};
-    use crate::key::Space;
-    use crate::storage::fault::{Call, Fault, FaultStore};
-    use crate::storage::memory::MemoryStore;
-
-    /// Readers waited for each other before the engine's locks, after each read.
-    #[test]
-    fn reads_ask_for_the_figures_of_the_engine_now_and_then() {
-        let worker = Worker::new(Arc::new(MemoryStore::new()), CodecDecode::<Vec<u8>>::default());
-        let key = |n: u64| KeyRef { space: Space(1), hash: n, key: b"key" }.to_buf();
-        let load = |count: u64| {
-            let id = TokenId { index: 0, generation: 0 };
-            let loads = vec![id; usize::try_from(count).expect("a few")];
-            Job(Work::Load(LoadJob { loads, keys: (0..count).map(key).collect() }))
-        };
-        let looks = (0..320).filter(|_| worker.run(load(1)).stats.is_some()).count();
-        assert_eq!(looks, 10);
-        assert!(worker.run(load(READS_PER_LOOK)).stats.is_some(), "many keys in one job");
-        assert!(worker.run(Job(Work::Look)).stats.is_some(), "what is asked for is told");
-    }
-
-    /// Reads that hang and found no place any more held up whatever came behind them, the journal
-    /// included.
-    #[test]
-    fn any_number_of_reads_that_hang_holds_up_nothing_but_reads() {
-        let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new()), 1));
-        faults.rate(Call::Get, Fault::Hang, 1);
-        let storage: Arc<dyn Storage> = Arc::clone(&faults) as _;
-        let worker = Worker::new(storage, CodecDecode::<Vec<u8>>::default());
-        let mut pool = JobPool::new(worker, 0, Bell::new(|| {})).expect("threads");
-        for n in 0..5000 {
-            let keys = vec![KeyRef { space: Space(1), hash: n, key: b"key" }.to_buf()];
-            let loads = vec![TokenId { index: 0, generation: 0 }];
-            pool.push(Job(Work::Load(LoadJob { loads, keys })));
-        }
-        pool.push(Job(Work::Examine));
-        let until = Instant::now() + Duration::from_secs(60);
-        let (mut reads, mut others) = (0, 0);
-        while reads < 5000 {
-            if Instant::now() > until {
-                faults.mend();
-                panic!("{reads} reads and {others} others");
-            }
-            pool.commit();
-            pool.drain(usize::MAX, |done| match done.kind() {
-                JobKind::Load => reads += 1,
-                _ => others += 1,
-            });
-            if others == 1 && faults.hanging() > 0 {
-                assert_eq!(reads, 0, "they hang");
-                faults.mend();
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn a_job_is_run_by_workers_and_never_by_the_loop() {
-        let store = Arc::new(MemoryStore::new());
-        let worker = Worker::new(store, CodecDecode::<Vec<u8>>::default());
-        let job = || Job(Work::Examine);
-        assert_eq!(worker.run(job()).kind(), job().kind(), "anybody may, who is no loop");
-        let forbidden = std::thread::scope(|scope| {
-            let on_a_loop = scope.spawn(|| {
-                forbid_jobs_here();
-                worker.run(job());
-            });
-            on_a_loop.join()
-        });
-        assert_eq!(forbidden.is_err(), cfg!(debug_assertions));
-        worker.run(job());
-    }
-}
+mod tests;

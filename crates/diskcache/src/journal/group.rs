@@ -54,8 +54,8 @@ pub struct Group {
     later_bytes: usize,
 }
 
-/// Appends an encoded value; called once, by a worker.
-pub type Encode = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
+/// Appends an encoded value; called by a worker, and again if it panicked.
+pub type Encode = Box<dyn Fn(&mut Vec<u8>) + Send>;
 
 /// A body that the worker puts in.
 struct Later {
@@ -255,24 +255,25 @@ impl Group {
     /// Encodes what was left for later; worker. From now on the group is bytes only.
     ///
     /// # Panics
-    /// If a value takes more than [`BODY_MAX`] bytes: who logs one for later sees that it does not.
+    /// If an encoder does, or a value takes more than [`BODY_MAX`] bytes (who logs one for later
+    /// sees that it does not). The group is as before.
     pub(super) fn encode_later(&mut self) {
         if self.later.is_empty() {
             return;
         }
-        let parts = std::mem::take(&mut self.buf);
-        self.buf.reserve(parts.len() + std::mem::take(&mut self.later_bytes));
+        let mut whole = Vec::with_capacity(self.buf.len() + self.later_bytes);
         let mut from = 0;
-        for Later { len_at, body_at, encode } in std::mem::take(&mut self.later) {
-            self.buf.extend_from_slice(&parts[from..body_at]);
-            from = body_at;
-            let start = self.buf.len();
-            encode(&mut self.buf);
-            let body_len = self.buf.len().checked_sub(start).expect("a body may only append");
+        for Later { len_at, body_at, encode } in &self.later {
+            whole.extend_from_slice(&self.buf[from..*body_at]);
+            from = *body_at;
+            let start = whole.len();
+            encode(&mut whole);
+            let body_len = whole.len().checked_sub(start).expect("a body may only append");
             assert!(body_len <= BODY_MAX, "no record could hold {body_len} bytes");
-            record::set_body_len(&mut self.buf, start - (body_at - len_at), body_len as u32);
+            record::set_body_len(&mut whole, start - (body_at - len_at), body_len as u32);
         }
-        self.buf.extend_from_slice(&parts[from..]);
+        whole.extend_from_slice(&self.buf[from..]);
+        (self.buf, self.later, self.later_bytes) = (whole, Vec::new(), 0);
     }
 
     /// A group as it was read back; worker.

@@ -48,6 +48,7 @@ pub use record::{Op, OpKind, SpaceMap};
 pub use replay::{Accepted, Ops, Replay};
 pub use scan::{Damage, Depth, EngineAt, ProvenBy, Refusal, Report, Segment, Verdict, What, scan};
 pub use search::Later;
+pub(crate) use writer::ENCODER_PANICKED;
 pub use writer::{Export, JournalStats, Writer, WriterOptions};
 
 /// Random identity of one store: files of another store are refused, never mixed in.

@@ -4,13 +4,15 @@
 //! memory until a sync has made it durable. When a write or a sync fails, the file is not trusted
 //! again: a fresh segment is begun with the first operation that is not known to be durable, and
 //! everything from there on is written once more. So a failure loses nothing and needs no
-//! help: the next call tries again, and `durable` has not moved.
+//! help: the next call tries again, and `durable` has not moved. In the same way a group waits, and
+//! those behind it, while a value in it cannot be encoded; what lies before it becomes durable.
 //!
 //! A segment gets its name only when its header is durable, and the directory is synced before
 //! anything is written behind the header.
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::journal::StoreId;
@@ -20,11 +22,13 @@ use crate::journal::record::{FrameHeader, SEGMENT_HEADER_LEN, SegmentHeader, seg
 use crate::journal::replay::{Accepted, Part, Replay};
 use crate::journal::watermark::{Mark, WatermarkFile};
 use crate::key::Seq;
-use crate::storage::StoreError;
+use crate::storage::{ErrorKind, StoreError};
 
 /// Empty groups kept for reuse.
 const SPARE_MAX: usize = 1;
 const NEW_SEGMENT: &str = "journal.tmp";
+/// A value in memory is not what its type promises.
+pub(crate) const ENCODER_PANICKED: &str = "encoding a value, whose encoder panicked";
 
 /// Sizes of a journal.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -237,9 +241,8 @@ impl Writer {
     ///
     /// # Panics
     /// If the group is empty or does not begin with [`Writer::next_seq`].
-    pub fn append(&mut self, mut group: Group) -> Result<(), StoreError> {
+    pub fn append(&mut self, group: Group) -> Result<(), StoreError> {
         assert!(!group.is_empty(), "an empty group says nothing");
-        group.encode_later();
         assert_eq!(group.first_seq(), self.next, "positions follow one another");
         self.next = group.next_seq();
         self.unsynced_bytes += group.len_bytes();
@@ -257,9 +260,10 @@ impl Writer {
     /// `durable` has not moved; the groups are kept, and the next call writes them to a fresh
     /// segment.
     pub fn sync(&mut self) -> Result<Seq, StoreError> {
-        self.write_pending()?;
+        let written = self.write_pending();
+        // What lies before a group that cannot be encoded is made durable all the same.
         self.sync_written()?;
-        Ok(self.durable)
+        written.map(|()| self.durable)
     }
 
     /// Drops the segments in which every operation is at or below `upto`, which the engine has
@@ -363,6 +367,7 @@ impl Writer {
     /// Writes what is not in the active segment yet.
     fn write_pending(&mut self) -> Result<(), StoreError> {
         while self.written < self.unsynced.len() {
+            self.encode_next()?;
             if self.active.as_ref().is_some_and(|a| a.len >= self.options.segment_bytes) {
                 // What follows in the next segment must not become durable before what is here.
                 self.sync_written()?;
@@ -375,6 +380,15 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Encodes what was left for later in the group that is written next.
+    fn encode_next(&mut self) -> Result<(), StoreError> {
+        let group = &mut self.unsynced[self.written];
+        self.unsynced_bytes -= group.len_bytes();
+        let encoded = catch_unwind(AssertUnwindSafe(|| group.encode_later()));
+        self.unsynced_bytes += group.len_bytes();
+        encoded.map_err(|_| StoreError::new(ErrorKind::Corrupt, ENCODER_PANICKED))
     }
 
     fn write_one(&mut self) -> io::Result<()> {
