@@ -180,6 +180,33 @@ fn a_lost_segment_is_refused_and_says_what_is_gone() {
     assert!(driver.store.writer.next_seq() > durable, "positions are not given out twice");
 }
 
+/// The second cut replaced what the first had kept.
+#[test]
+fn what_is_cut_off_a_segment_twice_is_kept_twice() {
+    let scratch = tempfile::tempdir().unwrap();
+    synced(scratch.path());
+    let segment = segments(scratch.path()).pop().unwrap();
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    let (first, second) = (format!("lost-{name}"), format!("lost-{name}.2"));
+    let aside = |name: &str| fs::read(segment.with_file_name(name)).ok();
+    let mut kept = Vec::new();
+    for part in [3, 2] {
+        let mut bytes = fs::read(&segment).unwrap();
+        let at = bytes.len() * part / 4;
+        bytes[at] ^= 1;
+        fs::write(&segment, &bytes).unwrap();
+        assert!(matches!(refusal(scratch.path()), Refusal::Lost { .. }));
+        kept.push(bytes);
+        if part == 3 {
+            // A copy that a crash has cut short is replaced.
+            fs::write(segment.with_file_name(&first), &kept[0][..kept[0].len() / 3]).unwrap();
+        }
+        drop(accept(scratch.path()));
+    }
+    assert!(aside(&first).as_ref() == Some(&kept[0]), "what the first cut kept");
+    assert!(aside(&second).as_ref() == Some(&kept[1]), "what the second kept");
+}
+
 #[test]
 fn a_lost_or_damaged_watermark_is_refused() {
     let scratch = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::journal::StoreId;
-use crate::journal::files::{Dir, copy_file};
+use crate::journal::files::{Dir, File, copy_file, read_full_at};
 use crate::journal::group::Group;
 use crate::journal::record::{FrameHeader, Op, take_op};
 use crate::journal::scan::{Report, Segment};
@@ -78,8 +78,7 @@ impl Accepted {
         let behind = self.report.segments.iter().skip_while(|s| s.name != damage.segment);
         for segment in behind {
             if self.keep {
-                let aside = format!("lost-{}", segment.name);
-                copy_file(dir, &segment.name, dir, &aside, u64::MAX)?;
+                copy_file(dir, &segment.name, dir, &aside_of(dir, &segment.name)?, u64::MAX)?;
             }
             if segment.frames > 0 && segment.name == damage.segment {
                 let file = dir.open(&segment.name)?;
@@ -90,6 +89,36 @@ impl Accepted {
             }
         }
         dir.sync()
+    }
+}
+
+/// The name under which what is cut off a segment stays: a free one, or that of a copy of the same
+/// bytes that was cut short. What an earlier repair kept of this segment stays, too.
+fn aside_of(dir: &dyn Dir, segment: &str) -> io::Result<String> {
+    let names = dir.list()?;
+    let mut aside = format!("lost-{segment}");
+    let mut number = 1;
+    while names.contains(&aside) && !begins_with(&*dir.open(segment)?, &*dir.open(&aside)?)? {
+        number += 1;
+        aside = format!("lost-{segment}.{number}");
+    }
+    Ok(aside)
+}
+
+/// Whether the bytes of `part` are the first ones of `whole`.
+fn begins_with(whole: &dyn File, part: &dyn File) -> io::Result<bool> {
+    let (mut buf, mut of_part) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut at = 0;
+    loop {
+        let len = read_full_at(part, at, &mut of_part)?;
+        if len == 0 {
+            return Ok(true);
+        }
+        let got = read_full_at(whole, at, &mut buf[..len])?;
+        if buf[..got] != of_part[..len] {
+            return Ok(false);
+        }
+        at += len as u64;
     }
 }
 
