@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use flintlock_diskcache::cache::stats::{Histogram, Metrics};
 use flintlock_diskcache::cache::{Durability, KeyCount, Refusal};
+use flintlock_diskcache::journal;
 use flintlock_diskcache::storage::fault::{Call, Fault, FaultStore};
 use flintlock_diskcache::storage::fjall::FjallStore;
 use flintlock_diskcache::storage::{DiskSpace, ErrorKind};
@@ -498,6 +499,33 @@ fn what_is_open_or_no_store_is_refused() {
     let other = tempfile::tempdir().unwrap();
     std::fs::write(other.path().join("mine"), b"not a store").unwrap();
     assert!(Cache::open(other.path(), &small()).is_err());
+}
+
+#[test]
+fn a_loss_that_is_accepted_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing but the journal has the values.
+    let options = Options { flush_delay: Duration::from_secs(3600), ..small() };
+    let cache = Cache::open(dir.path(), &options).unwrap();
+    assert_eq!(cache.accepted_loss(), None);
+    for n in 0..100 {
+        cache.insert(&name(n), value(n, 1000)).unwrap();
+        cache.sync().unwrap();
+    }
+    drop(cache);
+    let journal = dir.path().join("journal");
+    let files = std::fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path());
+    let segment = files.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let bytes = std::fs::read(&segment).unwrap();
+    std::fs::write(&segment, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(Cache::open(dir.path(), &options).is_err());
+    let accepting = Options { accept_loss: true, ..options };
+    let cache = Cache::open(dir.path(), &accepting).unwrap();
+    assert!(matches!(cache.accepted_loss(), Some(journal::Refusal::Lost { .. })));
+    assert!(cache.get(&name(0)).unwrap().is_some() && cache.get(&name(99)).unwrap().is_none());
+    drop(cache);
+    let cache = Cache::open(dir.path(), &accepting).unwrap();
+    assert_eq!(cache.accepted_loss(), None, "of this opening");
 }
 
 #[test]

@@ -46,6 +46,7 @@ use crate::cache::map::{Codec, CodecDecode, MapHome};
 use crate::cache::stats::Metrics;
 use crate::cache::{Cache, Durability, KeyCount, Room};
 use crate::exec::{PoolExecutor, Signal};
+use crate::journal::{Refusal, Verdict};
 use crate::key::KeyRef;
 use crate::layout::StoreDir;
 use crate::recovery::{self, OpenStore};
@@ -72,6 +73,7 @@ pub struct DiskCache<K, V: Codec> {
     durability: Durability,
     /// Locks the directory until the driver has ended.
     dir: StoreDir,
+    accepted_loss: Option<Refusal>,
     driver: Option<JoinHandle<()>>,
     driver_id: ThreadId,
     keys: PhantomData<fn(K)>,
@@ -121,7 +123,11 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
     }
 
     fn over<S: Storage>(store: OpenStore<S>, options: &Options) -> Result<Self, OpenError> {
-        let OpenStore { dir, engine, meta, writer, replay, .. } = store;
+        let OpenStore { dir, engine, meta, writer, replay, report } = store;
+        let accepted_loss = match report.verdict {
+            Verdict::Refused(refusal) => Some(refusal),
+            Verdict::Clean | Verdict::TornTail { .. } => None,
+        };
         let storage: Arc<dyn Storage> = engine;
         let worker = || Worker::new(Arc::clone(&storage), CodecDecode::default());
         let start = Instant::now();
@@ -151,10 +157,18 @@ impl<K: Codec, V: Codec> DiskCache<K, V> {
             hasher,
             durability,
             dir,
+            accepted_loss,
             driver: Some(driver),
             driver_id,
             keys: PhantomData,
         })
+    }
+
+    /// What was missing of the store when it was opened, and was given up since
+    /// [`Options::accept_loss`] says so; `None` if nothing was.
+    #[must_use]
+    pub const fn accepted_loss(&self) -> Option<&Refusal> {
+        self.accepted_loss.as_ref()
     }
 
     /// Saves everything and ends the cache; after `limit` it stops saving. What was not saved is in

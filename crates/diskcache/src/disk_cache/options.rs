@@ -33,7 +33,8 @@ pub struct Options {
     /// Values are refused while less is free on the disk, or, of a small disk, less than a
     /// twentieth; 0 for no such bound. Reads and removals go on.
     pub free_bytes_min: u64,
-    /// Open the store although something that was durable is missing.
+    /// Open the store although something that was durable is missing. What it was, says
+    /// [`DiskCache::accepted_loss`](super::DiskCache::accepted_loss).
     pub accept_loss: bool,
 }
 
