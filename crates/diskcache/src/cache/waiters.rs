@@ -78,6 +78,13 @@ struct Pin {
     count: u32,
 }
 
+/// Those who wait for one thing that is not a key, oldest first, each with what it needs. Who left
+/// before its turn is still named.
+type Line<T> = VecDeque<(T, TokenId)>;
+
+/// Names of those who left that a line may have beside as many as wait.
+const LEFT_MAX: usize = 16;
+
 /// All waiters.
 #[derive(Debug)]
 pub(super) struct Waiters {
@@ -88,10 +95,10 @@ pub(super) struct Waiters {
     oldest: u32,
     newest: u32,
     posted: VecDeque<Completion>,
-    for_room: VecDeque<(TokenId, u64)>,
-    for_sync: VecDeque<(Seq, TokenId)>,
-    for_mark: VecDeque<(Seq, TokenId)>,
-    for_drain: VecDeque<(Seq, TokenId)>,
+    for_room: Line<u64>,
+    for_sync: Line<Seq>,
+    for_mark: Line<Seq>,
+    for_drain: Line<Seq>,
     blocked: usize,
     /// Stretches that came and were not taken.
     stretches: usize,
@@ -106,10 +113,10 @@ impl Default for Waiters {
             oldest: NONE,
             newest: NONE,
             posted: VecDeque::new(),
-            for_room: VecDeque::new(),
-            for_sync: VecDeque::new(),
-            for_mark: VecDeque::new(),
-            for_drain: VecDeque::new(),
+            for_room: Line::new(),
+            for_sync: Line::new(),
+            for_mark: Line::new(),
+            for_drain: Line::new(),
             blocked: 0,
             stretches: 0,
         }
@@ -204,7 +211,7 @@ impl Waiters {
     }
 
     pub(super) fn is_waiting(&self, waiter: TokenId) -> bool {
-        self.waiters.get(waiter).is_some_and(|w| w.stage == Stage::Waiting)
+        is_waiting(&self.waiters, waiter)
     }
 
     fn chain(&self, first: u32) -> impl Iterator<Item = TokenId> + '_ {
@@ -352,12 +359,21 @@ impl Waiters {
     }
 
     pub(super) fn wait_room(&mut self, id: TokenId, need_bytes: u64) {
-        self.for_room.push_back((id, need_bytes));
+        Self::stand(&self.waiters, self.blocked, &mut self.for_room, (need_bytes, id));
+    }
+
+    /// Adds to the end of a line. However long what it waits for does not come, and however many
+    /// give up meanwhile, it is not much longer than they are who wait.
+    fn stand<T>(waiters: &Slab<Waiter>, blocked: usize, line: &mut Line<T>, entry: (T, TokenId)) {
+        if line.len() > 2 * blocked + LEFT_MAX {
+            line.retain(|(_, id)| is_waiting(waiters, *id));
+        }
+        line.push_back(entry);
     }
 
     /// What the first writer in line needs.
     pub(super) fn first_for_room(&mut self) -> Option<u64> {
-        while let Some((id, need)) = self.for_room.front().copied() {
+        while let Some((need, id)) = self.for_room.front().copied() {
             if self.is_waiting(id) {
                 return Some(need);
             }
@@ -368,20 +384,20 @@ impl Waiters {
 
     /// Lets the first writer in line run.
     pub(super) fn grant_room(&mut self) {
-        if let Some((id, _)) = self.for_room.pop_front() {
+        if let Some((_, id)) = self.for_room.pop_front() {
             self.finish(id, Ok(Output::Nothing));
         }
     }
 
     /// Ends the wait of every writer in line.
     pub(super) fn refuse_room(&mut self, failure: Failure) {
-        while let Some((id, _)) = self.for_room.pop_front() {
+        while let Some((_, id)) = self.for_room.pop_front() {
             self.finish(id, Err(failure));
         }
     }
 
     pub(super) fn wait_sync(&mut self, id: TokenId, upto: Seq) {
-        self.for_sync.push_back((upto, id));
+        Self::stand(&self.waiters, self.blocked, &mut self.for_sync, (upto, id));
     }
 
     /// Finishes the syncs that `durable` covers.
@@ -392,7 +408,7 @@ impl Waiters {
     }
 
     pub(super) fn wait_mark(&mut self, id: TokenId, upto: Seq) {
-        self.for_mark.push_back((upto, id));
+        Self::stand(&self.waiters, self.blocked, &mut self.for_mark, (upto, id));
     }
 
     /// Finishes the ends that the watermark file covers.
@@ -403,7 +419,7 @@ impl Waiters {
     }
 
     pub(super) fn wait_drain(&mut self, id: TokenId, upto: Seq) {
-        self.for_drain.push_back((upto, id));
+        Self::stand(&self.waiters, self.blocked, &mut self.for_drain, (upto, id));
     }
 
     /// Finishes the drains that `drained` covers.
@@ -439,7 +455,50 @@ impl Waiters {
     }
 }
 
+fn is_waiting(waiters: &Slab<Waiter>, waiter: TokenId) -> bool {
+    waiters.get(waiter).is_some_and(|w| w.stage == Stage::Waiting)
+}
+
 /// 1 for a stretch of keys.
 fn is_stretch(result: &Result<Output, Failure>) -> usize {
     usize::from(matches!(result, Ok(Output::Stretch(_))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who gives up is named until its turn comes, which it may not for as long as an engine hangs.
+    #[test]
+    fn those_who_leave_a_line_do_not_pile_up_in_it() {
+        let mut waiters = Waiters::default();
+        let stand = |waiters: &mut Waiters, tag| {
+            let ids = [(); 4].map(|()| waiters.begin(tag));
+            waiters.wait_room(ids[0], 1);
+            waiters.wait_sync(ids[1], Seq(tag));
+            waiters.wait_mark(ids[2], Seq(tag));
+            waiters.wait_drain(ids[3], Seq(tag));
+            ids
+        };
+        for tag in 1..1000 {
+            let ids = stand(&mut waiters, tag);
+            // Every hundredth stays.
+            if !tag.is_multiple_of(100) {
+                ids.into_iter().for_each(|id| waiters.leave(id));
+            }
+        }
+        assert_eq!(waiters.blocked(), 4 * 9);
+        let lines = [&waiters.for_sync, &waiters.for_mark, &waiters.for_drain];
+        let longest = lines.map(VecDeque::len).into_iter().max();
+        let longest = longest.max(Some(waiters.for_room.len()));
+        assert!(longest <= Some(2 * 40 + LEFT_MAX + 1), "{longest:?} for 9 who wait");
+        waiters.grant_room();
+        waiters.wake_sync(Seq(250));
+        waiters.wake_mark(Seq(1000));
+        waiters.wake_drain(Seq(899));
+        let mut out = Vec::new();
+        waiters.poll(&mut out);
+        let tags: Vec<u64> = out.iter().map(|completion| completion.tag / 100).collect();
+        assert_eq!(tags, [1, 1, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
 }
