@@ -7,7 +7,7 @@
 //! KeyDB binds a `StorageToken` to its event loop. A token dropped without `complete` or
 //! `cancel` is a fault of the caller: it panics in debug builds and is counted in release builds.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! fn on_another_thread<T: Send>() {}
 //! on_another_thread::<flintlock_diskcache::Token<flintlock_diskcache::op::Load>>();
 //! ```
