@@ -24,6 +24,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::Thread;
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -50,13 +51,48 @@ const TURNS_MARGIN: f64 = 1.25;
 const BATCH: usize = 16;
 
 /// Shows a microsecond more at each reading. Not atomic: the threads of a load take turns.
-#[derive(Debug, Default)]
-struct Steps(AtomicU64);
+#[derive(Debug)]
+struct Steps {
+    shown: AtomicU64,
+    /// The reading at which main is woken.
+    last: u64,
+    main: Thread,
+}
+
+impl Steps {
+    fn new() -> Arc<Self> {
+        Self::up_to(u64::MAX)
+    }
+
+    /// To be made by the thread that waits for the reading `last`.
+    fn up_to(last: u64) -> Arc<Self> {
+        Arc::new(Self { shown: AtomicU64::new(0), last, main: thread::current() })
+    }
+
+    /// The last reading. Its caller calls nothing else, so that other readings need no stack.
+    #[cold]
+    #[inline(never)]
+    fn wake(&self, now: u64) -> Duration {
+        self.main.unpark();
+        Duration::from_micros(now)
+    }
+
+    /// Sleeps until the last reading. To look now and then would count, the more often the longer
+    /// the machine takes.
+    fn wait(&self) {
+        while self.shown.load(Ordering::Relaxed) <= self.last {
+            thread::park();
+        }
+    }
+}
 
 impl Clock for Steps {
     fn now(&self) -> Duration {
-        let now = self.0.load(Ordering::Relaxed);
-        self.0.store(now + 1, Ordering::Relaxed);
+        let now = self.shown.load(Ordering::Relaxed);
+        self.shown.store(now + 1, Ordering::Relaxed);
+        if now == self.last {
+            return self.wake(now);
+        }
         Duration::from_micros(now)
     }
 }
@@ -95,18 +131,17 @@ impl Handler for Idle {
     }
 }
 
-/// Has a worker spin for so many readings of its clock, until it parks.
+/// Has a worker spin for so many readings of its clock. Main does nothing meanwhile, and sends the
+/// worker home within the few steps in which it would park.
 fn spin(steps: u64) {
+    let clock = Steps::up_to(steps);
     let options = Options {
-        clock: Arc::new(Steps::default()),
+        clock: Arc::<Steps>::clone(&clock),
         spin: Duration::from_micros(steps),
         ..Options::blocking(1)
     };
-    let pool = Pool::new(Idle, Bell::new(|| ()), options).expect("threads can be started");
-    while pool.stats().workers[0].parks == 0 {
-        // Seldom: what main does meanwhile counts too.
-        thread::sleep(Duration::from_millis(100));
-    }
+    let _pool = Pool::new(Idle, Bell::new(|| ()), options).expect("threads can be started");
+    clock.wait();
 }
 
 /// Gives a worker a job that does not end, and waits until it has begun: or the looks of the worker
@@ -123,7 +158,7 @@ fn keep_busy(pool: &mut Pool<Idle>) {
 /// Asks a pool so many times whether it has anything, as a loop does that serves something else.
 fn turn(steps: u64, in_flight: bool) {
     const WORKERS: usize = 8;
-    let options = Options { clock: Arc::new(Steps::default()), ..Options::blocking(WORKERS) };
+    let options = Options { clock: Steps::new(), ..Options::blocking(WORKERS) };
     let mut pool = Pool::new(Idle, Bell::new(|| ()), options).expect("threads can be started");
     while pool.stats().workers.iter().any(|worker| worker.parks == 0) {
         thread::sleep(Duration::from_millis(100));
@@ -142,8 +177,7 @@ fn turn(steps: u64, in_flight: bool) {
 
 /// Hands so many batches over, and sleeps until each is back.
 fn hand_over(steps: u64) {
-    let clock = Arc::new(Steps::default());
-    let options = Options { clock, claim_max: 8, ..Options::blocking(1) };
+    let options = Options { clock: Steps::new(), claim_max: 8, ..Options::blocking(1) };
     let mut pool = Pool::new(Idle, Bell::new(|| ()), options).expect("threads can be started");
     let mut jobs: Vec<_> = (0..BATCH as u64).map(Box::new).collect();
     for _ in 0..steps {
