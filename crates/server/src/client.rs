@@ -68,8 +68,10 @@ pub(crate) struct Session {
     pub closing: Option<Closing>,
     /// Protocol version.
     pub proto: Proto,
-    /// Whether AUTH succeeded or is not needed.
+    /// Whether AUTH succeeded or is not needed; see [`Session::authenticate`].
     pub authenticated: bool,
+    /// Before more of its input is parsed here, it is held to limits that have changed.
+    pub limits_changed: bool,
     /// A watched key changed.
     pub cas_broken: bool,
     /// CLIENT NO-EVICT: `maxmemory-clients` never costs this client its connection.
@@ -132,6 +134,7 @@ impl Session {
             db: 0,
             proto: Proto::default(),
             authenticated: false,
+            limits_changed: false,
             multi: None,
             watching: Watching::default(),
             cas_broken: false,
@@ -145,6 +148,12 @@ impl Session {
             held: None,
             no_evict: false,
         }
+    }
+
+    /// From now on it is one that has authenticated, or has not: strangers may send less.
+    pub(crate) fn authenticate(&mut self, authenticated: bool) {
+        self.authenticated = authenticated;
+        self.limits_changed = true;
     }
 
     /// For noting what its request has gathered.

@@ -94,7 +94,14 @@ impl Server {
     }
 
     /// Counts a client anew, if there is a limit, its half is at home and it is to stay.
+    #[inline]
     pub(crate) fn count_client(&mut self, key: ClientKey) {
+        if self.config.maxmemory_clients != ClientMemoryLimit::Bytes(0) {
+            self.count_client_slow(key);
+        }
+    }
+
+    fn count_client_slow(&mut self, key: ClientKey) {
         if self.client_memory_max().is_none() {
             return;
         }

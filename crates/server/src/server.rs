@@ -214,13 +214,14 @@ impl Server {
     }
 
     /// Holds the clients to what is configured now: those that are at home at once, the others
-    /// before they are parsed next from here. Without a password nobody need authenticate.
+    /// before they are parsed next here. Without a password nobody need authenticate.
     fn limit_clients(&mut self) {
         let is_open = self.config.requirepass.is_unset();
         for client in self.clients.iter_mut() {
-            client.session.authenticated |= is_open;
+            let session = &mut client.session;
+            session.authenticate(session.authenticated | is_open);
             if let Some(io) = &mut client.io {
-                io.hold_to(InputLimits::new(&self.config, client.session.authenticated));
+                io.limits = InputLimits::new(&self.config, session.authenticated);
             }
         }
     }

@@ -60,7 +60,7 @@ fn check_password(ctx: &mut Ctx<'_>, user: &[u8], password: &[u8]) -> Result<(),
     if user != b"default" || !right {
         return Err(Error::WRONG_PASS);
     }
-    ctx.session().authenticated = true;
+    ctx.session().authenticate(true);
     Ok(())
 }
 
@@ -197,7 +197,7 @@ fn reset(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<()
     session.proto = Proto::Resp2;
     session.name.clear();
     session.no_evict = false;
-    session.authenticated = open;
+    session.authenticate(open);
     reply.proto = Proto::Resp2;
     reply.simple("RESET");
     Ok(())

@@ -35,6 +35,7 @@ pub(crate) fn run(
     let mut reply = Reply::new(out, proto);
     session.last_ms = server.now_ms;
     session.last_command = Some(request.command);
+    let queues = session.multi.is_some() && !request.command.flags.has(Flags::UNQUEUED);
     server.evict();
     if let Err(error) = admit(server, client, request) {
         server.stats.per_command[usize::from(request.command.id)].rejected += 1;
@@ -45,8 +46,7 @@ pub(crate) fn run(
         server.clients.session_mut(client).blocked = Some(blocked);
         return Done::Waits;
     }
-    let session = server.clients.session_mut(client);
-    if session.multi.is_some() && !request.command.flags.has(Flags::UNQUEUED) {
+    if queues {
         queue(server, client, request, &mut reply);
         return Done::Answered;
     }

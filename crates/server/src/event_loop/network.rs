@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use flintlock_iothreads::Turn;
 
-use crate::client::{ClientKey, Closing, Look};
+use crate::client::{Client, ClientKey, Closing, Look};
 use crate::net::conn::ConnIo;
 use crate::net::poller::Poller;
-use crate::offload::Answer;
+use crate::offload::{Answer, Offload};
 
 use super::EventLoop;
 use super::serve::GROUP;
@@ -39,44 +39,6 @@ impl EventLoop {
                 change.to, change.from, change.reason
             ));
         }
-    }
-
-    /// Lends the half of a client to a worker that reads and parses. Whether it is away.
-    pub(super) fn lend_to_read(&mut self, key: ClientKey) -> bool {
-        let Some(offload) = &mut self.server.offload else { return false };
-        if !offload.is_accepting() {
-            return false;
-        }
-        let Some(client) = self.server.clients.get_mut(key) else { return false };
-        let Some(io) = client.io.take() else { return false };
-        match offload.read(io) {
-            Ok(()) => {
-                client.away = true;
-                // What comes from now on is news.
-                client.readable = false;
-            }
-            Err(io) => client.io = Some(io),
-        }
-        client.away
-    }
-
-    /// Lends the half of a client to a worker that writes. Whether it is away.
-    pub(super) fn lend_to_write(&mut self, key: ClientKey) -> bool {
-        let Some(offload) = &mut self.server.offload else { return false };
-        if !offload.is_accepting() {
-            return false;
-        }
-        let Some(client) = self.server.clients.get_mut(key) else { return false };
-        if client.session.blocked.is_some() {
-            offload.note_ineligible();
-            return false;
-        }
-        let Some(io) = client.io.take() else { return false };
-        match offload.write(io) {
-            Ok(()) => client.away = true,
-            Err(io) => client.io = Some(io),
-        }
-        client.away
     }
 
     /// Has a worker look for readiness, if the main thread has better things to do: this turn
@@ -133,12 +95,7 @@ impl EventLoop {
                 Answer::Lost(whose) => self.lost(ClientKey::from_word(whose.0.0)),
             }
         }
-        if waiting > 1 {
-            self.prefetch(&group[..count]);
-        }
-        for key in &group[..count] {
-            self.run_requests(*key);
-        }
+        self.run_group(&group[..count], waiting);
         Ok(())
     }
 
@@ -170,6 +127,7 @@ impl EventLoop {
         let client = self.server.clients.get_mut(key).expect("a client away is not closed");
         debug_assert!(client.away && client.io.is_none(), "one half, lent once");
         client.away = false;
+        client.waiting = io.waiting() > 0;
         client.io = Some(io);
         if client.session.closing.is_some() {
             self.server.closing.push(key);
@@ -181,9 +139,6 @@ impl EventLoop {
         let (received, requests) = (io.received, io.waiting());
         let key = self.put_back(io);
         self.server.stats.offloaded_reads += 1;
-        if let Some(client) = self.server.clients.get_mut(key) {
-            client.waiting = requests > 0;
-        }
         // What waits to be sent meanwhile is sent when its requests have run, if there are any.
         let go_on = self.note_received(key, received);
         (key, if go_on { requests } else { 0 })
@@ -224,4 +179,38 @@ impl EventLoop {
     pub(super) fn network_wake(&self, now: Instant) -> Option<Instant> {
         self.server.offload.as_ref()?.wake_by(now)
     }
+}
+
+/// Lends the half of a client to a worker that reads and parses. Whether it is away.
+pub(super) fn lend_to_read(offload: &mut Option<Offload>, client: &mut Client) -> bool {
+    let Some(offload) = offload.as_mut().filter(|offload| offload.is_accepting()) else {
+        return false;
+    };
+    let Some(io) = client.io.take() else { return false };
+    match offload.read(io) {
+        Ok(()) => {
+            client.away = true;
+            // What comes from now on is news.
+            client.readable = false;
+        }
+        Err(io) => client.io = Some(io),
+    }
+    client.away
+}
+
+/// Lends the half of a client to a worker that writes. Whether it is away.
+pub(super) fn lend_to_write(offload: &mut Option<Offload>, client: &mut Client) -> bool {
+    let Some(offload) = offload.as_mut().filter(|offload| offload.is_accepting()) else {
+        return false;
+    };
+    if client.session.blocked.is_some() {
+        offload.note_ineligible();
+        return false;
+    }
+    let Some(io) = client.io.take() else { return false };
+    match offload.write(io) {
+        Ok(()) => client.away = true,
+        Err(io) => client.io = Some(io),
+    }
+    client.away
 }

@@ -16,6 +16,7 @@ use crate::net::conn::{ConnIo, InputLimits, Next, OUTPUT_HIGH, Received, Sent};
 use crate::resp::encode::Reply;
 
 use super::EventLoop;
+use super::network::{lend_to_read, lend_to_write};
 
 /// Clients read and prefetched together.
 pub(super) const GROUP: usize = 16;
@@ -46,10 +47,7 @@ impl EventLoop {
         }
         if event.is_writable() && client.write_blocked {
             client.write_blocked = false;
-            if !client.in_writes {
-                client.in_writes = true;
-                self.writes.push(key);
-            }
+            enlist_write(&mut self.writes, key, client);
         }
     }
 
@@ -62,54 +60,63 @@ impl EventLoop {
         while left > 0 {
             let count = left.min(GROUP);
             left -= count;
-            let mut waiting = 0;
             for slot in &mut group[..count] {
                 *slot = self.ready.pop_front().expect("as many as were counted");
                 if reads_here {
                     self.server.clients.prefetch_half(*slot);
                 }
             }
-            for slot in &group[..count] {
-                waiting += self.receive(*slot);
+            let (mut home, mut waiting) = (0, 0);
+            for place in 0..count {
+                // Whoever has no half here has its turn when that is back.
+                if let Some(requests) = self.receive(group[place]) {
+                    group[home] = group[place];
+                    home += 1;
+                    waiting += requests;
+                }
             }
-            if waiting > 1 {
-                self.prefetch(&group[..count]);
-            }
-            for key in &group[..count] {
-                self.run_requests(*key);
-            }
+            self.run_group(&group[..home], waiting);
         }
     }
 
-    /// Reads once and parses, or has it done; returns the number of requests to run.
-    fn receive(&mut self, key: ClientKey) -> usize {
-        let Some(client) = self.server.clients.get_mut(key) else { return 0 };
+    /// Runs what clients have sent: so many requests, or a few less.
+    pub(super) fn run_group(&mut self, group: &[ClientKey], waiting: usize) {
+        if waiting > 1 {
+            self.prefetch(group);
+        }
+        for key in group {
+            self.run_requests(*key);
+        }
+    }
+
+    /// Reads once and parses, or has it done; returns the number of requests to run, if the half
+    /// is here.
+    fn receive(&mut self, key: ClientKey) -> Option<usize> {
+        let client = self.server.clients.get_mut(key)?;
         client.in_ready = false;
-        let Some(io) = &client.io else { return 0 };
+        let io = client.io.as_ref()?;
         debug_assert_eq!(client.waiting, io.waiting() > 0, "as it was left");
         // Errors in place of held replies make it less in the meantime.
         debug_assert!(client.full || io.out.len() <= OUTPUT_HIGH, "no more than it was left with");
         if client.session.closing.is_some() || client.session.blocked.is_some() {
-            return 0;
+            return Some(0);
         }
         if client.readable && !client.waiting && !client.full {
-            if self.lend_to_read(key) {
-                return 0;
+            if lend_to_read(&mut self.server.offload, client) {
+                return None;
             }
-            let Some(client) = self.server.clients.get_mut(key) else { return 0 };
-            let Client { io: Some(io), readable, session, .. } = client else { return 0 };
+            let Client { io: Some(io), readable, session, .. } = client else { return None };
             *readable = false;
             self.server.stats.reads += 1;
             self.naps.note_read(session.last_ms, self.server.now_ms);
             let received = io.receive();
             if !self.note_received(key, received) {
-                return 0;
+                return Some(0);
             }
         }
-        let client = self.server.clients.get_mut(key);
-        let Some(Client { io: Some(io), .. }) = client else { return 0 };
+        let io = self.server.clients.get_mut(key)?.io.as_mut()?;
         io.parse();
-        io.waiting()
+        Some(io.waiting())
     }
 
     /// Notes what a read came to; whether the client goes on.
@@ -138,15 +145,19 @@ impl EventLoop {
     }
 
     /// Asks for the buckets of all keys of a group, then for their entries, then for the values.
-    pub(super) fn prefetch(&self, group: &[ClientKey]) {
+    fn prefetch(&mut self, group: &[ClientKey]) {
+        for key in group {
+            let Some(client) = self.server.clients.get(*key) else { continue };
+            let Some(io) = &client.io else { continue };
+            let hashes = io.first_hashes(0, PREFETCH);
+            self.hashes.extend(hashes.map(|hash| (client.session.db, hash)));
+        }
         for ask in PREFETCHES {
-            for key in group {
-                let Some(client) = self.server.clients.get(*key) else { continue };
-                let Some(io) = &client.io else { continue };
-                let table = &self.server.keyspace.dbs[client.session.db].table;
-                io.first_hashes(0, PREFETCH).for_each(|hash| ask(table, hash));
+            for (db, hash) in &self.hashes {
+                ask(&self.server.keyspace.dbs[*db].table, *hash);
             }
         }
+        self.hashes.clear();
     }
 
     /// Runs the requests of one client.
@@ -172,6 +183,9 @@ impl EventLoop {
         let stuck = client.session.closing.is_some() || client.session.blocked.is_some();
         let (waiting, is_cut) = (io.out.len(), io.out.is_cut());
         let full = waiting > OUTPUT_HIGH;
+        if waiting > 0 {
+            enlist_write(&mut self.writes, key, client);
+        }
         client.io = Some(io);
         client.unfinished = !ran_all;
         client.waiting = !idle;
@@ -186,16 +200,6 @@ impl EventLoop {
             self.server.close_for_output(key);
         }
         self.server.count_client(key);
-        self.send_later(key);
-    }
-
-    /// Puts a client that has replies to send into the list of those, once.
-    pub(super) fn send_later(&mut self, key: ClientKey) {
-        let Some(client) = self.server.clients.get_mut(key) else { return };
-        if client.io.as_ref().is_some_and(|io| !io.out.is_empty()) && !client.in_writes {
-            client.in_writes = true;
-            self.writes.push(key);
-        }
     }
 
     /// Runs requests until there are none, the client must wait, or its turn is over. Returns
@@ -210,7 +214,7 @@ impl EventLoop {
             if is_limited {
                 io.out.set_limit(self.server.output_limit(key));
             }
-            let session = self.server.clients.session(key);
+            let session = self.server.clients.session_mut(key);
             if session.closing.is_some() || session.blocked.is_some() {
                 return true;
             }
@@ -224,7 +228,9 @@ impl EventLoop {
                 }
             }
             if io.waiting() == 0 {
-                io.hold_to(InputLimits::new(&self.server.config, session.authenticated));
+                if std::mem::take(&mut session.limits_changed) {
+                    io.limits = InputLimits::new(&self.server.config, session.authenticated);
+                }
                 if !io.parse() {
                     return true;
                 }
@@ -281,12 +287,13 @@ impl EventLoop {
             // Its replies are dropped; lent to be sent, its half could not be closed.
             return;
         }
-        let Some(io) = client.io.as_ref() else { return };
-        if client.write_blocked || io.out.is_empty() || self.lend_to_write(key) {
+        if client.write_blocked || client.io.as_ref().is_none_or(|io| io.out.is_empty()) {
             return;
         }
-        let client = self.server.clients.get_mut(key);
-        let Some(Client { io: Some(io), .. }) = client else { return };
+        if lend_to_write(&mut self.server.offload, client) {
+            return;
+        }
+        let Some(io) = client.io.as_mut() else { return };
         self.server.stats.writes += 1;
         let sent = io.send();
         self.note_sent(key, sent);
@@ -317,7 +324,7 @@ impl EventLoop {
                     enlist(&mut self.ready, key, client);
                 }
             }
-            Sent::Part => self.send_later(key),
+            Sent::Part => enlist_write(&mut self.writes, key, client),
             Sent::Blocked => self.await_writable(key),
             Sent::Broken => self.server.close_client(key, Closing::Now),
         }
@@ -344,5 +351,13 @@ fn enlist(ready: &mut std::collections::VecDeque<ClientKey>, key: ClientKey, cli
     if !client.in_ready {
         client.in_ready = true;
         ready.push_back(key);
+    }
+}
+
+/// Puts a client into the list of those with replies to send, once.
+fn enlist_write(writes: &mut Vec<ClientKey>, key: ClientKey, client: &mut Client) {
+    if !client.in_writes {
+        client.in_writes = true;
+        writes.push(key);
     }
 }

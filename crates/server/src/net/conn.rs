@@ -123,6 +123,7 @@ pub(crate) struct ConnIo {
     pub out: Output,
     /// Set when the input made no sense; no further request follows.
     error: Option<ProtocolError>,
+    /// What its input is held to.
     pub limits: InputLimits,
     hasher: Hasher,
     stream: TcpStream,
@@ -164,14 +165,6 @@ impl ConnIo {
             error: None,
             received_bytes: 0,
             sent_bytes: 0,
-        }
-    }
-
-    /// From now on its input is held to `limits`. They seldom change, and then only are written: a
-    /// line that nobody writes is near for the main thread and for workers.
-    pub(crate) fn hold_to(&mut self, limits: InputLimits) {
-        if self.limits != limits {
-            self.limits = limits;
         }
     }
 
@@ -249,6 +242,9 @@ impl ConnIo {
     /// Parses what was received, up to `REQUESTS_MAX` requests ahead. Returns whether there are
     /// requests to run.
     pub(crate) fn parse(&mut self) -> bool {
+        if self.input.is_parsed() {
+            return !self.input.requests.is_empty();
+        }
         let Input { buf, filled, parser, args, requests, .. } = &mut self.input;
         let requests_max = if self.limits.request.authenticated { REQUESTS_MAX } else { 1 };
         while requests.len() < requests_max && self.error.is_none() {
@@ -426,11 +422,31 @@ impl Input {
         }
     }
 
+    /// Whether no byte is left to parse.
+    fn is_parsed(&self) -> bool {
+        self.parser.position() == self.filled
+    }
+
     /// Drops what was parsed and taken.
     fn compact(&mut self) {
         debug_assert!(self.requests.is_empty(), "requests are ranges of the buffer");
-        // The arguments left belong to the request half received: they stay, moved to the front.
-        self.args.drain(..std::mem::take(&mut self.args_used));
+        let args_used = std::mem::take(&mut self.args_used);
+        if self.is_parsed() && args_used == self.args.len() {
+            // Whole requests came, as nearly always.
+            self.args.clear();
+            self.parser.shift(self.filled);
+            self.filled = 0;
+        } else {
+            self.keep_half_received(args_used);
+        }
+        if self.filled == 0 && self.buf.len() > 4 * IDLE_KEEP {
+            self.buf = Vec::new();
+        }
+    }
+
+    /// Moves the request half received to the front, with its arguments: those behind `args_used`.
+    fn keep_half_received(&mut self, args_used: usize) {
+        self.args.drain(..args_used);
         let cut = self.args.first().map_or(self.parser.position(), |arg| arg.start as usize);
         if cut > 0 {
             self.buf.copy_within(cut..self.filled, 0);
@@ -439,9 +455,6 @@ impl Input {
             for arg in &mut self.args {
                 arg.start -= cut as u32;
             }
-        }
-        if self.filled == 0 && self.buf.len() > 4 * IDLE_KEEP {
-            self.buf = Vec::new();
         }
     }
 }
