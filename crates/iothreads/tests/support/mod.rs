@@ -9,7 +9,7 @@ use flintlock_iothreads::{Bell, Context, Handler, Options, Outcome, Panic, Pool}
 use flintlock_queues::Compact;
 
 /// Nothing here takes longer unless it hangs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a worker is to do.
 #[derive(Debug)]
@@ -206,6 +206,19 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}: not in time");
         std::thread::yield_now();
     }
+}
+
+/// Waits until every worker is parked: only then is no time useful or spun.
+pub(crate) fn until_parked(pool: &Pool<Deeds>) {
+    let awake = || {
+        let times = pool.stats().times;
+        times.useful + times.spun
+    };
+    until("everybody parks", || {
+        let before = awake();
+        std::thread::sleep(Duration::from_millis(20));
+        awake() == before
+    });
 }
 
 /// Numbers of the answers, sorted.
