@@ -24,6 +24,9 @@ use flintlock_diskcache::{DiskCache, Error, Options};
 
 type Cache = DiskCache<u64, Vec<u8>>;
 
+/// What must happen has happened by then on any machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// The other process; returns at once when this is none.
 #[test]
 fn other_process() {
@@ -144,8 +147,16 @@ fn what_a_cache_acknowledged_survives_kill_9() {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path();
     let rounds = child::kill_rounds();
+    let all_acked = || -> Vec<u64> { (0..THREADS).map(|thread| acked(root, thread)).collect() };
     for round in 0..rounds {
+        let before = all_acked();
         let mut child = command("endless", root, round, &[]).spawn().unwrap();
+        // On a slow machine too some of them come to write.
+        let until = Instant::now() + DEADLINE;
+        while round % 4 == 2 && all_acked() == before && child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "round {round}: nothing is acknowledged");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // Often within the opening or a checkpoint, sometimes after many of them.
         let alive = Rng::new(round).below(400_000);
         std::thread::sleep(Duration::from_micros(alive));
@@ -159,7 +170,7 @@ fn what_a_cache_acknowledged_survives_kill_9() {
         }
     }
     let steps = check(root);
-    assert!(steps.iter().sum::<u64>() > rounds * 10, "the rounds did something: {steps:?}");
+    assert!(steps.iter().sum::<u64>() >= rounds / 4, "the rounds did something: {steps:?}");
     println!("{rounds} rounds, {steps:?} steps");
 }
 
@@ -200,9 +211,10 @@ fn full_disk(root: &Path) {
     assert_eq!(stands_at(&cache, 0, s), s, "reads go on, of memory and disk");
 
     limit_file_size(None);
+    // Room for one write may be there before the engine is tried again; a save tells that it was.
     let begin = Instant::now();
-    while write(s + 1).is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(5), "it recovers without a restart");
+    while write(s + 1).is_err() || cache.save().is_err() {
+        assert!(begin.elapsed() < DEADLINE, "it recovers without a restart");
         std::thread::sleep(Duration::from_millis(10));
     }
     s += 1;
@@ -282,7 +294,7 @@ fn soak(root: &Path, time: Duration) {
         ..Options::default()
     };
     let cache = Cache::open(root.join("store"), &options).unwrap();
-    let (is_over, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (is_over, done) = (AtomicBool::new(false), &AtomicU64::new(0));
     let value = |key: u64, s: u64| {
         let bytes = [key.to_le_bytes(), s.to_le_bytes()].concat();
         bytes.into_iter().cycle().take(SOAK_VALUE).collect::<Vec<u8>>()
@@ -306,7 +318,8 @@ fn soak(root: &Path, time: Duration) {
         let workers = [1, 2].map(|seed| {
             scope.spawn(move || {
                 let mut rng = Rng::new(seed);
-                while begin.elapsed() < time {
+                // On a slow disk until it did something.
+                while begin.elapsed() < time || done.load(Ordering::Relaxed) <= 1000 {
                     act(&mut rng);
                 }
             })
@@ -316,7 +329,7 @@ fn soak(root: &Path, time: Duration) {
         assert!(results.iter().all(Result::is_ok), "a worker failed");
         sampler.join().unwrap()
     });
-    let (accounted, done) = (gauge(&cache, "memory_bytes_peak"), done.into_inner());
+    let (accounted, done) = (gauge(&cache, "memory_bytes_peak"), done.load(Ordering::Relaxed));
     println!(
         "soak: {keys} keys, {done} operations, {} evictions; limit {} KiB, accounted at most {} \
          KiB, process at most {} KiB",
