@@ -35,6 +35,13 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Of workers that still close what is gone, nobody waits for word.
+fn no_job_is_left(client: &mut Client) {
+    wait_until("no job is left", || {
+        client.info_number("iothreads", "io_threads_jobs_in_flight") == 0
+    });
+}
+
 /// Runs pipelines of random depth with values of random size; every reply must be the one due.
 fn converse(client: &mut Client, rng: &mut Rng, name: usize, rounds: usize) {
     let key = format!("key:{name}");
@@ -151,7 +158,7 @@ fn readiness_that_comes_while_a_connection_is_away_is_not_lost() {
 fn clients_are_killed_while_their_jobs_run() {
     let server = start(&ALWAYS);
     #[cfg(target_os = "linux")]
-    let before = sockets(&server);
+    let before = server.sockets();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for name in 0..4 {
@@ -204,9 +211,9 @@ fn clients_are_killed_while_their_jobs_run() {
     });
     let client = &mut server.connect();
     wait_until("all are gone", || client.info_number("clients", "connected_clients") == 1);
-    assert_eq!(client.info_number("iothreads", "io_threads_jobs_in_flight"), 0);
+    no_job_is_left(client);
     #[cfg(target_os = "linux")]
-    wait_until("their sockets are closed", || sockets(&server) == before + 1);
+    wait_until("their sockets are closed", || server.sockets() == before + 1);
 }
 
 /// Clients connect, ask something that only they would ask, and go, in every way there is to go;
@@ -221,7 +228,7 @@ fn a_storm_of_connections_leaves_nothing_behind() {
         let server = start(args);
         let client = &mut server.connect();
         client.ok("PING");
-        let before = sockets(&server);
+        let before = server.sockets();
         std::thread::scope(|scope| {
             for name in 0..4 {
                 let server = &server;
@@ -232,13 +239,13 @@ fn a_storm_of_connections_leaves_nothing_behind() {
             });
         });
         wait_until("all are gone", || client.info_number("clients", "connected_clients") == 1);
-        wait_until("their sockets are closed", || sockets(&server) == before);
+        wait_until("their sockets are closed", || server.sockets() == before);
         let closed = client.info_number("stats", "io_threaded_closes_processed");
         if args == ALWAYS {
             assert!(closed > 4 * 200 / 2, "{closed}: workers closed most of them");
             let accepted = client.info_number("stats", "io_threaded_accept_processed");
             assert!(accepted > 0, "workers accepted some");
-            assert_eq!(client.info_number("iothreads", "io_threads_jobs_in_flight"), 0);
+            no_job_is_left(client);
         } else {
             assert_eq!(closed, 0);
         }
@@ -270,9 +277,10 @@ fn the_limit_of_clients_holds_whoever_accepts() {
         let guests: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    for _ in 0..40 {
-                        let guests: Vec<Client> = (0..5).map(|_| server.connect()).collect();
-                        for mut guest in guests {
+                    for _ in 0..20 {
+                        // Together they are too many, whatever the other threads do.
+                        let mut guests: Vec<_> = (0..LIMIT).map(|_| server.connect()).collect();
+                        for guest in &mut guests {
                             guest.send(&words::encode(&["PING"]));
                             match guest.read_reply() {
                                 Ok(reply) if reply.raw == b"+PONG\r\n" => {
@@ -341,14 +349,6 @@ fn storm(server: &Server, name: u64) {
     }
 }
 
-/// Sockets that the process has open.
-#[cfg(target_os = "linux")]
-fn sockets(server: &Server) -> usize {
-    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
-    let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
-}
-
 /// Who decides on the number of workers changes all the time under load: no request is lost, and
 /// none is run twice.
 #[test]
@@ -361,14 +361,13 @@ fn always_active_is_switched_under_load() {
         });
         scope.spawn(|| {
             let client = &mut server.connect();
-            let mut changes = 0;
-            while !over.load(Ordering::Relaxed) {
+            let mut rounds = 0;
+            while rounds < 5 || !over.load(Ordering::Relaxed) {
                 for word in ["no", "yes"] {
                     client.ok(&format!("CONFIG SET io-threads-always-active {word}"));
-                    changes += 1;
                 }
+                rounds += 1;
             }
-            assert!(changes >= 10, "{changes}");
         });
         let result = load.join();
         over.store(true, Ordering::Relaxed);

@@ -142,11 +142,23 @@ fn a_pause_grows_and_does_not_shrink() {
 fn nothing_expires_and_nothing_is_evicted_meanwhile() {
     for server in servers() {
         let mut admin = server.connect();
-        for i in 0..20 {
-            admin.ok(&format!("SET k{i} v PX 100"));
+        // Longer if it took as long until the pause began.
+        let mut life = Duration::from_millis(200);
+        loop {
+            let begun = Instant::now();
+            for i in 0..20 {
+                admin.ok(&format!("SET k{i} v PX {}", life.as_millis()));
+            }
+            admin.ok("CLIENT PAUSE 1000000 WRITE");
+            if begun.elapsed() < life / 2 {
+                break;
+            }
+            admin.ok("CLIENT UNPAUSE");
+            admin.ok("FLUSHALL");
+            admin.ok("CONFIG RESETSTAT");
+            life *= 4;
         }
-        admin.ok("CLIENT PAUSE 1000000 WRITE");
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(life * 2);
         assert_eq!(admin.ok("GET k1").raw, b"$-1\r\n");
         assert_eq!(admin.ok("DBSIZE").integer(), Ok(20));
         assert_eq!(admin.info_number("stats", "expired_keys"), 0);

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::client::Client;
+use common::client::{Client, REPLY_DEADLINE};
 use common::dump::dump;
 use common::server::{Kind, Server};
 use common::words;
@@ -229,11 +229,10 @@ fn five_times_the_memory_is_written_and_read_back() {
         let most = (MEMORY_BYTES as u64) * 5 / 4 + 64 * 1024 * 1024;
         assert!(resident <= most, "{resident} bytes are resident, {most} are allowed");
     }
-    // Longer than the window of everysec: by then all of it is durable.
-    let written = Instant::now();
-    while written.elapsed() < Duration::from_millis(2_500) {
-        client.ok("PING");
-        std::thread::sleep(Duration::from_millis(50));
+    match server.kind() {
+        Kind::Flintlock => client.wait_until_durable(),
+        // Longer than the window of everysec.
+        Kind::Redis => std::thread::sleep(Duration::from_millis(2_500)),
     }
     drop(client);
     server.kill_9();
@@ -275,7 +274,7 @@ fn shutdown_ends_without_a_reply_and_keeps_the_data() {
         let mut client = server.connect();
         client.ok("SET k v");
         client.send(&words::encode(&command(line)));
-        let (rest, closed) = client.read_to_close(Instant::now() + Duration::from_secs(30));
+        let (rest, closed) = client.read_to_close(Instant::now() + REPLY_DEADLINE);
         assert!(closed && rest.is_empty(), "{line}: {}", words::show(&rest));
         assert_eq!(server.wait().code(), Some(0), "{line}");
         server.restart();

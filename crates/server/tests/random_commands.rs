@@ -6,6 +6,8 @@
 #[expect(dead_code, reason = "each test binary uses its own part of the harness")]
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::client::Client;
 use common::corpus::{Check, judge};
 use common::dump::dump;
@@ -66,16 +68,24 @@ fn scan(client: &mut Client, command: &Command) -> Vec<Vec<Vec<u8>>> {
     }
 }
 
-/// Sends a batch to both and compares; the text says what differs.
-fn exchange(one: &mut Client, other: &mut Client, batch: &[Command]) -> Result<(), String> {
+/// Sends a batch to both and compares; the text says what differs. `slowest` is the longest that
+/// any batch took.
+fn exchange(
+    one: &mut Client,
+    other: &mut Client,
+    batch: &[Command],
+    slowest: &mut Duration,
+) -> Result<(), String> {
     let (plain, scans) = match batch.split_last() {
         Some((last, before)) if last.check == Check::Scan => (before, Some(last)),
         _ => (batch, None),
     };
     let words: Vec<_> = plain.iter().map(|command| command.words.clone()).collect();
+    let begun = Instant::now();
     let (want, got) = (one.pipeline(&words), other.pipeline(&words));
+    *slowest = begun.elapsed().max(*slowest);
     for ((command, want), got) in plain.iter().zip(&want).zip(&got) {
-        judge(want, got, &command.check).map_err(|difference| {
+        judge(want, got, &command.check.after(*slowest, &command.words)).map_err(|difference| {
             format!("{}\n    {difference}", words::show_all(&command.words))
         })?;
     }
@@ -117,10 +127,11 @@ fn run(setting: &Setting) {
         })
         .collect();
     let (mut turn, mut done, mut dumped) = (Rng::new(seed), 0, 0);
+    let mut slowest = Duration::ZERO;
     while done < count {
         let (one, other, generator) = &mut lanes[turn.below(CONNECTIONS)];
         let commands = batch(generator);
-        if let Err(difference) = exchange(one, other, &commands) {
+        if let Err(difference) = exchange(one, other, &commands, &mut slowest) {
             panic!("{}: seed {seed}, after {done} commands:\n{difference}", setting.name);
         }
         done += commands.len();

@@ -15,7 +15,7 @@ use common::words;
 
 /// The store's folder below `--dir`.
 const STORE: &str = "flintlock-data";
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 const KEYS: usize = 500;
 
 /// These tests are about our own files; redis-server has none of them.

@@ -23,7 +23,7 @@ use crate::server::Server;
 use crate::signals::Signals;
 
 const PEERS: usize = 3;
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// So many of them in one turn are more than a job may write.
 const LARGE: usize = 30_000;
 

@@ -16,7 +16,7 @@ use mio::{Interest, Poll, Registry, Token};
 
 /// A half whose next job panics says so by this limit.
 const PANIC: usize = 666;
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Test hook of the handler.
 pub(super) fn fail_if_asked(io: &ConnIo) {

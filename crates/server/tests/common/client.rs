@@ -151,6 +151,15 @@ impl Client {
         value.parse().unwrap_or_else(|_| panic!("{name} is {value}"))
     }
 
+    /// Waits until what was written is durable, for as long as the disk takes.
+    pub(crate) fn wait_until_durable(&mut self) {
+        let until = Instant::now() + self.deadline;
+        while self.info_number("store", "store_durable_lag_ops") > 0 {
+            assert!(Instant::now() < until, "nothing is synced");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The next whole reply.
     ///
     /// # Errors

@@ -49,6 +49,17 @@ pub(crate) enum Check {
     Scan,
 }
 
+impl Check {
+    /// The check of the reply to `command` from servers of which one may have run it, or what it
+    /// asks about, so much later than the other: times differ by that, too.
+    pub(crate) fn after(&self, delay: Duration, command: &[Vec<u8>]) -> Self {
+        let Self::Approx(distance) = self else { return self.clone() };
+        let is_ms = command[0].first().is_some_and(|letter| letter.eq_ignore_ascii_case(&b'p'));
+        let delay = if is_ms { delay.as_millis() } else { delay.as_secs().into() };
+        Self::Approx(distance + i64::try_from(delay).expect("a test does not take as long"))
+    }
+}
+
 /// The protocol of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -171,12 +182,13 @@ pub(crate) fn compare(
 ) -> Vec<String> {
     let mut sides = [Side::new(oracle, protocol), Side::new(subject, protocol)];
     let mut differences = Vec::new();
-    let mut section = String::new();
+    let (mut section, mut begun) = (String::new(), Instant::now());
     for step in steps {
         let at = |what: &str| format!("line {} [{section}] {what}", step.line);
         match &step.action {
             Action::Section(name) => {
                 section.clone_from(name);
+                begun = Instant::now();
                 for side in &mut sides {
                     side.begin_anew();
                 }
@@ -199,7 +211,8 @@ pub(crate) fn compare(
                     for round in 0..*repeat {
                         let line = words::expand(text, now, round);
                         let command = words::split(&line).expect("checked when it was read");
-                        if let Err(difference) = compare_one(&mut sides, on, &command, check) {
+                        if let Err(difference) = compare_one(&mut sides, on, &command, check, begun)
+                        {
                             differences.push(at(&format!("{line}\n    {difference}")));
                         }
                     }
@@ -215,6 +228,7 @@ fn compare_one(
     on: &str,
     command: &[Vec<u8>],
     check: &Check,
+    begun: Instant,
 ) -> Result<(), String> {
     match check {
         Check::Scan => {
@@ -237,7 +251,7 @@ fn compare_one(
         }
         _ => {
             let [want, got] = sides.each_mut().map(|side| side.command(on, command));
-            judge(&want, &got, check)
+            judge(&want, &got, &check.after(begun.elapsed(), command))
         }
     }
 }

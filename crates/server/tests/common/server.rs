@@ -16,8 +16,8 @@ use super::client::Client;
 /// The version whose bytes are the specification.
 pub(crate) const REDIS_VERSION: &str = "7.0.15";
 
-const READY_DEADLINE: Duration = Duration::from_secs(60);
-const EXIT_DEADLINE: Duration = Duration::from_secs(60);
+const READY_DEADLINE: Duration = Duration::from_secs(120);
+const EXIT_DEADLINE: Duration = Duration::from_secs(120);
 const PORT_ATTEMPTS: usize = 20;
 
 /// Which program.
@@ -206,6 +206,13 @@ impl Server {
         self.status_bytes("VmHWM:")
     }
 
+    /// Sockets that it has open, from /proc.
+    pub(crate) fn sockets(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    }
+
     fn status_bytes(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
             .expect("the server runs");
@@ -222,8 +229,9 @@ impl Server {
     /// Sends `signal` (as `kill -SIGNAL` names it).
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
-        let status = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
-        assert!(status.expect("kill can be run").success(), "kill -{signal} {pid} failed");
+        // Not every system has a program of that name; each shell has the command.
+        let status = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
+        assert!(status.expect("sh can be run").success(), "kill -{signal} {pid} failed");
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -326,6 +334,8 @@ impl Process {
         if kind == Kind::Flintlock {
             let extra = std::env::var("FLINTLOCK_TEST_ARGS").unwrap_or_default();
             command.args(extra.split_whitespace());
+            // A disk that takes longer than usual is no reason to refuse the end.
+            command.args(["--shutdown-timeout", "3600"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =

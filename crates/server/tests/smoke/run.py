@@ -22,7 +22,7 @@ from server_process import ServerProcess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.abspath(os.path.join(HERE, "../../../.."))
-PART_SECONDS = 300
+PART_SECONDS = 600
 BENCHMARK_TESTS = 20
 
 
@@ -98,7 +98,7 @@ def interactive(command, exchanges):
     try:
         for line, want in exchanges:
             os.write(terminal, line.encode() + b"\r")
-            seen, until = "", time.monotonic() + 20
+            seen, until = "", time.monotonic() + 60
             while want not in seen.replace(line, ""):
                 ready, _, _ = select.select([terminal], [], [], max(0, until - time.monotonic()))
                 if not ready:

@@ -12,8 +12,8 @@ import subprocess
 import threading
 import time
 
-READY_SECONDS = 60
-EXIT_SECONDS = 60
+READY_SECONDS = 120
+EXIT_SECONDS = 120
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 

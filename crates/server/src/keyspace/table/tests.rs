@@ -217,8 +217,9 @@ fn small_keys_cost_what_the_design_says() {
 }
 
 /// Growing to ten million keys, with a histogram of the CPU time of single inserts (wall time on
-/// a shared machine shows the other programs). Prints; fails only if an insert took long enough
-/// to have moved more than a segment. Run with `--release -- --ignored --nocapture`.
+/// a shared machine shows the other programs). Prints; fails only if inserts took long enough to
+/// have moved more than a segment, as often as a table that is moved whole would be from a million
+/// keys on: one or two may be those in which the system looked for memory. Run with `--release -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes ten seconds and a gigabyte"]
 fn stress_growth_to_ten_million_keys() {
@@ -228,7 +229,7 @@ fn stress_growth_to_ten_million_keys() {
     };
     let mut table = Table::new(hasher());
     let mut histogram = [0u32; 64];
-    let (mut key, mut worst, mut sum) = (*b"key:000000000000", 0, 0);
+    let (mut key, mut worst, mut slow, mut sum) = (*b"key:000000000000", 0, 0, 0);
     for i in 0..10_000_000u64 {
         let mut digits = i;
         for byte in key.iter_mut().rev().take_while(|b| b.is_ascii_digit()) {
@@ -239,6 +240,7 @@ fn stress_growth_to_ten_million_keys() {
         table.insert(hasher().key(&key), NewValue::Str(b"8 bytes."), None);
         let ns = cpu_ns() - start;
         worst = worst.max(ns);
+        slow += u32::from(ns >= 10_000_000);
         sum += ns;
         histogram[ns.max(1).ilog2() as usize] += 1;
     }
@@ -247,5 +249,5 @@ fn stress_growth_to_ten_million_keys() {
         println!("{:>9} ns and more: {count:>8}", 1u64 << log);
     }
     println!("{:.1} bytes a key", table.memory_bytes() as f64 / 1e7);
-    assert!(worst < 10_000_000, "ten times what a segment costs");
+    assert!(slow < 3, "{slow} of them took ten times what a segment costs");
 }

@@ -27,7 +27,7 @@ const PIPELINE: usize = 1000;
 
 fn tuning() -> Tuning {
     Tuning {
-        ignite_permille: 100,
+        ignite_permille: 1,
         spare_permille_min: 0,
         period_inactive: Duration::from_millis(10),
         // Whatever the worker does to the rate and the cost, it is kept.
