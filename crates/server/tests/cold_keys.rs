@@ -199,3 +199,35 @@ fn debug_object_waits_for_its_key() {
     client.ok("DEBUG OBJECT k");
     assert_eq!(client.run("DEBUG OBJECT none").raw, b"-ERR no such key\r\n");
 }
+
+/// Each is the first request for its keys.
+#[test]
+fn the_first_request_for_a_key_finds_it() {
+    let (_server, mut client) = cold(&[
+        "MSET bit abc count abc pos abc one abc two abd field abc read abc a ohmytext b mynewtext",
+        "MSET encoding abc refcount 77 range abc old abc",
+        "RPUSH list 1 2 3",
+        "ZADD zset 1 one 2 two",
+    ]);
+    for (request, reply) in [
+        ("SETBIT bit 6 1", ":0"),
+        ("BITCOUNT count", ":10"),
+        ("BITPOS pos 1", ":1"),
+        ("BITOP XOR old one two", ":3"),
+        ("BITFIELD field INCRBY u8 0 1", "*1 :98"),
+        ("BITFIELD_RO read GET u8 0", "*1 :97"),
+        ("LCS a b LEN", ":6"),
+        ("LMPOP 2 none list RIGHT COUNT 2", "*2 $4 list *2 $1 3 $1 2"),
+        ("ZMPOP 2 none zset MIN", "*2 $4 zset *1 *2 $3 one $1 1"),
+        ("OBJECT ENCODING encoding", "$6 embstr"),
+        ("OBJECT REFCOUNT refcount", ":2147483647"),
+        ("SETRANGE range 1 x", ":3"),
+        ("MGET bit field range", "*3 $3 cbc $3 bbc $3 axc"),
+        ("GET old", "$3 \0\0\u{7}"),
+        ("LRANGE list 0 -1", "*1 $1 1"),
+    ] {
+        let got = client.ok(request).raw;
+        let got = String::from_utf8_lossy(&got).trim_end().replace("\r\n", " ");
+        assert_eq!(got, reply, "{request}");
+    }
+}

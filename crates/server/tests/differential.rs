@@ -117,7 +117,20 @@ macro_rules! families {
     };
 }
 
-families!(connection, string, keys, databases, list, hash, set, zset, sort, transaction, server);
+families!(
+    connection,
+    string,
+    bitmap,
+    keys,
+    databases,
+    list,
+    hash,
+    set,
+    zset,
+    sort,
+    transaction,
+    server
+);
 
 /// A file that no test names would look like coverage.
 #[test]

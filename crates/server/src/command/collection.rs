@@ -14,8 +14,9 @@ use crate::keyspace::table::Loc;
 use crate::resp::encode::{Proto, Reply};
 use crate::tier::Effect;
 use crate::types::number::parse_i64;
-use crate::types::{Hash, List, Object, Rules, Set, ZSet};
+use crate::types::{Hash, List, Object, Rules, Score, Set, SplitMix64, ZSet};
 
+use super::cursor::{Options, parse_cursor, reply_head};
 use super::{Ctx, Error, Request};
 
 /// One type of collection among the variants of [`Object`].
@@ -47,6 +48,63 @@ macro_rules! collection {
 }
 
 collection!(List, Hash, Set, ZSet);
+
+/// A collection of pairs: fields with values, members with scores.
+pub(super) trait Paired: Collection + 'static {
+    /// What an element brings along.
+    type Other<'a>;
+
+    /// Any pair.
+    fn random(&self, rng: &mut SplitMix64) -> Option<(&[u8], Self::Other<'_>)>;
+    /// So many different ones, as far as there are.
+    fn sample(&self, count: usize, rng: &mut SplitMix64) -> Vec<(&[u8], Self::Other<'_>)>;
+    /// One after the other, each drawn from all; ends only when there are none.
+    fn draws<'a>(
+        &'a self,
+        rng: &'a mut SplitMix64,
+    ) -> impl Iterator<Item = (&'a [u8], Self::Other<'a>)>;
+    /// Visits about `count` pairs from a cursor on; returns where to go on, 0 at the end.
+    fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        visit: impl FnMut(&'a [u8], Self::Other<'a>),
+    ) -> u64;
+}
+
+macro_rules! paired {
+    ($($name:ident: $other:ty),*) => {$(
+        impl Paired for $name {
+            type Other<'a> = $other;
+
+            fn random(&self, rng: &mut SplitMix64) -> Option<(&[u8], Self::Other<'_>)> {
+                $name::random(self, rng)
+            }
+
+            fn sample(&self, count: usize, rng: &mut SplitMix64) -> Vec<(&[u8], Self::Other<'_>)> {
+                $name::sample(self, count, rng)
+            }
+
+            fn draws<'a>(
+                &'a self,
+                rng: &'a mut SplitMix64,
+            ) -> impl Iterator<Item = (&'a [u8], Self::Other<'a>)> {
+                $name::draws(self, rng)
+            }
+
+            fn scan<'a>(
+                &'a self,
+                cursor: u64,
+                count: usize,
+                visit: impl FnMut(&'a [u8], Self::Other<'a>),
+            ) -> u64 {
+                $name::scan(self, cursor, count, visit)
+            }
+        }
+    )*};
+}
+
+paired!(Hash: &'a [u8], ZSet: Score);
 
 /// A collection that stays as it is while a command looks at it, whatever it changes; a missing one
 /// is empty.
@@ -304,6 +362,82 @@ impl Pairs {
         reply.bulk(element);
         if self.is_pair {
             other(reply);
+        }
+    }
+}
+
+/// HSCAN or ZSCAN; `show` answers what an element brings along.
+///
+/// # Errors
+/// [`Error::INVALID_CURSOR`], [`Error::WRONG_TYPE`], and those of [`Options`] if there is a key.
+pub(super) fn walk<T: Paired>(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+    show: impl Fn(T::Other<'_>, &mut Reply<'_>),
+) -> Result<(), Error> {
+    let cursor = parse_cursor(request.arg(2))?;
+    let Some(pairs) = ctx.read_as::<T>(ctx.key(request, 1))? else {
+        reply_head(0, 0, reply);
+        return Ok(());
+    };
+    let options = Options::of_elements(request)?;
+    let mut found = Vec::new();
+    let next = pairs.scan(cursor, options.count, |element, other| {
+        if options.admits(element) {
+            found.push((element, other));
+        }
+    });
+    reply_head(next, 2 * found.len(), reply);
+    for (element, other) in found {
+        reply.bulk(element);
+        show(other, reply);
+    }
+    Ok(())
+}
+
+/// HRANDFIELD or ZRANDMEMBER; `with` is the option for pairs, `show` answers their second halves.
+///
+/// # Errors
+/// [`Error::WRONG_TYPE`], and those of [`Draw::parse_pairs`] and [`reply_repeated`].
+pub(super) fn draw<T: Paired>(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+    with: &str,
+    show: impl Fn(T::Other<'_>, &mut Reply<'_>),
+) -> Result<(), Error> {
+    let mut rng = ctx.server.rng();
+    if request.len() == 2 {
+        let pairs = ctx.read_as::<T>(ctx.key(request, 1))?;
+        match pairs.and_then(|pairs| pairs.random(&mut rng)) {
+            Some((element, _)) => reply.bulk(element),
+            None => reply.null(),
+        }
+        return Ok(());
+    }
+    let (draw, is_pair) = Draw::parse_pairs(request, with)?;
+    let Some(pairs) = ctx.read_as::<T>(ctx.key(request, 1))? else {
+        reply.array(0);
+        return Ok(());
+    };
+    let form = Pairs::new(is_pair, reply.proto);
+    let one = |(element, other), reply: &mut Reply<'_>| {
+        form.element(element, reply, |reply| show(other, reply));
+    };
+    match draw {
+        Draw::Distinct(count) => {
+            let chosen = pairs.sample(count, &mut rng);
+            form.head(chosen.len(), reply);
+            chosen.into_iter().for_each(|pair| one(pair, reply));
+            Ok(())
+        }
+        Draw::Repeated(count) => {
+            let mut draws = pairs.draws(&mut rng);
+            form.head(count, reply);
+            reply_repeated(count, reply, |reply| {
+                draws.next().into_iter().for_each(|pair| one(pair, reply));
+            })
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{Command, Ctx, Error, Flags, Keys, Request, transaction};
 const ANY: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE);
 const OPEN: Flags = ANY.or(Flags::NO_AUTH).or(Flags::FAST).or(Flags::ALLOW_BUSY);
 const SELECT: &[Flags] = &[Flags::LOADING, Flags::STALE, Flags::FAST, Flags::SELECTS];
+const LEAVE: &[Flags] = &[OPEN, Flags::UNQUEUED, Flags::ENDS_MULTI];
 const NONE: Keys = Keys::NONE;
 
 /// The rows of this family.
@@ -22,8 +23,8 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("hello", hello, -1, &[OPEN], NONE),
         Command::new("auth", auth, -2, &[OPEN], NONE),
         Command::new("select", select, 2, SELECT, NONE),
-        Command::new("quit", quit, -1, &[OPEN, Flags::UNQUEUED], NONE),
-        Command::new("reset", reset, 1, &[OPEN, Flags::UNQUEUED], NONE),
+        Command::new("quit", quit, -1, LEAVE, NONE),
+        Command::new("reset", reset, 1, LEAVE, NONE),
         Command::new("client", super::container, -2, &[Flags::CONTAINER], NONE),
         Command::new("client|id", client_id, 2, &[ANY], NONE),
         Command::new("client|setname", client_setname, 3, &[ANY], NONE),

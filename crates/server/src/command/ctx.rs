@@ -342,17 +342,18 @@ impl<'a> Ctx<'a> {
         if bytes > self.server.value_bytes_max { Err(Error::VALUE_TOO_LARGE) } else { Ok(()) }
     }
 
-    /// Appends to the string at `loc` without rebuilding a long one.
-    pub(crate) fn change_string<R>(
+    /// Changes the string at `loc` without rebuilding it. `f` returns whether it did; if not,
+    /// nothing is journalled and nobody's WATCH breaks.
+    pub(crate) fn change_string(
         &mut self,
         key: Key<'_>,
         loc: Loc,
         effect: Effect<'_>,
-        f: impl FnOnce(&mut Entry) -> R,
-    ) -> R {
-        let result = self.table_mut().update(loc, f);
-        self.changed(key, Known::Value, Some(loc), effect);
-        result
+        f: impl FnOnce(&mut Entry) -> bool,
+    ) {
+        if self.table_mut().update(loc, f) {
+            self.changed(key, Known::Value, Some(loc), effect);
+        }
     }
 
     /// Gives the value and expiry at `loc` the name `to` in database `db`, whatever that held.

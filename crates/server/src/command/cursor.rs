@@ -39,14 +39,24 @@ pub(super) struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Reads the options that begin at `first`; TYPE is one of SCAN only.
+    /// Reads the options of SCAN.
     ///
     /// # Errors
     /// [`Error::SYNTAX`], [`Error::NOT_INTEGER`].
-    pub(super) fn parse(request: &Request<'a>, first: usize) -> Result<Self, Error> {
-        let has_types = request.command.name == "scan";
+    pub(super) fn of_keys(request: &Request<'a>) -> Result<Self, Error> {
+        Self::parse(request.from(2), true)
+    }
+
+    /// Reads those of a walk through one collection, which stand behind its key and the cursor.
+    ///
+    /// # Errors
+    /// As [`Options::of_keys`].
+    pub(super) fn of_elements(request: &Request<'a>) -> Result<Self, Error> {
+        Self::parse(request.from(3), false)
+    }
+
+    fn parse(mut rest: impl Iterator<Item = &'a [u8]>, has_types: bool) -> Result<Self, Error> {
         let mut options = Self { count: 10, pattern: None, type_name: None };
-        let mut rest = request.from(first);
         while let Some(word) = rest.next() {
             let value = rest.next().ok_or(Error::SYNTAX)?;
             match word.to_ascii_lowercase().as_slice() {

@@ -203,11 +203,10 @@ fn admit_within(server: &Server, multi: &Multi, command: &Command) -> Result<(),
         let mut writes = commands.filter(|command| command.flags.has(Flags::WRITE));
         return writes.try_for_each(|command| server.may_write(command));
     }
-    match command.name {
-        "discard" | "quit" | "reset" => Ok(()),
-        _ if server.is_out_of_memory() => Err(Error::OOM),
-        _ => Ok(()),
+    if !command.flags.has(Flags::ENDS_MULTI) && server.is_out_of_memory() {
+        return Err(Error::OOM);
     }
+    Ok(())
 }
 
 fn queue(server: &mut Server, client: ClientKey, request: &Request<'_>, reply: &mut Reply<'_>) {

@@ -9,6 +9,7 @@ use super::Command;
 pub(super) enum Group {
     Generic,
     String,
+    Bitmap,
     List,
     Hash,
     Set,
@@ -24,6 +25,7 @@ impl Group {
         match self {
             Self::Generic => "generic",
             Self::String => "string",
+            Self::Bitmap => "bitmap",
             Self::List => "list",
             Self::Hash => "hash",
             Self::Set => "set",
@@ -39,6 +41,7 @@ impl Group {
         Some(match self {
             Self::Generic => "@keyspace",
             Self::String => "@string",
+            Self::Bitmap => "@bitmap",
             Self::List => "@list",
             Self::Hash => "@hash",
             Self::Set => "@set",
@@ -86,15 +89,28 @@ const CUT: &str = "O(N) with N the number of elements deleted";
 const RANK: &str = "O(log(N)) with N the size of the sorted set";
 const RANGE: &str = "O(log(N)+M) with N the size of the sorted set and M that of the range";
 const ZSETS: &str = "O(N*log(N)) with N the number of elements in all of the values";
+const FIELDS: &str = "O(1) for each number";
+const LONGEST: &str = "O(N) with N the number of bytes of the longest string";
+const PRODUCT: &str = "O(N*M) with N and M the numbers of bytes of the strings";
+const MANY: &str = "O(N+M) with N the number of keys named and M that of elements taken";
+const MANY_LOG: &str =
+    "O(N+M*log(K)) with N the number of keys named, M that of members taken and K the set's size";
 const CLIENTS: &str = "O(N) with N the number of clients";
 
-use Group::{Connection, Generic, Hash, List, Server, Set, SortedSet, String, Transactions};
+use Group::{
+    Bitmap, Connection, Generic, Hash, List, Server, Set, SortedSet, String, Transactions,
+};
 
 /// One row a command, sorted by name.
 const DOCS: &[Docs] = &[
     doc("append", String, "2.0.0", CONST, "Adds bytes to the end of a string"),
     doc("auth", Connection, "1.0.0", CONST, "Proves the right to use the server"),
     doc("bgsave", Server, "1.0.0", CONST, "Writes a backup in the background"),
+    doc("bitcount", Bitmap, "2.6.0", BYTES, "Counts the set bits of a string"),
+    doc("bitfield", Bitmap, "3.2.0", FIELDS, "Reads and changes numbers of some bits in a string"),
+    doc("bitfield_ro", Bitmap, "6.0.0", FIELDS, "Reads numbers of some bits in a string"),
+    doc("bitop", Bitmap, "2.6.0", LONGEST, "Stores what AND, OR, XOR or NOT make of strings"),
+    doc("bitpos", Bitmap, "2.8.7", BYTES, "Finds the first set or clear bit of a string"),
     doc("client", Connection, "2.4.0", CONST, "Commands about connections"),
     doc("client|getname", Connection, "2.6.9", CONST, "Tells the name of this connection"),
     doc("client|help", Connection, "5.0.0", CONST, "Lists the subcommands"),
@@ -138,6 +154,7 @@ const DOCS: &[Docs] = &[
     doc("flushall", Server, "1.0.0", CONST, "Deletes every key of every database"),
     doc("flushdb", Server, "1.0.0", CONST, "Deletes every key of the database"),
     doc("get", String, "1.0.0", CONST, "Reads a string"),
+    doc("getbit", Bitmap, "2.2.0", CONST, "Reads a bit of a string"),
     doc("getdel", String, "6.2.0", CONST, "Reads a string and deletes it"),
     doc("getex", String, "6.2.0", CONST, "Reads a string and changes its expiry"),
     doc("getrange", String, "2.4.0", BYTES, "Reads a part of a string"),
@@ -165,10 +182,12 @@ const DOCS: &[Docs] = &[
     doc("info", Server, "1.0.0", CONST, "Describes the state of the server"),
     doc("keys", Generic, "1.0.0", ALL, "Lists the keys that match a pattern"),
     doc("lastsave", Server, "1.0.0", CONST, "Tells when the last backup was written"),
+    doc("lcs", String, "7.0.0", PRODUCT, "Reads the longest common subsequence of two strings"),
     doc("lindex", List, "1.0.0", SOUGHT, "Reads an element of a list"),
     doc("linsert", List, "2.2.0", SOUGHT, "Adds an element before or after another of a list"),
     doc("llen", List, "1.0.0", CONST, "Counts the elements of a list"),
     doc("lmove", List, "6.2.0", CONST, "Moves an element from an end of a list to one of another"),
+    doc("lmpop", List, "7.0.0", MANY, "Takes elements from the first list that exists"),
     doc("lpop", List, "1.0.0", ITEMS, "Takes elements from the head of a list"),
     doc("lpos", List, "6.0.6", WHOLE, "Tells where a list has an element"),
     doc("lpush", List, "1.0.0", ITEMS, "Adds elements to the head of a list"),
@@ -182,6 +201,12 @@ const DOCS: &[Docs] = &[
     doc("mset", String, "1.0.1", KEYS, "Sets strings, all at once"),
     doc("msetnx", String, "1.0.1", KEYS, "Sets strings if none of the keys exists"),
     doc("multi", Transactions, "1.2.0", CONST, "Queues the commands that follow"),
+    doc("object", Generic, "2.2.3", CONST, "Commands about how a key is kept"),
+    doc("object|encoding", Generic, "2.2.3", CONST, "Tells the encoding of a value"),
+    doc("object|freq", Generic, "4.0.0", CONST, "Tells how often a key was used, logarithmically"),
+    doc("object|help", Generic, "6.2.0", CONST, "Lists the subcommands"),
+    doc("object|idletime", Generic, "2.2.3", CONST, "Tells the seconds since a key was used"),
+    doc("object|refcount", Generic, "2.2.3", CONST, "Tells how many references a value has"),
     doc("persist", Generic, "2.2.0", CONST, "Takes the expiry from a key"),
     doc("pexpire", Generic, "2.6.0", CONST, "Sets the milliseconds that a key has left"),
     doc("pexpireat", Generic, "2.6.0", CONST, "Sets the Unix time in milliseconds of expiry"),
@@ -206,6 +231,7 @@ const DOCS: &[Docs] = &[
     doc("sdiffstore", Set, "1.0.0", SETS, "Stores the members that only the first of the sets has"),
     doc("select", Connection, "1.0.0", CONST, "Changes the database of this connection"),
     doc("set", String, "1.0.0", CONST, "Sets a string"),
+    doc("setbit", Bitmap, "2.2.0", CONST, "Sets or clears a bit of a string"),
     doc("setex", String, "2.0.0", CONST, "Sets a string and the seconds that it has left"),
     doc("setnx", String, "1.0.0", CONST, "Sets a string if the key does not exist"),
     doc("setrange", String, "2.2.0", CONST, "Overwrites a part of a string"),
@@ -245,6 +271,13 @@ const DOCS: &[Docs] = &[
     doc("zintercard", SortedSet, "7.0.0", INTER, "Counts the members that all of the sets have"),
     doc("zinterstore", SortedSet, "2.0.0", ZSETS, "Stores the members that all of the sets have"),
     doc("zlexcount", SortedSet, "2.8.9", RANK, "Counts the members in a range of names"),
+    doc(
+        "zmpop",
+        SortedSet,
+        "7.0.0",
+        MANY_LOG,
+        "Takes members from the first sorted set that exists",
+    ),
     doc("zmscore", SortedSet, "6.2.0", ITEMS, "Reads the scores of members"),
     doc("zpopmax", SortedSet, "5.0.0", LOG, "Takes the members with the highest scores"),
     doc("zpopmin", SortedSet, "5.0.0", LOG, "Takes the members with the lowest scores"),
@@ -288,6 +321,7 @@ mod tests {
         for (group, title) in [
             (Generic, "Keys"),
             (String, "Strings"),
+            (Bitmap, "Bits of strings"),
             (List, "Lists"),
             (Hash, "Hashes"),
             (Set, "Sets"),

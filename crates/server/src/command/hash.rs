@@ -7,8 +7,7 @@ use crate::tier::Effect;
 use crate::types::Hash;
 use crate::types::number::{Extended, format_i64, parse_i64};
 
-use super::collection::{Draw, Pairs, reply_repeated};
-use super::cursor::{Options, parse_cursor, reply_head};
+use super::collection::{draw, walk};
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const ADD: Flags = Flags::WRITE.or(Flags::DENYOOM).or(Flags::FAST);
@@ -205,24 +204,7 @@ fn hlen(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Resu
 }
 
 fn hscan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let cursor = parse_cursor(request.arg(2))?;
-    let Some(hash) = ctx.read_as::<Hash>(ctx.key(request, 1))? else {
-        reply_head(0, 0, reply);
-        return Ok(());
-    };
-    let options = Options::parse(request, 3)?;
-    let mut found = Vec::new();
-    let next = hash.scan(cursor, options.count, |field, value| {
-        if options.admits(field) {
-            found.push((field, value));
-        }
-    });
-    reply_head(next, 2 * found.len(), reply);
-    for (field, value) in found {
-        reply.bulk(field);
-        reply.bulk(value);
-    }
-    Ok(())
+    walk::<Hash>(ctx, request, reply, |value, reply| reply.bulk(value))
 }
 
 fn hrandfield(
@@ -230,34 +212,5 @@ fn hrandfield(
     request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Error> {
-    let mut rng = ctx.server.rng();
-    if request.len() == 2 {
-        let hash = ctx.read_as::<Hash>(ctx.key(request, 1))?;
-        reply_value(hash.and_then(|hash| hash.random(&mut rng)).map(|(field, _)| field), reply);
-        return Ok(());
-    }
-    let (draw, with_values) = Draw::parse_pairs(request, "withvalues")?;
-    let Some(hash) = ctx.read_as::<Hash>(ctx.key(request, 1))? else {
-        reply.array(0);
-        return Ok(());
-    };
-    let pairs = Pairs::new(with_values, reply.proto);
-    let show = |(field, value): (&[u8], &[u8]), reply: &mut Reply<'_>| {
-        pairs.element(field, reply, |reply| reply.bulk(value));
-    };
-    match draw {
-        Draw::Distinct(count) => {
-            let chosen = hash.sample(count, &mut rng);
-            pairs.head(chosen.len(), reply);
-            chosen.into_iter().for_each(|pair| show(pair, reply));
-            Ok(())
-        }
-        Draw::Repeated(count) => {
-            let mut draws = hash.draws(&mut rng);
-            pairs.head(count, reply);
-            reply_repeated(count, reply, |reply| {
-                draws.next().into_iter().for_each(|pair| show(pair, reply));
-            })
-        }
-    }
+    draw::<Hash>(ctx, request, reply, "withvalues", |value, reply| reply.bulk(value))
 }

@@ -2,6 +2,8 @@
 
 use flintlock_diskcache::cache::home::Known;
 
+use crate::keyspace::Key;
+use crate::keyspace::table::Loc;
 use crate::resp::encode::Reply;
 use crate::tier::Effect;
 use crate::types::List;
@@ -9,6 +11,7 @@ use crate::types::list::{End, Occurrences};
 use crate::types::number::parse_i64;
 
 use super::collection::{ELEMENT_BYTES, index_range, parse_count};
+use super::pops::{ManyPop, first_of};
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const ADD: Flags = Flags::WRITE.or(Flags::DENYOOM).or(Flags::FAST);
@@ -34,6 +37,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("lpos", lpos, -3, &[Flags::READONLY], Keys::ONE),
         Command::new("lmove", lmove, 5, &[EDIT], Keys::TWO),
         Command::new("rpoplpush", rpoplpush, 3, &[EDIT], Keys::TWO),
+        Command::new("lmpop", lmpop, -4, &[Flags::WRITE], Keys::COUNTED),
     ]
 }
 
@@ -83,6 +87,28 @@ fn rpushx(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     push_to_old(ctx, request, reply, End::Back)
 }
 
+/// Takes up to `count` elements from an end of the list at `loc`; in an array, if it is asked for.
+fn take(
+    ctx: &mut Ctx<'_>,
+    (key, loc): (Key<'_>, Loc),
+    (end, count): (End, usize),
+    effect: Effect<'_>,
+    reply: &mut Reply<'_>,
+    in_array: bool,
+) {
+    let take = count.min(ctx.view::<List>(loc).len());
+    if in_array {
+        reply.array(take);
+    }
+    ctx.change_as(key, (loc, Known::Value), effect, |list: &mut List, _| {
+        for _ in 0..take {
+            reply.bulk(list.peek(end).unwrap_or_default());
+            list.discard(end);
+        }
+        take
+    });
+}
+
 fn pop(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
@@ -102,17 +128,8 @@ fn pop(
         }
         return Ok(());
     };
-    let take = count.unwrap_or(1).min(ctx.view::<List>(loc).len());
-    if count.is_some() {
-        reply.array(take);
-    }
-    ctx.change_as(key, (loc, Known::Value), Effect::Request(request), |list: &mut List, _| {
-        for _ in 0..take {
-            reply.bulk(list.peek(end).unwrap_or_default());
-            list.discard(end);
-        }
-        take
-    });
+    let what = (end, count.unwrap_or(1));
+    take(ctx, (key, loc), what, Effect::Request(request), reply, count.is_some());
     Ok(())
 }
 
@@ -358,14 +375,33 @@ fn move_item(
     Ok(())
 }
 
+/// The end that a word names.
+fn parse_end(word: &[u8]) -> Option<End> {
+    match word.to_ascii_lowercase().as_slice() {
+        b"left" => Some(End::Front),
+        b"right" => Some(End::Back),
+        _ => None,
+    }
+}
+
 fn lmove(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let end = |index| match request.arg(index) {
-        word if word.eq_ignore_ascii_case(b"left") => Ok(End::Front),
-        word if word.eq_ignore_ascii_case(b"right") => Ok(End::Back),
-        _ => Err(Error::SYNTAX),
-    };
+    let end = |index| parse_end(request.arg(index)).ok_or(Error::SYNTAX);
     let ends = (end(3)?, end(4)?);
     move_item(ctx, request, reply, ends)
+}
+
+fn lmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let ManyPop { keys, end, count } = ManyPop::parse(ctx, request, 1, parse_end)?;
+    let Some((key, loc)) = first_of::<List>(ctx, &keys)? else {
+        reply.null_array();
+        return Ok(());
+    };
+    reply.array(2);
+    reply.bulk(key.bytes);
+    let digits = &mut itoa::Buffer::new();
+    let words = [names_of(end).0, key.bytes, digits.format(count).as_bytes()];
+    take(ctx, (key, loc), (end, count), Effect::Words(&words), reply, true);
+    Ok(())
 }
 
 fn rpoplpush(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {

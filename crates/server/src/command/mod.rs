@@ -5,6 +5,8 @@
 //! watchers and asks the disk tier; it never calls storage. A command that returns an error has
 //! changed nothing.
 
+mod bitfield;
+mod bitmap;
 mod collection;
 mod connection;
 mod ctx;
@@ -18,7 +20,10 @@ mod generic;
 mod hash;
 mod introspect;
 mod iothreads;
+mod lcs;
 mod list;
+mod object;
+mod pops;
 mod reach;
 mod request;
 mod scan;
@@ -48,6 +53,10 @@ pub(crate) type Reaches = fn(&Request<'_>, usize) -> Option<usize>;
 
 /// The part of a command that reads: it changes and answers nothing.
 pub(crate) type Rehearse = fn(&mut Ctx<'_>, &Request<'_>) -> Result<(), Error>;
+
+/// How many bytes a request may come to take besides its own: it may make a long string out of
+/// few. It is told the length of the string that an argument names, 0 where memory has none.
+pub(crate) type Growth = fn(&Request<'_>, &dyn Fn(usize) -> usize) -> usize;
 
 /// Properties of a command, as COMMAND INFO lists them, and ours behind them.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -103,6 +112,8 @@ impl Flags {
     /// Wants the old values of its keys for its answer only, and does without those that cannot be
     /// read: else nobody could get rid of a damaged key.
     pub(crate) const UNSEEN: Self = Self(1 << 23);
+    /// Gives up the transaction that it stands in, if any, and the memory of its queue.
+    pub(crate) const ENDS_MULTI: Self = Self(1 << 24);
 
     /// All of both.
     pub(crate) const fn or(self, other: Self) -> Self {
@@ -137,6 +148,10 @@ impl Keys {
     pub(crate) const TWO: Self = Self { first: 1, last: 2, step: 1, count: 0 };
     /// Every argument.
     pub(crate) const ALL: Self = Self { first: 1, last: -1, step: 1, count: 0 };
+    /// Every argument but the first.
+    pub(crate) const BEHIND_FIRST: Self = Self { first: 2, last: -1, step: 1, count: 0 };
+    /// The second argument.
+    pub(crate) const SECOND: Self = Self { first: 2, last: 2, step: 1, count: 0 };
     /// Every other argument.
     pub(crate) const PAIRS: Self = Self { first: 1, last: -1, step: 2, count: 0 };
 
@@ -182,6 +197,8 @@ pub(crate) struct Command {
     pub rehearse: Option<Rehearse>,
     /// For a command that reaches into another database: which one. See [`Reach::keys`].
     pub reaches: Option<Reaches>,
+    /// For a command whose result may be longer than its request: by how much.
+    pub growth: Option<Growth>,
     /// What it does.
     pub run: Run,
     /// Its number in the table, set when the table is built.
@@ -203,8 +220,8 @@ impl Command {
             i += 1;
         }
         let flags = Flags(all);
-        let (needs_old, rehearse, reaches) = (None, None, None);
-        Self { name, arity, flags, keys, needs_old, rehearse, reaches, run, id: 0 }
+        let (needs_old, rehearse, reaches, growth) = (None, None, None, None);
+        Self { name, arity, flags, keys, needs_old, rehearse, reaches, growth, run, id: 0 }
     }
 
     /// The row of a command that need not load the keys it overwrites.
@@ -220,6 +237,11 @@ impl Command {
     /// The row of a command with a key in another database.
     pub(crate) const fn reaching(self, reaches: Reaches) -> Self {
         Self { reaches: Some(reaches), ..self }
+    }
+
+    /// The row of a command that may make a long string out of a short request.
+    pub(crate) const fn growing(self, growth: Growth) -> Self {
+        Self { growth: Some(growth), ..self }
     }
 
     /// Whether a request of `len` arguments fits.
@@ -260,5 +282,8 @@ mod tests {
         assert_eq!(all(Keys::ALL, 4), [1, 2, 3]);
         assert_eq!(all(Keys::PAIRS, 5), [1, 3]);
         assert_eq!(all(Keys::TWO, 3), [1, 2]);
+        assert_eq!(all(Keys::BEHIND_FIRST, 4), [2, 3]);
+        assert_eq!(all(Keys::BEHIND_FIRST, 2), [0; 0]);
+        assert_eq!(all(Keys::SECOND, 3), [2]);
     }
 }

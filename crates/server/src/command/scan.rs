@@ -58,7 +58,7 @@ impl WalkPlan {
 
     fn of_scan(request: &Request<'_>) -> Result<Self, Error> {
         let cursor = parse_cursor(request.arg(1))?;
-        let options = Options::parse(request, 2)?;
+        let options = Options::of_keys(request)?;
         Ok(Self {
             pattern: options.pattern.map(<[u8]>::to_vec),
             type_name: options.type_name.map(<[u8]>::to_ascii_lowercase),

@@ -4,10 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::SetError;
 use crate::info;
-use crate::keyspace::entry::ValueRef;
 use crate::resp::encode::Reply;
 use crate::types::number::parse_f64;
 
+use super::object::encoding_name;
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const ADMIN: Flags = Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE);
@@ -182,12 +182,7 @@ fn debug_object(
     ctx.need([name])?;
     let loc = ctx.find_untouched(ctx.hasher().key(name)).ok_or(Error::NO_SUCH_KEY)?;
     let entry = ctx.entry(loc);
-    let encoding = match entry.value() {
-        ValueRef::Int(_) => "int",
-        ValueRef::Str(s) if s.len() <= 44 => "embstr",
-        ValueRef::Object(object) => object.encoding_name(),
-        _ => "raw",
-    };
+    let encoding = encoding_name(entry.value());
     let idle = ctx.server.access.idle_ms(entry.access()) / 1000;
     reply.simple(&format!(
         "Value at:{:p} refcount:1 encoding:{encoding} serializedlength:{} lru:{} \

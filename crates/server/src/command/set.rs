@@ -208,7 +208,7 @@ fn sscan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
         reply_head(0, 0, reply);
         return Ok(());
     };
-    let options = Options::parse(request, 3)?;
+    let options = Options::of_elements(request)?;
     let mut found = Vec::new();
     let next = set.scan(cursor, options.count, |member| {
         if member.with_bytes(|bytes| options.admits(bytes)) {

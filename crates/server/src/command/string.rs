@@ -1,9 +1,10 @@
 //! Strings: values that are bytes or a number.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::keyspace::Key;
-use crate::keyspace::entry::{NewValue, ValueRef};
+use crate::keyspace::entry::{INLINE_MAX, NewValue, ValueRef};
 use crate::keyspace::table::Loc;
 use crate::resp::encode::Reply;
 use crate::tier::Effect;
@@ -35,7 +36,11 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("incrbyfloat", incrbyfloat, 3, &[WRITE, FAST], Keys::ONE),
         Command::new("getrange", getrange, 4, &[READ], Keys::ONE),
         Command::new("substr", getrange, 4, &[READ], Keys::ONE),
-        Command::new("setrange", setrange, 4, &[WRITE], Keys::ONE),
+        Command::new("setrange", setrange, 4, &[WRITE], Keys::ONE).growing(|request, len| {
+            let offset = parse_i64(request.arg(2)).and_then(|offset| usize::try_from(offset).ok());
+            let end = offset.map_or(0, |offset| offset.saturating_add(request.arg(3).len()));
+            end.saturating_sub(len(1))
+        }),
         Command::new("getset", getset, 3, &[WRITE, FAST], Keys::ONE),
         Command::new("setex", setex, 4, &[WRITE], Keys::ONE).blind(|_| false),
         Command::new("psetex", psetex, 4, &[WRITE], Keys::ONE).blind(|_| false),
@@ -295,7 +300,7 @@ fn grown(ctx: &Ctx<'_>, len: usize, more: usize) -> Result<usize, Error> {
 fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let (key, tail) = (ctx.key(request, 1), request.arg(2));
     let Some(loc) = ctx.find(key) else {
-        ctx.set(key, NewValue::Str(tail), None);
+        ctx.set(key, encoded(tail), None);
         reply.count(tail.len());
         return Ok(());
     };
@@ -305,6 +310,7 @@ fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     if let ValueRef::Big(_) = ctx.entry(loc).value() {
         ctx.change_string(key, loc, Effect::Request(request), |entry| {
             entry.big_mut().expect("just seen to be big").extend_from_slice(tail);
+            true
         });
     } else {
         let whole = [head, tail].concat();
@@ -315,36 +321,93 @@ fn append(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     Ok(())
 }
 
+/// By how much a string is made longer at a time, at most, if it had to grow: it may well grow
+/// again.
+const SLACK_MAX: usize = 1 << 20;
+
+/// Gives `key` a string that was made for it.
+pub(super) fn set_string(
+    ctx: &mut Ctx<'_>,
+    key: Key<'_>,
+    string: Vec<u8>,
+    expires_at_ms: Option<u64>,
+) {
+    let value = if string.len() > INLINE_MAX {
+        NewValue::Big(Arc::new(string))
+    } else {
+        NewValue::Str(&string)
+    };
+    ctx.set(key, value, expires_at_ms);
+}
+
+/// Changes bytes of the string of `key`, which is where it was `found`, as `request` asks, after it
+/// was filled up to `len` bytes with zeros. `f` returns whether it changed any.
+///
+/// # Errors
+/// [`Error::WRONG_TYPE`], [`Error::VALUE_TOO_LARGE`].
+pub(super) fn patch(
+    ctx: &mut Ctx<'_>,
+    key: Key<'_>,
+    found: Option<Loc>,
+    request: &Request<'_>,
+    len: usize,
+    f: impl FnOnce(&mut [u8]) -> bool,
+) -> Result<(), Error> {
+    let digits = &mut itoa::Buffer::new();
+    let old = found.map_or(Ok(&b""[..]), |loc| ctx.string(loc, digits))?;
+    let old_len = old.len();
+    ctx.check_size(old_len.max(len))?;
+    if let Some(loc) = found {
+        let is_big = matches!(ctx.entry(loc).value(), ValueRef::Big(_));
+        if is_big || matches!(ctx.entry(loc).value(), ValueRef::Str(_)) && len <= old_len {
+            ctx.change_string(key, loc, Effect::Request(request), |entry| match entry.big_mut() {
+                Some(big) => {
+                    fill_up(big, len);
+                    f(big) || len > old_len
+                }
+                None => f(entry.inline_mut().expect("just seen to be a string")),
+            });
+            return Ok(());
+        }
+    }
+    let mut whole = Vec::with_capacity(len.max(old_len));
+    whole.extend_from_slice(old);
+    whole.resize(len.max(old_len), 0);
+    if f(&mut whole) || found.is_none() || len > old_len {
+        let expires_at_ms = found.and_then(|loc| ctx.entry(loc).expires_at_ms());
+        set_string(ctx, key, whole, expires_at_ms);
+    }
+    Ok(())
+}
+
+/// Makes a string `len` bytes long, if it is shorter. A vector's own way would take twice as much.
+fn fill_up(string: &mut Vec<u8>, len: usize) {
+    if len > string.capacity() {
+        let more = len - string.len();
+        string.reserve_exact(more + more.min(SLACK_MAX));
+    }
+    if len > string.len() {
+        string.resize(len, 0);
+    }
+}
+
 fn setrange(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let offset = parse_i64(request.arg(2)).ok_or(Error::NOT_INTEGER)?;
     let offset = usize::try_from(offset).map_err(|_| Error::fixed("ERR offset is out of range"))?;
-    let (key, patch) = (ctx.key(request, 1), request.arg(3));
+    let (key, part) = (ctx.key(request, 1), request.arg(3));
     let found = ctx.find(key);
     let digits = &mut itoa::Buffer::new();
     let old = found.map_or(Ok(&b""[..]), |loc| ctx.string(loc, digits))?;
-    if patch.is_empty() {
+    if part.is_empty() {
         reply.count(old.len());
         return Ok(());
     }
-    let end = grown(ctx, offset, patch.len())?;
+    let end = grown(ctx, offset, part.len())?;
     let len = old.len().max(end);
-    let lay = |string: &mut Vec<u8>| {
-        string.resize(len, 0);
-        string[offset..end].copy_from_slice(patch);
-    };
-    match found {
-        Some(loc) if matches!(ctx.entry(loc).value(), ValueRef::Big(_)) => {
-            ctx.change_string(key, loc, Effect::Request(request), |entry| {
-                lay(entry.big_mut().expect("just seen to be big"));
-            });
-        }
-        _ => {
-            let mut whole = old.to_vec();
-            lay(&mut whole);
-            let expires_at_ms = found.and_then(|loc| ctx.entry(loc).expires_at_ms());
-            ctx.set(key, NewValue::Str(&whole), expires_at_ms);
-        }
-    }
+    patch(ctx, key, found, request, end, |string| {
+        string[offset..end].copy_from_slice(part);
+        true
+    })?;
     reply.count(len);
     Ok(())
 }

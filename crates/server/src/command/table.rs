@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use super::{
-    Command, Flags, connection, explain, generic, hash, introspect, iothreads, list, scan, server,
-    set, sort, string, transaction, zset,
+    Command, Flags, bitfield, bitmap, connection, explain, generic, hash, introspect, iothreads,
+    lcs, list, object, scan, server, set, sort, string, transaction, zset,
 };
 
 /// Longest name of a command, in bytes.
@@ -21,13 +21,17 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families: [Vec<Command>; 14] = [
+    let families: [Vec<Command>; 18] = [
         string::commands(),
+        lcs::commands(),
+        bitmap::commands(),
+        bitfield::commands(),
         list::commands(),
         hash::commands(),
         set::commands(),
         zset::commands(),
         generic::commands(),
+        object::commands(),
         sort::commands(),
         scan::commands(),
         transaction::commands(),

@@ -25,7 +25,13 @@ pub(super) fn commands() -> Vec<Command> {
             &[ANY_TIME, UNQUEUED, Flags::SKIP_SLOWLOG, Flags::RUNS_QUEUE],
             Keys::NONE,
         ),
-        Command::new("discard", discard, 1, &[ANY, UNQUEUED, Flags::ALLOW_BUSY], Keys::NONE),
+        Command::new(
+            "discard",
+            discard,
+            1,
+            &[ANY, UNQUEUED, Flags::ALLOW_BUSY, Flags::ENDS_MULTI],
+            Keys::NONE,
+        ),
         Command::new("watch", watch, -2, &[ANY, UNQUEUED, Flags::ALLOW_BUSY], Keys::ALL),
         Command::new("unwatch", unwatch, 1, &[ANY, Flags::ALLOW_BUSY], Keys::NONE),
     ]

@@ -265,19 +265,23 @@ impl Entry {
         unsafe { Some(Arc::make_mut(self.word().cast::<Arc<Vec<u8>>>().as_mut())) }
     }
 
+    /// The inline string, for changing it in place.
+    pub(crate) fn inline_mut(&mut self) -> Option<&mut [u8]> {
+        let view = self.get();
+        if view.kind() != KIND_STR {
+            return None;
+        }
+        let (offset, len) = (fixed_len(view.header()) + view.key_len(), view.str_len());
+        // SAFETY: [entry-live] the inline string of this length starts at `offset`, and `self` is
+        // borrowed uniquely for as long as the result lives.
+        unsafe { Some(std::slice::from_raw_parts_mut(self.0.add(offset).as_ptr(), len)) }
+    }
+
     /// Overwrites the inline string in place if the new one has the same length, so that the
     /// commonest overwrite costs no allocation. Returns whether it did; if not nothing changed.
     pub(crate) fn overwrite_str(&mut self, value: &[u8]) -> bool {
-        let view = self.get();
-        if view.kind() != KIND_STR || view.str_len() != value.len() {
-            return false;
-        }
-        let offset = fixed_len(view.header()) + view.key_len();
-        // SAFETY: [entry-live] the inline string of exactly this length starts at `offset`.
-        unsafe {
-            ptr::copy_nonoverlapping(value.as_ptr(), self.0.add(offset).as_ptr(), value.len());
-        }
-        true
+        let old = self.inline_mut().filter(|old| old.len() == value.len());
+        old.map(|old| old.copy_from_slice(value)).is_some()
     }
 
     /// Overwrites the expiry in place if there is one. Returns whether it did.

@@ -20,6 +20,8 @@ use flintlock_diskcache::{Token, TokenId, op};
 use crate::blocked::Blocked;
 use crate::client::{Client, ClientKey};
 use crate::command::{Error, Flags, Found, Keys, OwnedRequest, Reach, Request};
+use crate::keyspace::entry::ValueRef;
+use crate::keyspace::table::Table;
 use crate::keyspace::{Hasher, Key};
 use crate::server::Server;
 use crate::types::Rng;
@@ -183,10 +185,18 @@ impl Server {
             return None;
         }
         let (mut need, mut logs) = (0, false);
-        any_request(request, client, self.keyspace.dbs.len(), |_, request| {
+        let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
+        let len_max = self.config.proto_max_bulk_len_bytes;
+        any_request(request, client, dbs.len(), |reach, request| {
             let flags = request.command.flags;
             if flags.has(Flags::DENYOOM) {
                 need += request.len_bytes() + ENTRY_OVERHEAD;
+            }
+            if let Some(growth) = request.command.growth {
+                let table = &dbs[reach.db()].table;
+                let len = |i| string_len(table, request.key(i, hasher));
+                // What would be longer than any string will be refused.
+                need += Some(growth(&request, &len)).filter(|n| *n as u64 <= len_max).unwrap_or(0);
             }
             logs |= flags.has(Flags::WRITE) && !flags.has(Flags::FREES);
             false
@@ -417,6 +427,15 @@ impl Server {
 const AHEAD_KEYS: usize = 64;
 /// What a new key costs besides its bytes, about.
 const ENTRY_OVERHEAD: usize = 64;
+
+/// Length of the string that memory has of a key; 0 for a number, which is short.
+fn string_len(table: &Table, key: Key<'_>) -> usize {
+    match table.find(key).map(|loc| table.entry(loc).value()) {
+        Some(ValueRef::Str(s)) => s.len(),
+        Some(ValueRef::Big(s)) => s.len(),
+        _ => 0,
+    }
+}
 
 fn tag_of(key: ClientKey) -> u64 {
     key.to_word() as u64

@@ -5,13 +5,15 @@ mod range;
 
 use flintlock_diskcache::cache::home::Known;
 
+use crate::keyspace::Key;
+use crate::keyspace::table::Loc;
 use crate::resp::encode::{Proto, Reply};
 use crate::tier::Effect;
 use crate::types::number::format_f64;
 use crate::types::{Score, ZSet};
 
-use super::collection::{Draw, Pairs, parse_count, reply_repeated};
-use super::cursor::{Options, parse_cursor, reply_head};
+use super::collection::{Pairs, draw, parse_count, walk};
+use super::pops::{ManyPop, first_of};
 use super::{Command, Ctx, Error, Flags, Keys, Request};
 
 const ADD: Flags = Flags::WRITE.or(Flags::DENYOOM).or(Flags::FAST);
@@ -31,6 +33,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("zcard", zcard, 2, &[READ], Keys::ONE),
         Command::new("zpopmin", zpopmin, -2, &[TAKE], Keys::ONE),
         Command::new("zpopmax", zpopmax, -2, &[TAKE], Keys::ONE),
+        Command::new("zmpop", zmpop, -4, &[Flags::WRITE], Keys::COUNTED),
         Command::new("zscan", zscan, -3, &[Flags::READONLY], Keys::ONE),
         Command::new("zrandmember", zrandmember, -2, &[Flags::READONLY], Keys::ONE),
     ];
@@ -220,12 +223,64 @@ fn zcard(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
     Ok(())
 }
 
-/// Takes members with the lowest scores, the lowest first, or with the highest.
+/// From which end members are taken: those with the lowest scores, the lowest first, or with the
+/// highest.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum End {
+    Min,
+    Max,
+}
+
+impl End {
+    fn parse(word: &[u8]) -> Option<Self> {
+        match word.to_ascii_lowercase().as_slice() {
+            b"min" => Some(Self::Min),
+            b"max" => Some(Self::Max),
+            _ => None,
+        }
+    }
+
+    /// The name of a pop from this end.
+    const fn pop(self) -> &'static [u8] {
+        match self {
+            Self::Min => b"zpopmin",
+            Self::Max => b"zpopmax",
+        }
+    }
+}
+
+/// Takes up to `count` members from an end of the sorted set at `loc`.
+fn take(
+    ctx: &mut Ctx<'_>,
+    (key, loc): (Key<'_>, Loc),
+    (end, count): (End, usize),
+    effect: Effect<'_>,
+    reply: &mut Reply<'_>,
+    pairs: Pairs,
+) {
+    let len = ctx.view::<ZSet>(loc).len();
+    let take = count.min(len);
+    let ranks = if end == End::Max { len - take..len } else { 0..take };
+    pairs.head(take, reply);
+    let mut show = |(member, score): (&[u8], Score)| {
+        pairs.element(member, reply, |reply| reply_score(score, reply));
+    };
+    ctx.change_as(key, (loc, Known::Value), effect, |zset: &mut ZSet, _| {
+        let members = zset.range(ranks.clone());
+        if end == End::Max {
+            members.rev().for_each(&mut show)
+        } else {
+            members.for_each(&mut show)
+        }
+        zset.remove_ranks(ranks)
+    });
+}
+
 fn pop(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
     reply: &mut Reply<'_>,
-    highest: bool,
+    end: End,
 ) -> Result<(), Error> {
     if request.len() > 3 {
         return Err(Error::SYNTAX);
@@ -236,54 +291,42 @@ fn pop(
         reply.array(0);
         return Ok(());
     };
-    let len = ctx.view::<ZSet>(loc).len();
-    let take = count.unwrap_or(1).min(len);
-    let ranks = if highest { len - take..len } else { 0..take };
     // Without a count the one pair stands alone, in RESP3 too.
     let pairs = Pairs::new(true, if count.is_some() { reply.proto } else { Proto::Resp2 });
-    pairs.head(take, reply);
-    let mut show = |(member, score): (&[u8], Score)| {
-        pairs.element(member, reply, |reply| reply_score(score, reply));
-    };
-    ctx.change_as(key, (loc, Known::Value), Effect::Request(request), |zset: &mut ZSet, _| {
-        let members = zset.range(ranks.clone());
-        if highest {
-            members.rev().for_each(&mut show)
-        } else {
-            members.for_each(&mut show)
-        }
-        zset.remove_ranks(ranks)
-    });
+    let what = (end, count.unwrap_or(1));
+    take(ctx, (key, loc), what, Effect::Request(request), reply, pairs);
     Ok(())
 }
 
 fn zpopmin(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    pop(ctx, request, reply, false)
+    pop(ctx, request, reply, End::Min)
 }
 
 fn zpopmax(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    pop(ctx, request, reply, true)
+    pop(ctx, request, reply, End::Max)
+}
+
+fn zmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let ManyPop { keys, end, count } = ManyPop::parse(ctx, request, 1, End::parse)?;
+    let Some((key, loc)) = first_of::<ZSet>(ctx, &keys)? else {
+        reply.null_array();
+        return Ok(());
+    };
+    reply.array(2);
+    reply.bulk(key.bytes);
+    let digits = &mut itoa::Buffer::new();
+    let words = [end.pop(), key.bytes, digits.format(count).as_bytes()];
+    // Each pair in an array of its own, in RESP2 too.
+    let pairs = Pairs::new(true, Proto::Resp3);
+    take(ctx, (key, loc), (end, count), Effect::Words(&words), reply, pairs);
+    Ok(())
 }
 
 fn zscan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
-    let cursor = parse_cursor(request.arg(2))?;
-    let Some(zset) = ctx.read_as::<ZSet>(ctx.key(request, 1))? else {
-        reply_head(0, 0, reply);
-        return Ok(());
-    };
-    let options = Options::parse(request, 3)?;
-    let mut found = Vec::new();
-    let next = zset.scan(cursor, options.count, |member, score| {
-        if options.admits(member) {
-            found.push((member, score));
-        }
-    });
-    reply_head(next, 2 * found.len(), reply);
-    for (member, score) in found {
-        reply.bulk(member);
+    // No double, not in RESP3 either.
+    walk::<ZSet>(ctx, request, reply, |score, reply| {
         reply.bulk(format_f64(score.get()).as_bytes());
-    }
-    Ok(())
+    })
 }
 
 fn zrandmember(
@@ -291,37 +334,5 @@ fn zrandmember(
     request: &Request<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Error> {
-    let mut rng = ctx.server.rng();
-    if request.len() == 2 {
-        let zset = ctx.read_as::<ZSet>(ctx.key(request, 1))?;
-        match zset.and_then(|zset| zset.random(&mut rng)) {
-            Some((member, _)) => reply.bulk(member),
-            None => reply.null(),
-        }
-        return Ok(());
-    }
-    let (draw, with_scores) = Draw::parse_pairs(request, "withscores")?;
-    let Some(zset) = ctx.read_as::<ZSet>(ctx.key(request, 1))? else {
-        reply.array(0);
-        return Ok(());
-    };
-    let pairs = Pairs::new(with_scores, reply.proto);
-    let show = |(member, score): (&[u8], Score), reply: &mut Reply<'_>| {
-        pairs.element(member, reply, |reply| reply_score(score, reply));
-    };
-    match draw {
-        Draw::Distinct(count) => {
-            let chosen = zset.sample(count, &mut rng);
-            pairs.head(chosen.len(), reply);
-            chosen.into_iter().for_each(|pair| show(pair, reply));
-            Ok(())
-        }
-        Draw::Repeated(count) => {
-            let mut draws = zset.draws(&mut rng);
-            pairs.head(count, reply);
-            reply_repeated(count, reply, |reply| {
-                draws.next().into_iter().for_each(|pair| show(pair, reply));
-            })
-        }
-    }
+    draw::<ZSet>(ctx, request, reply, "withscores", reply_score)
 }

@@ -233,10 +233,15 @@ impl ZSet {
     /// others the answer is some range of ranks.
     #[must_use]
     pub fn ranks_by_lex(&self, range: &LexRange<'_>) -> Range<usize> {
+        let start = |m: &[u8]| range.min.is_above(|bound| m.cmp(bound));
+        let end = |m: &[u8]| range.max.admits_as_end(|bound| m.cmp(bound));
+        let first_and_last = self.by_rank(0).zip(self.by_rank(self.len().wrapping_sub(1)));
+        // As in Redis these two are looked at first, whatever the scores are.
+        if first_and_last.is_none_or(|((first, _), (last, _))| !end(first) || start(last)) {
+            return 0..0;
+        }
         let ranks = match &self.form {
             Form::Small(small) => {
-                let start = |m: &[u8]| range.min.is_above(|bound| m.cmp(bound));
-                let end = |m: &[u8]| range.max.admits_as_end(|bound| m.cmp(bound));
                 let start = small.records().take_while(|r| start(r.member)).count();
                 start..small.records().take_while(|r| end(r.member)).count()
             }

@@ -4,6 +4,7 @@
 //! or not asked for. Times to live are chosen so that two servers that get a command some
 //! milliseconds apart still agree: relative ones never meet a comparison (GT, LT).
 
+mod bits;
 mod zset;
 
 use super::corpus::Check;
@@ -72,7 +73,8 @@ impl Generator {
     pub(crate) fn next_command(&mut self) -> Command {
         match self.rng.below(100) {
             0..=3 => self.transaction(),
-            4..=28 => self.string(),
+            4..=24 => self.string(),
+            25..=28 => self.bits(),
             29..=48 => self.generic(),
             49..=61 => self.list(),
             62..=72 => self.hash(),
@@ -218,7 +220,7 @@ impl Generator {
 
     /// Commands that read or write a part of a string, or more than one string and its time.
     fn string_part(&mut self) -> Command {
-        match self.rng.below(6) {
+        match self.rng.below(7) {
             0 => {
                 let name = self.rng.pick(&["GETRANGE", "SUBSTR"]);
                 let range = [self.integer(), self.integer()];
@@ -242,6 +244,17 @@ impl Generator {
                 let pairs = self.some(3, Self::key);
                 let words = pairs.into_iter().flat_map(|key| [key, self.value()]).collect();
                 with_name("MSETNX", words)
+            }
+            5 => {
+                let mut words = vec![self.key()];
+                for _ in 0..self.rng.below(3) {
+                    let option = self.rng.pick(&["IDX", "LEN", "WITHMATCHLEN", "MINMATCHLEN"]);
+                    words.push(option.into());
+                    if option == "MINMATCHLEN" {
+                        words.push(self.integer());
+                    }
+                }
+                self.keyed("LCS", &words)
             }
             _ => {
                 let by = self.rng.pick(SCORES).as_bytes().to_vec();
@@ -322,7 +335,7 @@ impl Generator {
     }
 
     fn list(&mut self) -> Command {
-        match self.rng.below(14) {
+        match self.rng.below(15) {
             0..=2 => {
                 let name = self.rng.pick(&["LPUSH", "RPUSH", "LPUSHX", "RPUSHX"]);
                 let items = self.some(6, Self::value);
@@ -368,12 +381,25 @@ impl Generator {
                 let other = self.key();
                 self.keyed("RPOPLPUSH", &[other])
             }
+            12 => self.many_pop("LMPOP", &["LEFT", "right", "nope"]),
             _ => {
                 let ends = [(); 2].map(|()| self.rng.pick(&["LEFT", "RIGHT"]).into());
                 let words = [&[self.key()][..], &ends].concat();
                 self.keyed("LMOVE", &words)
             }
         }
+    }
+
+    /// LMPOP or ZMPOP.
+    fn many_pop(&mut self, name: &str, ends: &[&'static str]) -> Command {
+        let keys = self.some(3, Self::key);
+        let mut words = vec![keys.len().to_string().into_bytes()];
+        words.extend(keys);
+        words.push(self.rng.pick(ends).into());
+        if self.rng.one_in(2) {
+            words.extend([b"COUNT".to_vec(), self.integer()]);
+        }
+        with_name(name, words)
     }
 
     fn hash(&mut self) -> Command {

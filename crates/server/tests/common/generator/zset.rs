@@ -4,7 +4,7 @@ use super::{Check, Command, Generator, SCORES, checked, with_name};
 
 impl Generator {
     pub(super) fn zset(&mut self) -> Command {
-        match self.rng.below(18) {
+        match self.rng.below(19) {
             0..=3 => {
                 let mut words = Vec::new();
                 for _ in 0..self.rng.below(3) {
@@ -46,6 +46,7 @@ impl Generator {
                 }
                 checked(self.keyed("ZRANDMEMBER", &words), Check::Kind)
             }
+            13 => self.many_pop("ZMPOP", &["MIN", "max", "nope"]),
             _ => self.zrange(),
         }
     }
