@@ -75,6 +75,15 @@ fn every_key_comes_once_wherever_it_is() {
     assert!(all(&cache).is_empty());
 }
 
+/// Sets its flag when it goes, after a failure too: a scope waits for its threads.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn what_changes_meanwhile_is_not_older_than_the_beginning_and_what_stays_comes() {
     let dir = tempfile::tempdir().unwrap();
@@ -95,6 +104,7 @@ fn what_changes_meanwhile_is_not_older_than_the_beginning_and_what_stays_comes()
                 version.store(now, Ordering::Relaxed);
             }
         });
+        let _ends = Ends(&is_over);
         for _ in 0..2 {
             let before = version.load(Ordering::Relaxed);
             let found = all(&cache);
@@ -104,7 +114,6 @@ fn what_changes_meanwhile_is_not_older_than_the_beginning_and_what_stays_comes()
                 assert!(n % 2 == 1 || at >= before, "key {n}: {at} instead of {before}");
             }
         }
-        is_over.store(true, Ordering::Relaxed);
     });
 }
 
