@@ -20,14 +20,14 @@ const PIECES: usize = 8;
 pub(crate) struct Garbage {
     parts: VecDeque<Parts>,
     tables: VecDeque<Table>,
+    /// Bytes of both: asked for before each command while memory is full.
+    memory_bytes: usize,
 }
 
 impl Garbage {
     /// Bytes that wait.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        let parts: usize = self.parts.iter().map(Parts::memory_bytes).sum();
-        let tables: usize = self.tables.iter().map(Table::memory_bytes).sum();
-        parts + tables
+    pub(crate) const fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// Values and tables that wait.
@@ -44,33 +44,95 @@ impl Garbage {
 
     /// Frees what is left of a value, in slices.
     pub(crate) fn push_parts(&mut self, parts: Option<Parts>) {
-        self.parts.extend(parts);
+        let Some(parts) = parts else { return };
+        self.memory_bytes += parts.memory_bytes();
+        self.parts.push_back(parts);
     }
 
     /// Frees a table with all its keys, in slices.
     pub(crate) fn push_table(&mut self, table: Table) {
+        self.memory_bytes += table.memory_bytes();
         self.tables.push_back(table);
     }
 
     /// Frees until `deadline`; returns whether something is left.
     pub(crate) fn step(&mut self, deadline: Instant) -> bool {
-        while !(self.parts.is_empty() && self.tables.is_empty()) {
+        while self.len() > 0 {
             if Instant::now() >= deadline {
                 return true;
             }
-            if let Some(parts) = self.parts.front_mut() {
-                if parts.drop_slice(PIECES) {
-                    self.parts.pop_front();
-                }
-            } else if let Some(table) = self.tables.front_mut() {
-                let mut objects = Vec::new();
-                let more = table.drop_slice(|object| objects.push(object));
-                if !more {
-                    self.tables.pop_front();
-                }
-                self.parts.extend(objects.into_iter().filter_map(Self::take_apart));
-            }
+            self.free_slice();
         }
         false
+    }
+
+    /// Frees some pieces of the first value, or a segment of the first table if no value waits.
+    fn free_slice(&mut self) {
+        if let Some(parts) = self.parts.front_mut() {
+            self.memory_bytes -= parts.memory_bytes();
+            if parts.drop_slice(PIECES) {
+                self.parts.pop_front();
+            } else {
+                self.memory_bytes += parts.memory_bytes();
+            }
+        } else if let Some(table) = self.tables.front_mut() {
+            let mut objects = Vec::new();
+            self.memory_bytes -= table.memory_bytes();
+            if table.drop_slice(|object| objects.push(object)) {
+                self.memory_bytes += table.memory_bytes();
+            } else {
+                self.tables.pop_front();
+            }
+            objects.into_iter().for_each(|object| self.push_parts(Self::take_apart(object)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::Hasher;
+    use crate::keyspace::entry::NewValue;
+    use crate::types::{HashKey, Rules, Set};
+
+    fn large_set() -> Arc<Object> {
+        let rules = Rules::new(HashKey::new([1; 16]));
+        let mut set = Set::new();
+        (0..20_000_u32).for_each(|n| _ = set.add(format!("member:{n}").as_bytes(), &rules));
+        Arc::new(Object::from(set))
+    }
+
+    fn table(hasher: Hasher) -> Table {
+        let mut table = Table::new(hasher);
+        for n in 0..3_000_u32 {
+            let name = n.to_be_bytes();
+            let large = (n % 1_000 == 0).then(large_set);
+            let value = large.map_or(NewValue::Str(b"value"), NewValue::Object);
+            table.insert(hasher.key(&name), value, None);
+        }
+        table
+    }
+
+    #[test]
+    fn what_waits_is_counted_until_it_is_gone() {
+        let hasher = Hasher::new(&[7; 16]);
+        let mut garbage = Garbage::default();
+        let counted = |garbage: &Garbage| {
+            let parts = garbage.parts.iter().map(Parts::memory_bytes).sum::<usize>();
+            parts + garbage.tables.iter().map(Table::memory_bytes).sum::<usize>()
+        };
+        garbage.push_parts(None);
+        garbage.push_parts(Garbage::take_apart(large_set()));
+        garbage.push_table(table(hasher));
+        garbage.push_table(Table::new(hasher));
+        let (mut slices, mut at_most) = (0, 0);
+        while garbage.len() > 0 {
+            assert_eq!(garbage.memory_bytes(), counted(&garbage), "after {slices} slices");
+            at_most = at_most.max(garbage.memory_bytes());
+            garbage.free_slice();
+            slices += 1;
+        }
+        assert!(slices > 10 && at_most > 1 << 20, "{slices} slices, {at_most} bytes");
+        assert_eq!(garbage.memory_bytes(), 0);
     }
 }
