@@ -218,8 +218,9 @@ fn small_keys_cost_what_the_design_says() {
 
 /// Growing to ten million keys, with a histogram of the CPU time of single inserts (wall time on
 /// a shared machine shows the other programs). Prints; fails only if inserts took long enough to
-/// have moved more than a segment, as often as a table that is moved whole would be from a million
-/// keys on: one or two may be those in which the system looked for memory. Run with `--release -- --ignored --nocapture`.
+/// have moved more than a segment, as often as in a table that is moved whole from a million keys
+/// on: one or two may be those in which the system looked for memory. Run it with
+/// `--release -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes ten seconds and a gigabyte"]
 fn stress_growth_to_ten_million_keys() {
