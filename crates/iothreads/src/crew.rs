@@ -98,6 +98,12 @@ impl<H: Handler> Crew<H> {
         self.hands.len()
     }
 
+    /// Whether [`Crew::start`] would wait for nobody: the number of the next worker is free.
+    pub(crate) fn is_next_free(&mut self, now_ns: u64) -> bool {
+        self.reap(now_ns, |_| false);
+        self.leavers.iter().all(|leaver| leaver.index != self.hands.len())
+    }
+
     /// Starts one more worker with these ends of the queues. On an error the ends are dropped,
     /// which closes them, and nothing else has changed.
     pub(crate) fn start(

@@ -5,6 +5,7 @@
 //!
 //! Source: the ignition and scaling of the IO threads of Valkey 9.
 
+use std::io;
 use std::time::Duration;
 
 use flintlock_queues::spsc;
@@ -80,8 +81,12 @@ impl<H: Handler> Pool<H> {
 
     /// Makes `to` workers active, or as many as can be started.
     pub(super) fn activate(&mut self, to: usize, reason: Reason, sample: Sample) -> Option<Change> {
-        // What could not be started is counted; the policy sees how many there are, and backs off.
-        let _ = self.start_up_to(to);
+        // A turn waits for nobody who leaves, since that takes as long as a job. What could not be
+        // started is counted; the policy sees how many there are, and backs off.
+        while self.crew.len() < to
+            && self.crew.is_next_free(nanos(self.now))
+            && self.start_one().is_ok()
+        {}
         let (from, to) = (self.active, to.min(self.crew.len()));
         if from == to {
             return None;
@@ -100,27 +105,34 @@ impl<H: Handler> Pool<H> {
 
     fn start_up_to(&mut self, count: usize) -> Result<(), SpawnError> {
         while self.crew.len() < count {
-            let (inbox, inbox_end) = spsc::ring_in(self.options.inbox);
-            let ends = Ends {
-                inbox: inbox_end,
-                high: self.high_end.clone(),
-                lane: self.lane_end.clone(),
-                answers: self.answers.add_producer(),
-                again: self.again.add_producer(),
-            };
-            let now_ns = nanos(self.shared.clock.now());
-            if let Err(source) = self.crew.start(inbox, ends, now_ns) {
-                self.tally.spawn_failures += 1;
-                return Err(SpawnError { wanted: count, running: self.crew.len(), source });
-            }
+            self.start_one().map_err(|source| SpawnError {
+                wanted: count,
+                running: self.crew.len(),
+                source,
+            })?;
         }
         Ok(())
     }
 
+    /// Starts the next worker, once the last one of its number has ended.
+    fn start_one(&mut self) -> io::Result<()> {
+        let (inbox, inbox_end) = spsc::ring_in(self.options.inbox);
+        let ends = Ends {
+            inbox: inbox_end,
+            high: self.high_end.clone(),
+            lane: self.lane_end.clone(),
+            answers: self.answers.add_producer(),
+            again: self.again.add_producer(),
+        };
+        let started = self.crew.start(inbox, ends, nanos(self.shared.clock.now()));
+        self.tally.spawn_failures += u64::from(started.is_err());
+        started
+    }
+
     /// Changes the most workers, or of a fixed pool the number of workers, while jobs run. Nothing
     /// in flight is lost and nothing is refused: workers too many finish what they hold and end by
-    /// themselves; they are joined later. Growing again right away waits for the jobs of those
-    /// still leaving.
+    /// themselves; they are joined later. A fixed pool that grows again right away waits for the
+    /// jobs of those still leaving; an adaptive one does without new workers until they are gone.
     ///
     /// # Errors
     /// [`SpawnError`] if a fixed pool could not start all threads; those that run are kept.

@@ -1,6 +1,7 @@
 //! What needs a look inside of the pool: threads that the system refuses, jobs that nobody was
 //! woken for, and what a turn is thought to be worth.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::clock::{Clock, Manual};
 use crate::cpu::{CpuList, UsableCpus};
 use crate::governor::{Change, Turn};
 use crate::handler::{Context, Outcome, Panic};
+use crate::options::Scaling;
 use crate::policy::{Reason, Sample, Tuning};
 
 const MS: Duration = Duration::from_millis(1);
@@ -15,6 +17,10 @@ const MS: Duration = Duration::from_millis(1);
 const DEADLINE: Duration = Duration::from_secs(60);
 /// The job that owes no answer.
 const SILENT: u64 = u64::MAX;
+/// The job that waits until it is let go, but not for ever.
+const HELD: u64 = SILENT - 1;
+static TAKEN: AtomicBool = AtomicBool::new(false);
+static LET_GO: AtomicBool = AtomicBool::new(false);
 
 struct Echo;
 
@@ -30,6 +36,13 @@ impl Handler for Echo {
     fn owner(&self, _job: &u64) {}
 
     fn run(&self, job: u64, _context: &mut Context<'_, ()>) -> Outcome<u64, u64> {
+        if job == HELD {
+            TAKEN.store(true, Ordering::Relaxed);
+            let begun = Instant::now();
+            while !LET_GO.load(Ordering::Relaxed) && begun.elapsed() < DEADLINE / 4 {
+                std::thread::yield_now();
+            }
+        }
         if job == SILENT { Outcome::Nothing } else { Outcome::Done(job) }
     }
 
@@ -127,4 +140,23 @@ fn a_thread_that_is_refused_is_asked_for_again_after_a_back_off() {
         assert!(change.is_none_or(|change| change.sample.workers_max == 1), "{change:?}");
     }
     assert_eq!(pool.threads(), 1);
+}
+
+/// A turn that grows the pool would take as long as the job of a worker that leaves.
+#[test]
+fn a_turn_does_not_wait_for_a_worker_that_leaves() {
+    let mut pool = Pool::new(Echo, Bell::new(|| ()), Options::blocking(1)).expect("a thread");
+    pool.submit(HELD).expect("credit");
+    pool.commit();
+    until("the job is taken", || TAKEN.load(Ordering::Relaxed));
+    for workers in [0, 1] {
+        pool.rescale(Scaling::Adaptive(workers)).expect("nothing to start");
+    }
+    let grow = |pool: &mut Pool<Echo>| pool.activate(1, Reason::Ignition, Sample::default());
+    assert_eq!(grow(&mut pool), None, "its number is not free");
+    assert_eq!((pool.threads(), pool.stats().spawn_failures), (0, 0));
+    LET_GO.store(true, Ordering::Relaxed);
+    until("it has left", || grow(&mut pool).is_some());
+    assert_eq!((pool.threads(), pool.active()), (1, 1));
+    assert_eq!(pool.quiesce(Some(DEADLINE), |_| ()), Ok(1));
 }
