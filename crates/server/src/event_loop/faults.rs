@@ -326,3 +326,40 @@ fn while_the_engine_hangs_the_journal_has_an_end_and_memory_is_served() {
     assert_eq!(replies.last(), Some(format!(":{}", PUSHES + 1)), "they only had to wait");
     sender.join().expect("no panic").expect("it is connected");
 }
+
+/// Nothing that was written can be saved, so nothing can be forgotten for a write.
+#[test]
+fn a_write_waits_for_room_for_what_it_makes_and_not_for_what_it_says() {
+    const LONG: usize = 900_000;
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut config = Config::default();
+    config.maxmemory_bytes = 16 << 20;
+    let served = cold(dir.path(), config);
+    let (mut grower, mut other) = (served.connect(), served.connect());
+    served.always(Call::Commit, Fault::Hang);
+    let small = format!("SET small:N {}", "x".repeat(20_000));
+    for n in 0..1000 {
+        grower.send(&format!("SETRANGE grown {LONG} x"));
+        let waits = loop {
+            if other.ask("EXISTS grown") == ":1" {
+                break false;
+            }
+            if other.ask("INFO clients").contains("blocked_clients:1\r\n") {
+                break true;
+            }
+        };
+        if waits {
+            // A writer that says as much and makes less need not wait.
+            assert_eq!(other.ask("SETRANGE small:0 19999 x"), ":20000");
+            served.faults.mend();
+            assert_eq!(grower.receive(), format!(":{}", LONG + 1));
+            return;
+        }
+        assert_eq!(
+            (grower.receive(), other.ask("DEL grown")),
+            (format!(":{}", LONG + 1), ":1".into())
+        );
+        assert_eq!(other.ask(&small.replace('N', &n.to_string())), "+OK");
+    }
+    panic!("it always found room");
+}
