@@ -22,8 +22,6 @@ from server_process import ReplyError, ServerProcess
 WRITERS = 4
 # The sync interval of everysec, and as much again for a machine that is busy with other things.
 WINDOW_SECONDS = 2.0
-# No sync of any disk takes longer.
-SYNC_SECONDS = 60
 MODES = ("always", "everysec", "no")
 # The data outgrows this, so that what is checked has to come back from disk.
 MEMORY = "16mb"
@@ -79,12 +77,12 @@ class Writer:
         except OSError:
             return  # The server was killed; what was not answered was not acknowledged.
 
-    def must_have(self, mode, killed_at, synced_at):
+    def must_have(self, mode, killed_at):
         """Writes that must have survived; in any mode those that survived the last time."""
-        since = {"always": killed_at, "everysec": min(killed_at - WINDOW_SECONDS, synced_at)}
-        if mode not in since:
+        age = {"always": 0.0, "everysec": WINDOW_SECONDS}.get(mode)
+        if age is None:
             return self.checked
-        old = [count for count, moment in self.acked if moment <= since[mode]]
+        old = [count for count, moment in self.acked if moment <= killed_at - age]
         return old[-1] if old else 0
 
     def stretches(self, whole):
@@ -94,7 +92,7 @@ class Writer:
         for start in [*older, *range(recent, self.sent, STRETCH)]:
             yield range(start, min(start + STRETCH, self.sent))
 
-    def check(self, connection, mode, killed_at, synced_at, whole):
+    def check(self, connection, mode, killed_at, whole):
         """Compares with what the server has now, and goes on from there."""
         found = 0
         missing_from = None
@@ -109,7 +107,7 @@ class Writer:
                 if value != self.value(index):
                     return f"write {index} holds {value[:40]!r}"
                 found = index + 1
-        need = self.must_have(mode, killed_at, synced_at)
+        need = self.must_have(mode, killed_at)
         if found < need:
             return f"{found} writes survived, {need} had been acknowledged in time"
         counter = int(connection.command("GET", f"counter:{self.number}") or 0)
@@ -133,21 +131,6 @@ def options(command, mode):
     return ["--appendfsync", mode, "--maxmemory", MEMORY]
 
 
-def synced(server):
-    """A moment before which all that was acknowledged is on the disk by now, if the disk is slower
-    than the window: a sync that is under way for longer lets everything behind it wait."""
-    moment = time.monotonic()
-    figures = server.info("store")
-    if "store_durable_seq" not in figures:
-        return moment
-    upto = int(figures["store_durable_seq"]) + int(figures["store_durable_lag_ops"])
-    while int(server.info("store")["store_durable_seq"]) < upto:
-        if time.monotonic() > moment + SYNC_SECONDS:
-            raise RuntimeError(f"crash: no sync in {SYNC_SECONDS} s")
-        time.sleep(0.01)
-    return moment
-
-
 def rounds_of(mode, count, command, folder, seed):
     """Kills and restarts `count` times; raises with all that is needed to run it again."""
     chance = random.Random(seed)
@@ -165,7 +148,6 @@ def rounds_of(mode, count, command, folder, seed):
                 thread.start()
             least = WINDOW_SECONDS + 0.5 if mode == "everysec" else 0.1
             time.sleep(least + chance.random() * 0.7)
-            synced_at = synced(server) if mode == "everysec" else None
             killed_at = time.monotonic()
             server.kill()
             for thread in threads:
@@ -174,7 +156,7 @@ def rounds_of(mode, count, command, folder, seed):
             connection = server.connect()
             whole = round_number % WHOLE_EACH == WHOLE_EACH - 1 or round_number == count - 1
             for writer in writers:
-                wrong = writer.check(connection, mode, killed_at, synced_at, whole)
+                wrong = writer.check(connection, mode, killed_at, whole)
                 if wrong:
                     failures.append(f"writer {writer.number}: {wrong}")
             if failures:
