@@ -24,6 +24,7 @@ mod process;
 pub mod resp;
 mod server;
 pub mod signals;
+mod slow_log;
 mod start;
 mod stats;
 mod tier;

@@ -4,13 +4,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flintlock_diskcache::cache::{KeyCount, Now};
 use flintlock_diskcache::storage::ErrorKind;
 
 use crate::client::{Client, ClientKey, Clients, Closing, Held};
 use crate::client_memory::ClientMemory;
-use crate::command::{self, Command, Error, Flags};
+use crate::command::{self, Command, Error, Flags, Request};
 use crate::config::{Config, DebugCommand, EvictionPolicy, SetError, Staged};
 use crate::descriptors::Descriptors;
 use crate::ending::End;
@@ -24,6 +25,7 @@ use crate::net::conn::InputLimits;
 use crate::offload::Offload;
 use crate::pause::Pause;
 use crate::resp::encode::Mark;
+use crate::slow_log::SlowLog;
 use crate::stats::{Stats, StoreCounts};
 use crate::tier::backup::Saves;
 use crate::tier::{Tier, open};
@@ -43,6 +45,8 @@ pub(crate) struct Server {
     pub clients: Clients,
     /// Counters.
     pub stats: Stats,
+    /// Commands that took long.
+    pub slow_log: SlowLog,
     /// The disk tier; `None` with `store memory`.
     pub tier: Option<Tier>,
     /// Most bytes that a value may take; see [`crate::tier::VALUE_BYTES_MAX`].
@@ -96,6 +100,7 @@ impl Server {
             keyspace: Keyspace::new(databases, hasher),
             clients: Clients::new(),
             stats: Stats::new(command::all().len()),
+            slow_log: SlowLog::default(),
             tier: None,
             value_bytes_max: usize::MAX,
             evictor: Evictor::default(),
@@ -182,9 +187,19 @@ impl Server {
         }
     }
 
+    /// Notes a command of `client` that took long.
+    #[cold]
+    pub(crate) fn keep_slow(&mut self, client: ClientKey, request: &Request<'_>, took: Duration) {
+        let session = self.clients.session(client);
+        let sender = (&*session.addr, &*session.name);
+        self.slow_log.keep(request, took, self.now_ms / 1000, sender);
+    }
+
     fn apply_config(&mut self) {
         use EvictionPolicy::{AllkeysLfu, VolatileLfu};
         self.log.set_level(self.config.loglevel);
+        let Config { slowlog_log_slower_than_us, slowlog_max_len, .. } = self.config;
+        self.slow_log.set_limits(slowlog_log_slower_than_us, slowlog_max_len);
         self.rules = Rules {
             hash_max_listpack_entries: self.config.hash_max_listpack_entries,
             hash_max_listpack_value: self.config.hash_max_listpack_value_bytes,

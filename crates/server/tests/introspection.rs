@@ -145,6 +145,54 @@ fn commandstats_say_how_long_runs_took() {
     }
 }
 
+#[test]
+fn the_slow_log_tells_what_took_long_and_no_secrets() {
+    let text = |value: &Value| {
+        String::from_utf8(value.text().expect("a text").to_vec()).expect("printable")
+    };
+    for server in [Server::oracle(&["--enable-debug-command", "yes"]), subject()] {
+        let mut client = server.connect();
+        client.ok("CLIENT SETNAME me");
+        client.ok("SLOWLOG RESET");
+        client.ok("DEBUG SLEEP 0.02");
+        client.ok("GET k");
+        let info = client.ok("CLIENT INFO");
+        let info = String::from_utf8(info.text().expect("a text").to_vec()).expect("printable");
+        let addr = info.split(' ').find_map(|field| field.strip_prefix("addr=")).expect("addr");
+        let log = client.ok("SLOWLOG GET");
+        let entries = log.value.items();
+        // GET may have been held up for as long as that.
+        let sleep = entries.last().expect("an entry").items();
+        let args: Vec<String> = sleep[3].items().iter().map(text).collect();
+        assert_eq!(args, ["DEBUG", "SLEEP", "0.02"], "{:?}", server.kind());
+        assert_eq!((&*text(&sleep[4]), &*text(&sleep[5])), (addr, "me"));
+        let took_us: u64 = text(&sleep[2]).parse().expect("microseconds");
+        assert!(took_us >= 20_000, "{took_us}");
+
+        client.ok("CONFIG SET slowlog-log-slower-than 0");
+        client.ok("SLOWLOG RESET");
+        client.ok("CONFIG SET requirepass sesame");
+        client.ok("AUTH sesame");
+        client.ok("HELLO 2 AUTH default sesame SETNAME you");
+        client.ok("GET k");
+        client.ok("CONFIG SET requirepass ''");
+        let log = client.ok("SLOWLOG GET -1");
+        let lines =
+            log.value.items().iter().rev().map(|entry| {
+                entry.items()[3].items().iter().map(text).collect::<Vec<_>>().join(" ")
+            });
+        let want = [
+            "SLOWLOG RESET",
+            "CONFIG SET requirepass (redacted)",
+            "AUTH (redacted)",
+            "HELLO 2 AUTH (redacted) (redacted) SETNAME you",
+            "GET k",
+            "CONFIG SET requirepass (redacted)",
+        ];
+        assert_eq!(lines.collect::<Vec<_>>(), want, "{:?}", server.kind());
+    }
+}
+
 /// What COMMAND INFO says of a command, as far as both servers must agree.
 #[derive(Debug, PartialEq, Eq)]
 struct Fact {

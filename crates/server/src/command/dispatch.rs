@@ -100,7 +100,8 @@ pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
     ctx.server.stats.commands += 1;
     let count = &mut ctx.server.stats.per_command[id];
     count.calls += 1;
-    let begun = (count.calls % TIMED_EACH == 1).then(Instant::now);
+    let is_sample = count.calls % TIMED_EACH == 1;
+    let begun = (is_sample || ctx.server.slow_log.watches(request)).then(Instant::now);
     let mark = reply.output().mark();
     // A write of a transaction that began before the pause still finds its keys as they are.
     ctx.keeps_expired = ctx.server.is_paused() && !request.command.flags.has(Flags::WRITE);
@@ -116,7 +117,13 @@ pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
         reply.error(error.as_bytes());
     }
     if let Some(begun) = begun {
-        ctx.server.stats.per_command[id].timed(begun.elapsed());
+        let took = begun.elapsed();
+        if is_sample {
+            ctx.server.stats.per_command[id].timed(took);
+        }
+        if ctx.server.slow_log.keeps(took) && !ctx.is_replay() {
+            ctx.server.keep_slow(ctx.client, request, took);
+        }
     }
     true
 }

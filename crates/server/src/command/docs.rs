@@ -95,6 +95,9 @@ const PRODUCT: &str = "O(N*M) with N and M the numbers of bytes of the strings";
 const MANY: &str = "O(N+M) with N the number of keys named and M that of elements taken";
 const MANY_LOG: &str =
     "O(N+M*log(K)) with N the number of keys named, M that of members taken and K the set's size";
+const COMMANDS: &str = "O(N) with N the number of commands";
+const SHOWN: &str = "O(N) with N the number of entries asked for";
+const SLOW: &str = "O(N) with N the number of entries";
 const CLIENTS: &str = "O(N) with N the number of clients";
 
 use Group::{
@@ -126,8 +129,10 @@ const DOCS: &[Docs] = &[
     doc("command", Server, "2.8.13", CONST, "Describes the commands"),
     doc("command|count", Server, "2.8.13", CONST, "Counts the commands"),
     doc("command|docs", Server, "7.0.0", CONST, "Documents commands"),
+    doc("command|getkeys", Server, "2.8.13", KEYS, "Tells which arguments are keys"),
     doc("command|help", Server, "5.0.0", CONST, "Lists the subcommands"),
     doc("command|info", Server, "2.8.13", CONST, "Describes commands"),
+    doc("command|list", Server, "7.0.0", COMMANDS, "Lists the names of commands"),
     doc("config", Server, "2.0.0", CONST, "Commands about the configuration"),
     doc("config|get", Server, "2.0.0", CONST, "Shows directives by pattern"),
     doc("config|help", Server, "5.0.0", CONST, "Lists the subcommands"),
@@ -196,6 +201,9 @@ const DOCS: &[Docs] = &[
     doc("lrem", List, "1.0.0", WHOLE, "Deletes elements of a list that equal another"),
     doc("lset", List, "1.0.0", SOUGHT, "Sets an element of a list"),
     doc("ltrim", List, "1.0.0", CUT, "Deletes what is outside of a range of a list"),
+    doc("memory", Server, "4.0.0", CONST, "Commands about memory"),
+    doc("memory|help", Server, "4.0.0", CONST, "Lists the subcommands"),
+    doc("memory|usage", Server, "4.0.0", CONST, "Tells the bytes that a key takes"),
     doc("mget", String, "1.0.0", KEYS, "Reads strings"),
     doc("move", Generic, "1.0.0", CONST, "Moves a key to another database"),
     doc("mset", String, "1.0.1", KEYS, "Sets strings, all at once"),
@@ -219,6 +227,7 @@ const DOCS: &[Docs] = &[
     doc("rename", Generic, "1.0.0", CONST, "Gives a key another name"),
     doc("renamenx", Generic, "1.0.0", CONST, "Gives a key another name if no key has it"),
     doc("reset", Connection, "6.2.0", CONST, "Makes this connection as good as new"),
+    doc("role", Server, "2.8.12", CONST, "Tells whether others follow this server"),
     doc("rpop", List, "1.0.0", ITEMS, "Takes elements from the tail of a list"),
     doc("rpoplpush", List, "1.2.0", CONST, "Moves the last element of a list to another's head"),
     doc("rpush", List, "1.0.0", ITEMS, "Adds elements to the tail of a list"),
@@ -240,6 +249,11 @@ const DOCS: &[Docs] = &[
     doc("sintercard", Set, "7.0.0", INTER, "Counts the members that all of the sets have"),
     doc("sinterstore", Set, "1.0.0", INTER, "Stores the members that all of the sets have"),
     doc("sismember", Set, "1.0.0", CONST, "Tells whether a set has a member"),
+    doc("slowlog", Server, "2.2.12", CONST, "Commands about commands that took long"),
+    doc("slowlog|get", Server, "2.2.12", SHOWN, "Lists the latest commands that took long"),
+    doc("slowlog|help", Server, "6.2.0", CONST, "Lists the subcommands"),
+    doc("slowlog|len", Server, "2.2.12", CONST, "Counts the entries of the slow log"),
+    doc("slowlog|reset", Server, "2.2.12", SLOW, "Forgets the entries of the slow log"),
     doc("smembers", Set, "1.0.0", WHOLE, "Reads every member of a set"),
     doc("smismember", Set, "6.2.0", ITEMS, "Tells which members a set has"),
     doc("smove", Set, "1.0.0", CONST, "Moves a member to another set"),

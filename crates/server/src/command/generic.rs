@@ -17,7 +17,7 @@ const FAST: Flags = Flags::FAST;
 /// The rows of this family.
 pub(super) fn commands() -> Vec<Command> {
     vec![
-        Command::new("del", del, -2, &[WRITE, FREES, Flags::UNSEEN], Keys::ALL),
+        Command::new("del", del, -2, &[WRITE, FREES, Flags::UNSEEN, Flags::SHORT], Keys::ALL),
         Command::new("unlink", del, -2, &[WRITE, FAST, FREES, Flags::UNSEEN], Keys::ALL),
         Command::new("exists", exists, -2, &[READ, FAST], Keys::ALL),
         Command::new("type", type_of, 2, &[READ, FAST], Keys::ONE),

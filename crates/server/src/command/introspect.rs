@@ -1,10 +1,11 @@
 //! COMMAND: what the table says about itself.
 
 use crate::resp::encode::Reply;
+use crate::util::glob;
 
 use super::docs::Group;
-use super::table::{all, lookup, subcommands};
-use super::{Command, Ctx, Error, Flags, Keys, Request, docs};
+use super::table::{all, lookup, lookup_request, subcommands};
+use super::{Command, Ctx, Error, Flags, Keys, OwnedRequest, Request, docs, sort};
 
 const ANY: Flags = Flags::LOADING.or(Flags::STALE);
 
@@ -15,6 +16,8 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("command|count", count, 2, &[ANY], Keys::NONE),
         Command::new("command|info", info, -2, &[ANY], Keys::NONE),
         Command::new("command|docs", docs_of, -2, &[ANY], Keys::NONE),
+        Command::new("command|list", list, -2, &[ANY], Keys::NONE),
+        Command::new("command|getkeys", getkeys, -4, &[ANY], Keys::NONE),
         Command::new("command|help", super::help, 2, &[ANY], Keys::NONE),
     ]
 }
@@ -48,6 +51,79 @@ fn info(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result
             None => reply.null(),
         }
     }
+    Ok(())
+}
+
+/// What COMMAND LIST keeps.
+enum Filter<'a> {
+    Everything,
+    /// Of a module; there are none.
+    Module,
+    Category(&'a [u8]),
+    Pattern(&'a [u8]),
+}
+
+impl<'a> Filter<'a> {
+    fn parse(request: &Request<'a>) -> Result<Self, Error> {
+        if request.len() > 2 {
+            let by = request.get(3).unwrap_or_default().to_ascii_lowercase();
+            let is_filter = request.arg(2).eq_ignore_ascii_case(b"filterby");
+            let value = request.get(4).filter(|_| is_filter && request.len() == 5);
+            let value = value.ok_or(Error::SYNTAX)?;
+            return match by.as_slice() {
+                b"module" => Ok(Self::Module),
+                b"aclcat" => Ok(Self::Category(value)),
+                b"pattern" => Ok(Self::Pattern(value)),
+                _ => Err(Error::SYNTAX),
+            };
+        }
+        Ok(Self::Everything)
+    }
+
+    fn keeps(&self, row: &Command) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Module => false,
+            Self::Category(name) => {
+                let is = |category: &&str| category.as_bytes()[1..].eq_ignore_ascii_case(name);
+                categories(row).iter().any(is)
+            }
+            Self::Pattern(pattern) => glob::matches_nocase(pattern, row.name.as_bytes()),
+        }
+    }
+}
+
+fn list(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let filter = Filter::parse(request)?;
+    let names: Vec<&str> =
+        all().iter().filter(|row| filter.keeps(row)).map(|row| row.name).collect();
+    reply.array(names.len());
+    names.iter().for_each(|name| reply.bulk(name.as_bytes()));
+    Ok(())
+}
+
+/// The keys of a request that is not run.
+fn getkeys(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    let row = lookup_request(request.arg(2), request.get(3));
+    let row = row.filter(|row| !row.flags.has(Flags::CONTAINER));
+    let row = row.ok_or(Error::fixed("ERR Invalid command specified"))?;
+    if row.keys == Keys::NONE {
+        return Err(Error::fixed("ERR The command has no key arguments"));
+    }
+    if !row.accepts(request.len() - 2) {
+        return Err(Error::fixed("ERR Invalid number of arguments specified for command"));
+    }
+    let asked = OwnedRequest::new(row, request.from(2), 0);
+    let asked = asked.get();
+    if !asked.has_counted_keys() {
+        return Err(Error::fixed("ERR Invalid arguments specified for command"));
+    }
+    // SORT is the one command with a key that stands nowhere in particular.
+    let stored = row.rehearse.and_then(|_| sort::stored(&asked));
+    let keys = asked.key_positions().map(|at| asked.arg(at)).chain(stored);
+    let keys: Vec<&[u8]> = keys.collect();
+    reply.array(keys.len());
+    keys.iter().for_each(|key| reply.bulk(key));
     Ok(())
 }
 
@@ -98,7 +174,7 @@ fn categories(row: &Command) -> Vec<&'static str> {
     let by_flag = [
         (flags.has(Flags::WRITE), "@write"),
         (flags.has(Flags::READONLY), "@read"),
-        (flags.has(Flags::ADMIN) || row.name == "lastsave", "@admin"),
+        (flags.has(Flags::ADMIN) || ["lastsave", "role"].contains(&row.name), "@admin"),
         (flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS), "@dangerous"),
         (flags.has(Flags::FAST), "@fast"),
         (!flags.has(Flags::FAST), "@slow"),
@@ -114,7 +190,8 @@ fn family(row: &Command) -> Vec<&'static str> {
         _ if row.name.starts_with("sort") => vec!["@set", "@sortedset", "@list"],
         Group::Server if row.name.starts_with("command") => vec!["@connection"],
         Group::Server => {
-            let keys = row.flags.has(Flags::WRITE) || row.flags.has(Flags::READONLY);
+            let keys = !row.name.contains('|')
+                && (row.flags.has(Flags::WRITE) || row.flags.has(Flags::READONLY));
             if keys { vec!["@keyspace"] } else { Vec::new() }
         }
         _ if row.flags.has(Flags::CONTAINER) => Vec::new(),

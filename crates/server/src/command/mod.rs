@@ -22,6 +22,7 @@ mod introspect;
 mod iothreads;
 mod lcs;
 mod list;
+mod memory;
 mod object;
 mod pops;
 mod reach;
@@ -29,6 +30,7 @@ mod request;
 mod scan;
 mod server;
 mod set;
+mod slowlog;
 mod sort;
 mod string;
 mod table;
@@ -114,6 +116,8 @@ impl Flags {
     pub(crate) const UNSEEN: Self = Self(1 << 23);
     /// Gives up the transaction that it stands in, if any, and the memory of its queue.
     pub(crate) const ENDS_MULTI: Self = Self(1 << 24);
+    /// Takes as long as its arguments are large, whatever its keys hold; also what is `FAST`.
+    pub(crate) const SHORT: Self = Self(1 << 25);
 
     /// All of both.
     pub(crate) const fn or(self, other: Self) -> Self {

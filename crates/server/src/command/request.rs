@@ -70,6 +70,13 @@ impl<'a> Request<'a> {
         keys.positions(self.len()).chain(counted)
     }
 
+    /// Whether it has as many keys as it says, where it says how many.
+    pub(crate) fn has_counted_keys(&self) -> bool {
+        let at = usize::from(self.command.keys.count);
+        let count = self.get(at).and_then(parse_i64).and_then(|count| usize::try_from(count).ok());
+        at == 0 || count.is_some_and(|count| (1..self.len() - at).contains(&count))
+    }
+
     /// Positions of as many arguments behind `at` as it says, and as there are.
     fn counted(&self, at: usize) -> Range<usize> {
         let count = self.get(at).and_then(parse_i64).and_then(|count| usize::try_from(count).ok());

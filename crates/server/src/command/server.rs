@@ -30,6 +30,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("save", save, 1, &[SAVE, Flags::NO_MULTI, Flags::SAVES], NONE),
         Command::new("bgsave", bgsave, -1, &[SAVE], NONE),
         Command::new("time", time, 1, &[ANY, Flags::FAST], NONE),
+        Command::new("role", role, 1, &[ANY, Flags::NOSCRIPT, Flags::FAST, Flags::DANGEROUS], NONE),
         Command::new("lastsave", lastsave, 1, &[ANY, Flags::FAST, Flags::DANGEROUS], NONE),
         Command::new("shutdown", shutdown, -1, ENDS, NONE),
         Command::new("debug", debug, -2, admin, NONE),
@@ -118,6 +119,15 @@ fn bgsave(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Re
     }
     ctx.server.begin_backup()?;
     reply.simple("Background saving started");
+    Ok(())
+}
+
+/// A server that follows nobody and is followed by nobody, in Redis's words.
+fn role(_: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+    reply.array(3);
+    reply.bulk(b"master");
+    reply.int(0);
+    reply.array(0);
     Ok(())
 }
 

@@ -131,6 +131,11 @@ fn follow(ctx: &mut Ctx<'_>, pattern: Pattern<'_>, element: &[u8]) -> Option<Vec
     }
 }
 
+/// The key that a SORT stores its result in.
+pub(super) fn stored<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+    Options::parse(request).ok()?.store
+}
+
 /// Has every key that `patterns` make of `elements` in memory.
 fn need(ctx: &mut Ctx<'_>, patterns: &[Pattern<'_>], elements: &[Vec<u8>]) -> Result<(), Error> {
     let names = patterns.iter().flat_map(|p| elements.iter().map(|element| p.name(element)));

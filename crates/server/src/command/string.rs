@@ -21,7 +21,7 @@ const READ: Flags = Flags::READONLY;
 pub(super) fn commands() -> Vec<Command> {
     vec![
         Command::new("get", get, 2, &[READ, FAST], Keys::ONE),
-        Command::new("set", set, -3, &[WRITE], Keys::ONE).blind(set_needs_old),
+        Command::new("set", set, -3, &[WRITE, Flags::SHORT], Keys::ONE).blind(set_needs_old),
         Command::new("setnx", setnx, 3, &[WRITE, FAST], Keys::ONE),
         Command::new("getdel", getdel, 2, &[Flags::WRITE, FAST], Keys::ONE),
         Command::new("getex", getex, -2, &[Flags::WRITE, FAST], Keys::ONE),
@@ -42,8 +42,8 @@ pub(super) fn commands() -> Vec<Command> {
             end.saturating_sub(len(1))
         }),
         Command::new("getset", getset, 3, &[WRITE, FAST], Keys::ONE),
-        Command::new("setex", setex, 4, &[WRITE], Keys::ONE).blind(|_| false),
-        Command::new("psetex", psetex, 4, &[WRITE], Keys::ONE).blind(|_| false),
+        Command::new("setex", setex, 4, &[WRITE, Flags::SHORT], Keys::ONE).blind(|_| false),
+        Command::new("psetex", psetex, 4, &[WRITE, Flags::SHORT], Keys::ONE).blind(|_| false),
         Command::new("msetnx", msetnx, -3, &[WRITE], Keys::PAIRS),
     ]
 }

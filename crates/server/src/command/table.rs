@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::{
     Command, Flags, bitfield, bitmap, connection, explain, generic, hash, introspect, iothreads,
-    lcs, list, object, scan, server, set, sort, string, transaction, zset,
+    lcs, list, memory, object, scan, server, set, slowlog, sort, string, transaction, zset,
 };
 
 /// Longest name of a command, in bytes.
@@ -21,7 +21,7 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families: [Vec<Command>; 18] = [
+    let families: [Vec<Command>; 20] = [
         string::commands(),
         lcs::commands(),
         bitmap::commands(),
@@ -39,6 +39,8 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         explain::commands(),
         introspect::commands(),
         iothreads::commands(),
+        memory::commands(),
+        slowlog::commands(),
         server::commands(),
     ];
     let mut rows: Vec<Command> = families.into_iter().flatten().collect();

@@ -109,10 +109,10 @@ pub(super) static ROWS: &[Directive] = &[
         .alias("zset-max-ziplist-entries"),
     row("zset-max-listpack-value", memory(0, LONG_MAX), bytes!(zset_max_listpack_value_bytes))
         .alias("zset-max-ziplist-value"),
+    row("slowlog-log-slower-than", int(-1, i64::MAX), field!(slowlog_log_slower_than_us)),
+    row("slowlog-max-len", int(0, i64::MAX), field!(slowlog_max_len)),
     // Typed, and waiting for the part of the server that acts on them.
     row("notify-keyspace-events", Syntax::Notify, field!(notify_keyspace_events)).noted(),
-    row("slowlog-log-slower-than", int(-1, i64::MAX), field!(slowlog_log_slower_than_us)).noted(),
-    row("slowlog-max-len", int(0, i64::MAX), field!(slowlog_max_len)).noted(),
     row("latency-tracking", Syntax::Bool, field!(latency_tracking)).noted(),
     row("latency-monitor-threshold", int(0, i64::MAX), field!(latency_monitor_threshold_ms))
         .noted(),
