@@ -31,8 +31,6 @@ pub(crate) struct Ctx<'a> {
     pub keeps_expired: bool,
     /// It is one of those that EXEC runs.
     pub in_transaction: bool,
-    /// Those who watch a key are not told that it changes.
-    is_quiet: bool,
     /// The first key of the request, if it was looked for already and no table changed since.
     found: Option<Found>,
 }
@@ -66,8 +64,7 @@ impl<'a> Ctx<'a> {
     /// The same, with a key that was found a moment ago.
     pub(crate) fn knowing(server: &'a mut Server, client: ClientKey, found: Option<Found>) -> Self {
         let db = server.clients.session(client).db;
-        let (keeps_expired, in_transaction, is_quiet) = (false, false, false);
-        Self { server, client, db, keeps_expired, in_transaction, is_quiet, found }
+        Self { server, client, db, keeps_expired: false, in_transaction: false, found }
     }
 
     /// Whether this is replay: what the journal holds was accepted, whatever the limits are now.
@@ -91,6 +88,7 @@ impl<'a> Ctx<'a> {
     }
 
     /// Argument `index` of the request as a key.
+    #[inline(always)]
     pub(crate) fn key<'r>(&self, request: &Request<'r>, index: usize) -> Key<'r> {
         request.key(index, self.hasher())
     }
@@ -108,30 +106,49 @@ impl<'a> Ctx<'a> {
     /// Finds the live value of `key`; deletes it first if its time is over. Counts as a use of the
     /// key.
     pub(crate) fn find(&mut self, key: Key<'_>) -> Option<Loc> {
-        let loc = self.find_untouched(key)?;
-        self.touch(loc);
+        let (loc, access) = self.live_if_known(key)?;
+        self.touch(loc, access);
         Some(loc)
     }
 
     /// As [`Ctx::find`], without counting as a use: for TYPE, TTL, OBJECT and the like.
     pub(crate) fn find_untouched(&mut self, key: Key<'_>) -> Option<Loc> {
-        let found = self.find_resident(key);
-        // Whoever asks has declared the key or said that it needs it.
-        debug_assert!(
-            found.is_some() || self.server.is_known(self.db, key.bytes),
-            "on disk only is not absent"
-        );
-        found
+        self.live_if_known(key).map(|(loc, _)| loc)
     }
 
     /// As [`Ctx::find_untouched`], for a command that may overwrite the key unseen: none may also
     /// mean that the key is on disk only.
     pub(super) fn find_resident(&mut self, key: Key<'_>) -> Option<Loc> {
-        let loc = self.locate(key)?;
-        let entry = self.table().entry(loc);
+        self.live(key).map(|(loc, _)| loc)
+    }
+
+    /// As [`Ctx::live`], where none means that there is no such key.
+    fn live_if_known(&mut self, key: Key<'_>) -> Option<(Loc, u32)> {
+        let live = self.live(key);
+        // Whoever asks has declared the key or said that it needs it.
+        debug_assert!(
+            live.is_some() || self.server.is_known(self.db, key.bytes),
+            "on disk only is not absent"
+        );
+        live
+    }
+
+    /// The place of a live value and its access word. Deletes it first if its time is over.
+    #[inline]
+    fn live(&mut self, key: Key<'_>) -> Option<(Loc, u32)> {
+        let found = self.found.take();
+        let table = self.table();
+        let (loc, entry) = match found {
+            Some(Found { db, name, loc }) if (db, name) == (self.db, place_of(key)) => {
+                debug_assert_eq!(table.find(key), Some(loc), "no table has changed");
+                (loc, table.entry(loc))
+            }
+            _ => table.find_entry(key)?,
+        };
         if entry.is_absent() {
             return None;
         }
+        let access = entry.access();
         if entry.expires_at_ms().is_some_and(|at| at <= self.server.now_ms) {
             if !self.keeps_expired {
                 self.server.stats.expired_keys += 1;
@@ -139,17 +156,7 @@ impl<'a> Ctx<'a> {
             }
             return None;
         }
-        Some(loc)
-    }
-
-    fn locate(&mut self, key: Key<'_>) -> Option<Loc> {
-        match self.found.take() {
-            Some(Found { db, name, loc }) if (db, name) == (self.db, place_of(key)) => {
-                debug_assert_eq!(self.table().find(key), Some(loc), "no table has changed");
-                Some(loc)
-            }
-            _ => self.table().find(key),
-        }
+        Some((loc, access))
     }
 
     /// [`Ctx::find`] for a command that reads: counts hits and misses.
@@ -192,11 +199,11 @@ impl<'a> Ctx<'a> {
 
     /// Gives `key` a whole value, old or new, and journals it.
     pub(crate) fn set(&mut self, key: Key<'_>, value: NewValue<'_>, expires_at_ms: Option<u64>) {
-        let (loc, was) = match self.table().find(key) {
-            Some(loc) => {
-                let was = self.known(loc);
+        let (loc, was) = match self.table().find_entry(key) {
+            Some((loc, entry)) => {
+                let (was, access) = (known(entry), entry.access());
                 self.overwrite(loc, value, expires_at_ms);
-                self.touch(loc);
+                self.touch(loc, access);
                 (loc, was)
             }
             None => (self.insert(key, value, expires_at_ms), Known::Unknown),
@@ -206,9 +213,9 @@ impl<'a> Ctx<'a> {
 
     /// Puts in an empty collection that the caller fills and journals by [`Ctx::change`] at once.
     pub(super) fn create(&mut self, key: Key<'_>, value: NewValue<'_>) -> (Loc, Known) {
-        match self.table().find(key) {
-            Some(loc) => {
-                let was = self.known(loc);
+        match self.table().find_entry(key) {
+            Some((loc, entry)) => {
+                let was = known(entry);
                 self.overwrite(loc, value, None);
                 (loc, was)
             }
@@ -223,21 +230,22 @@ impl<'a> Ctx<'a> {
         loc
     }
 
-    fn touch(&mut self, loc: Loc) {
-        self.server.access.touch(&mut self.server.keyspace.dbs[self.db].table, loc);
-    }
-
-    /// What memory knows of the key at `loc`.
-    fn known(&self, loc: Loc) -> Known {
-        if self.entry(loc).is_absent() { Known::Absent } else { Known::Value }
+    /// Notes a use of the entry at `loc`, whose access word is `access`.
+    #[inline(always)]
+    fn touch(&mut self, loc: Loc, access: u32) {
+        if let Some(renewed) = self.server.access.renewed(access) {
+            let table = &mut self.server.keyspace.dbs[self.db].table;
+            table.touch(loc, |entry| entry.set_access(renewed));
+        }
     }
 
     fn overwrite(&mut self, loc: Loc, value: NewValue<'_>, expires_at_ms: Option<u64>) {
         // The commonest overwrite, same length and no expiry, costs one copy.
         if let NewValue::Str(s) = value
             && expires_at_ms.is_none()
-            && self.entry(loc).expires_at_ms().is_none()
-            && self.table_mut().touch(loc, |entry| entry.overwrite_str(s))
+            && self
+                .table_mut()
+                .touch(loc, |entry| entry.get().expires_at_ms().is_none() && entry.overwrite_str(s))
         {
             return;
         }
@@ -406,14 +414,6 @@ impl<'a> Ctx<'a> {
         result
     }
 
-    /// Changes something of which those who watch it are not told.
-    pub(super) fn quietly<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
-        self.is_quiet = true;
-        let result = f(self);
-        self.is_quiet = false;
-        result
-    }
-
     /// Tells those who watch `key` that it changed, although nothing did.
     pub(super) fn break_watches(&mut self, key: Key<'_>) {
         let Server { watch, clients, .. } = &mut *self.server;
@@ -425,7 +425,7 @@ impl<'a> Ctx<'a> {
     fn changed(&mut self, key: Key<'_>, was: Known, loc: Option<Loc>, effect: Effect<'_>) {
         let Server { stats, watch, clients, tier, keyspace, .. } = &mut *self.server;
         stats.changes += 1;
-        if !watch.is_empty() && !self.is_quiet {
+        if !watch.is_empty() {
             watch.touch(clients, self.db, key.bytes);
         }
         if let (Some(tier), Some(loc)) = (tier, loc) {
@@ -449,6 +449,11 @@ impl<'a> Ctx<'a> {
             ValueRef::Object(_) | ValueRef::Absent => Err(Error::WRONG_TYPE),
         }
     }
+}
+
+/// What memory knows of a key that has this entry.
+fn known(entry: EntryRef<'_>) -> Known {
+    if entry.is_absent() { Known::Absent } else { Known::Value }
 }
 
 /// The same value for another entry: what is large is shared until one of the two changes it.

@@ -55,6 +55,7 @@ impl<'a> Request<'a> {
     }
 
     /// Argument `index` as a key; the first one's hash is known already.
+    #[inline(always)]
     pub(crate) fn key(&self, index: usize, hasher: Hasher) -> Key<'a> {
         if index == usize::from(self.command.keys.first) {
             self.first_key()

@@ -62,8 +62,6 @@ pub(crate) struct EventLoop {
     ready: VecDeque<ClientKey>,
     /// Clients with replies to send.
     writes: Vec<ClientKey>,
-    /// Keys that are being fetched, with their databases; empty in between.
-    hashes: Vec<(usize, u64)>,
     /// Clients whose replies wait for the journal (`appendfsync always`).
     held: Vec<ClientKey>,
     /// Room for answers of the network workers.
@@ -137,7 +135,6 @@ impl EventLoop {
             server,
             ready: VecDeque::new(),
             writes: Vec::new(),
-            hashes: Vec::new(),
             held: Vec::new(),
             answers: Vec::new(),
             taken: 0,

@@ -99,14 +99,9 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Asks for what is looked at in a group of answers: a worker wrote all of it last, and one
-    /// after the other that is a dozen waits for each.
+    /// Asks for what else is looked at for a group of answers, whose halves were asked for before:
+    /// a worker wrote much of it last, and one after the other that is a dozen waits for each.
     fn prefetch_answers(&self, answers: &[Answer]) {
-        for answer in answers {
-            if let Answer::Read(io) | Answer::Write(io) = answer {
-                io.prefetch_back(matches!(answer, Answer::Read(_)));
-            }
-        }
         for answer in answers {
             match answer {
                 Answer::Read(io) => {

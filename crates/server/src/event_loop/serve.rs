@@ -8,10 +8,10 @@ use mio::event::Event;
 use mio::{Interest, Token};
 
 use crate::blocked::Blocked;
-use crate::client::{Client, ClientKey, Closing};
+use crate::client::{Client, ClientKey, Closing, Session};
 use crate::client_memory::is_output_too_much;
 use crate::command::dispatch::{self, Done};
-use crate::keyspace::table::Table;
+use crate::keyspace::fetch::Fetch;
 use crate::net::conn::{ConnIo, InputLimits, Next, OUTPUT_HIGH, Received, Sent};
 use crate::resp::encode::Reply;
 
@@ -22,9 +22,6 @@ use super::network::{lend_to_read, lend_to_write};
 pub(super) const GROUP: usize = 16;
 /// Requests of one client prefetched together.
 const PREFETCH: usize = 16;
-/// What a key is found by, in the order of the finding: each is asked for where the one before is.
-const PREFETCHES: [fn(&Table, u64); 3] =
-    [Table::prefetch_bucket, Table::prefetch_entry, Table::prefetch_value];
 /// Requests of one client run in one turn; the others come before the rest.
 const RUN_MAX: usize = 512;
 
@@ -144,20 +141,16 @@ impl EventLoop {
         true
     }
 
-    /// Asks for the buckets of all keys of a group, then for their entries, then for the values.
-    fn prefetch(&mut self, group: &[ClientKey]) {
+    /// Asks for what the first keys of a group's requests will be looked up in.
+    fn prefetch(&self, group: &[ClientKey]) {
+        let mut fetch = Fetch::new();
         for key in group {
             let Some(client) = self.server.clients.get(*key) else { continue };
             let Some(io) = &client.io else { continue };
-            let hashes = io.first_hashes(0, PREFETCH);
-            self.hashes.extend(hashes.map(|hash| (client.session.db, hash)));
+            let table = &self.server.keyspace.dbs[client.session.db].table;
+            io.first_hashes(PREFETCH).for_each(|hash| fetch.add(table, hash));
         }
-        for ask in PREFETCHES {
-            for (db, hash) in &self.hashes {
-                ask(&self.server.keyspace.dbs[*db].table, *hash);
-            }
-        }
-        self.hashes.clear();
+        fetch.values();
     }
 
     /// Runs the requests of one client.
@@ -223,9 +216,9 @@ impl EventLoop {
             }
             if count > 0 && count % PREFETCH == 0 {
                 let table = &self.server.keyspace.dbs[session.db].table;
-                for ask in PREFETCHES {
-                    io.first_hashes(0, PREFETCH).for_each(|hash| ask(table, hash));
-                }
+                let mut fetch = Fetch::new();
+                io.first_hashes(PREFETCH).for_each(|hash| fetch.add(table, hash));
+                fetch.values();
             }
             if io.waiting() == 0 {
                 if std::mem::take(&mut session.limits_changed) {
@@ -247,7 +240,12 @@ impl EventLoop {
                 None => return true,
             };
             match done {
-                Done::Answered => self.answered(key, io),
+                Done::Answered => {
+                    let session = self.answered(key, io);
+                    if io.is_spent() && !session.limits_changed {
+                        return true;
+                    }
+                }
                 Done::Waits => {
                     self.server.look_ahead(key, io.behind());
                     return true;
@@ -257,12 +255,15 @@ impl EventLoop {
         false
     }
 
-    /// The request in front was answered.
-    pub(super) fn answered(&mut self, key: ClientKey, io: &mut ConnIo) {
+    /// The request in front was answered; returns the session of its client.
+    #[inline(always)]
+    pub(super) fn answered(&mut self, key: ClientKey, io: &mut ConnIo) -> &Session {
         io.pop();
-        if let Some(held) = &mut self.server.clients.session_mut(key).held {
+        let session = self.server.clients.session_mut(key);
+        if let Some(held) = &mut session.held {
             held.replies += 1;
         }
+        session
     }
 
     /// Sends the replies of this turn.

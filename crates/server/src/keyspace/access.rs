@@ -9,8 +9,6 @@ use flintlock_diskcache::cache::evict::{LFU_START, lfu_decay, lfu_touch};
 
 use crate::types::{Rng, SplitMix64};
 
-use super::table::{Loc, Table};
-
 const MASK: u32 = 0xff_ffff;
 const COUNTER: u32 = 0xff;
 
@@ -55,14 +53,11 @@ impl Access {
         self.counting = counting;
     }
 
-    /// Notes a use of the entry at `loc`.
-    pub(crate) fn touch(&mut self, table: &mut Table, loc: Loc) {
-        let old = table.entry(loc).access();
+    /// What an entry that says `old` is to say when it is used, if that is something else: most
+    /// uses of a hot key fall into one second, and reading is cheaper than writing the line.
+    pub(crate) fn renewed(&mut self, old: u32) -> Option<u32> {
         let new = if self.counting.lfu { self.counted(old) } else { self.seconds };
-        // Most uses of a hot key fall into one second: reading is cheaper than writing the line.
-        if new != old {
-            table.touch(loc, |entry| entry.set_access(new));
-        }
+        (new != old).then_some(new)
     }
 
     /// What a new entry starts with.

@@ -128,18 +128,15 @@ pub(crate) struct EntryRef<'a> {
     owner: PhantomData<&'a Entry>,
 }
 
-const fn word_len(kind: u64) -> usize {
-    match kind {
-        KIND_INT | KIND_BIG | KIND_OBJECT => 8,
-        _ => 0,
-    }
-}
-
-/// Bytes in front of the key.
+/// Bytes in front of the key; computed without branches, since each look at a key does it.
 const fn fixed_len(header: u64) -> usize {
-    let expiry = if header & EXPIRY_BIT != 0 { 8 } else { 0 };
-    let long = if (header >> KEY_SHIFT) & LEN_MASK == LONG_KEY { 8 } else { 0 };
-    8 + expiry + long + word_len((header >> KIND_SHIFT) & KIND_MASK)
+    /// A bit for each kind that has a word.
+    const WITH_WORD: u64 = 1 << KIND_INT | 1 << KIND_BIG | 1 << KIND_OBJECT;
+    let kind = (header >> KIND_SHIFT) & KIND_MASK;
+    let expiry = (header / EXPIRY_BIT) & 1;
+    let long = ((header >> KEY_SHIFT) & LEN_MASK == LONG_KEY) as u64;
+    let fields = 1 + expiry + long + ((WITH_WORD >> kind) & 1);
+    fields as usize * 8
 }
 
 fn layout(len: usize) -> Layout {

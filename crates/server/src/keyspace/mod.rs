@@ -3,13 +3,14 @@
 //! Main thread. Holds what the rooms below share; the rooms are: `entry` (bytes of one key),
 //! `segment` (a small table in hash order), `table` (the directory over segments), `databases` (the
 //! tables by number, and what they hold together), `expire` (the budgeted walk over keys that ran
-//! out of time). Rules of commands (lazy expiry, watching, journalling) live in `command::ctx`, the
-//! disk tier's view in `tier`.
+//! out of time), `fetch` (what a batch of look-ups will miss). Rules of commands (lazy expiry,
+//! watching, journalling) live in `command::ctx`, the disk tier's view in `tier`.
 
 pub(crate) mod access;
 mod databases;
 pub(crate) mod entry;
 pub(crate) mod expire;
+pub(crate) mod fetch;
 pub(crate) mod forgotten;
 mod segment;
 pub(crate) mod table;

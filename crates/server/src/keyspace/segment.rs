@@ -10,10 +10,8 @@
 //! Cost: growing or splitting touches at most 1,024 entries, so no insert pays for more.
 
 use std::mem;
-use std::sync::Arc;
 
-use super::entry::{Entry, EntryRef, Slot, ValueRef, prefetch, tag_of};
-use crate::util::prefetch::prefetch_value;
+use super::entry::{Entry, EntryRef, Slot, prefetch, tag_of};
 
 /// Slots of a bucket: one cache line.
 const WIDTH: usize = 8;
@@ -27,14 +25,26 @@ const SLOTS_MAX: usize = 128 * WIDTH;
 /// Two neighbours with fewer entries than this in all become one.
 pub(super) const MERGE_BELOW: usize = SLOTS_MAX / 3;
 
+/// The slots of the hashes of one stretch.
 #[repr(align(64))]
 #[derive(Debug)]
-struct Bucket([Slot; WIDTH]);
+pub(super) struct Bucket([Slot; WIDTH]);
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
     const EMPTY: Self = Self([const { Slot::EMPTY }; WIDTH]);
+
+    /// Asks for its line.
+    pub(super) fn prefetch(&self) {
+        prefetch(self);
+    }
+
+    /// The slot that a hash most likely belongs to, by its tag alone.
+    pub(super) fn likely(&self, hash: u64) -> Option<&Slot> {
+        let tag = tag_of(hash);
+        self.0.iter().find(|slot| slot.matches(tag))
+    }
 }
 
 /// Where an entry lies inside its segment. Valid until the next change of the segment; ordered as
@@ -97,24 +107,33 @@ impl Segment {
         prefix_of(any_hash, self.depth) | (next16 << 48) >> self.depth
     }
 
+    /// The bucket of a hash.
+    pub(super) fn bucket(&self, hash: u64) -> &Bucket {
+        &self.buckets[self.bucket_of(hash)]
+    }
+
     /// Finds the entry of `key`.
-    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<Place> {
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<(Place, EntryRef<'_>)> {
         let tag = tag_of(hash);
         let index = self.bucket_of(hash);
         let bucket = &self.buckets[index].0;
         for (i, slot) in bucket.iter().enumerate() {
-            if slot.matches(tag) && slot.entry().is_some_and(|e| e.key() == key) {
-                return Some(Place::Bucket(index as u8, i as u8));
+            if slot.matches(tag)
+                && let Some(entry) = slot.entry().filter(|entry| entry.key() == key)
+            {
+                return Some((Place::Bucket(index as u8, i as u8), entry));
             }
         }
-        if !bucket[0].mark() {
-            return None;
-        }
-        let found = self
-            .stash
-            .iter()
-            .position(|(h, slot)| *h == hash && slot.entry().is_some_and(|e| e.key() == key))?;
-        Some(Place::Stash(found as u16))
+        if bucket[0].mark() { self.find_in_stash(hash, key) } else { None }
+    }
+
+    #[cold]
+    fn find_in_stash(&self, hash: u64, key: &[u8]) -> Option<(Place, EntryRef<'_>)> {
+        self.stash.iter().enumerate().filter(|(_, (h, _))| *h == hash).find_map(|(i, (_, slot))| {
+            let entry = slot.entry().filter(|entry| entry.key() == key)?;
+            Some((Place::Stash(i as u16), entry))
+        })
     }
 
     /// The first entry behind `after` whose whole hash is `hash`; nearly always there is one at
@@ -254,34 +273,6 @@ impl Segment {
         let stash = if bucket[0].mark() { &self.stash[..] } else { &[] };
         let overflow = stash.iter().filter(move |(hash, _)| self.bucket_of(*hash) == index);
         bucket.iter().filter(|s| !s.is_empty()).chain(overflow.map(|(_, slot)| slot))
-    }
-
-    /// Asks for the line of a hash's bucket.
-    pub(super) fn prefetch_bucket(&self, hash: u64) {
-        prefetch(&raw const self.buckets[self.bucket_of(hash)]);
-    }
-
-    /// Asks for the entry that a hash most likely belongs to.
-    pub(super) fn prefetch_entry(&self, hash: u64) {
-        if let Some(slot) = self.likely(hash) {
-            slot.prefetch();
-        }
-    }
-
-    /// Asks for what that entry holds.
-    pub(super) fn prefetch_value(&self, hash: u64) {
-        match self.likely(hash).and_then(Slot::entry).map(EntryRef::value) {
-            Some(ValueRef::Str(string)) => prefetch_value(string),
-            Some(ValueRef::Big(string)) => prefetch(Arc::as_ptr(string)),
-            Some(ValueRef::Object(object)) => prefetch(Arc::as_ptr(object)),
-            Some(ValueRef::Int(_) | ValueRef::Absent) | None => {}
-        }
-    }
-
-    /// The slot that a hash most likely belongs to, by its tag alone.
-    fn likely(&self, hash: u64) -> Option<&Slot> {
-        let tag = tag_of(hash);
-        self.buckets[self.bucket_of(hash)].0.iter().find(|slot| slot.matches(tag))
     }
 }
 

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::entry::{Entry, EntryRef, NewValue, Slot};
-use super::segment::{Place, Segment, prefix_of};
+use super::segment::{Bucket, Place, Segment, prefix_of};
 use super::{Hasher, Key};
 use crate::types::Object;
 
@@ -115,9 +115,15 @@ impl Table {
 
     /// Finds the entry of `key`, value or absent.
     pub(crate) fn find(&self, key: Key<'_>) -> Option<Loc> {
+        self.find_entry(key).map(|(loc, _)| loc)
+    }
+
+    /// As [`Table::find`], with the entry, which was looked at anyway.
+    #[inline(always)]
+    pub(crate) fn find_entry(&self, key: Key<'_>) -> Option<(Loc, EntryRef<'_>)> {
         let segment = self.segment_of(key.hash);
-        let place = self.segment(segment).find(key.hash, key.bytes)?;
-        Some(Loc { segment, place })
+        let (place, entry) = self.segment(segment).find(key.hash, key.bytes)?;
+        Some((Loc { segment, place }, entry))
     }
 
     /// The first entry behind `after` whose hash is `hash`, whatever its key.
@@ -342,19 +348,10 @@ impl Table {
         true
     }
 
-    /// Asks for the bucket of a hash; to be called for a batch before `prefetch_entry`.
-    pub(crate) fn prefetch_bucket(&self, hash: u64) {
-        self.segment(self.segment_of(hash)).prefetch_bucket(hash);
-    }
-
-    /// Asks for the entry of a hash, whose bucket was asked for before.
-    pub(crate) fn prefetch_entry(&self, hash: u64) {
-        self.segment(self.segment_of(hash)).prefetch_entry(hash);
-    }
-
-    /// Asks for the value of a hash, whose entry was asked for before.
-    pub(crate) fn prefetch_value(&self, hash: u64) {
-        self.segment(self.segment_of(hash)).prefetch_value(hash);
+    /// The bucket of a hash.
+    #[inline]
+    pub(super) fn bucket(&self, hash: u64) -> &Bucket {
+        self.segment(self.segment_of(hash)).bucket(hash)
     }
 }
 

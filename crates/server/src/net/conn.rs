@@ -7,7 +7,6 @@
 //! Every size here is bounded: input by `client-query-buffer-limit`, parsed requests by
 //! `REQUESTS_MAX`, output by the server running no further command while `OUTPUT_HIGH` is passed.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::offset_of;
 use std::os::fd::AsRawFd;
@@ -93,7 +92,9 @@ struct Parsed {
 #[derive(Debug)]
 #[repr(C)]
 struct Input {
-    requests: VecDeque<Parsed>,
+    /// Those from `taken` on wait. Emptied when none does.
+    requests: Vec<Parsed>,
+    taken: usize,
     /// Always initialised; the first `filled` bytes are input.
     buf: Vec<u8>,
     filled: usize,
@@ -132,7 +133,7 @@ pub(crate) struct ConnIo {
 /// Lines of a half in front of its settings.
 const CHANGING_LINES: usize = offset_of!(ConnIo, limits).div_ceil(64);
 
-const _: () = assert!(offset_of!(ConnIo, input) + size_of::<VecDeque<Parsed>>() <= 64);
+const _: () = assert!(offset_of!(ConnIo, input) + offset_of!(Input, buf) <= 64);
 
 /// A request taken from the input, or a name that no command has.
 #[derive(Debug)]
@@ -156,7 +157,8 @@ impl ConnIo {
                 filled: 0,
                 parser: Parser::default(),
                 args: Vec::new(),
-                requests: VecDeque::new(),
+                requests: Vec::new(),
+                taken: 0,
                 args_used: 0,
             },
             out: Output::default(),
@@ -245,10 +247,11 @@ impl ConnIo {
         if self.input.is_parsed() {
             return !self.input.requests.is_empty();
         }
-        let Input { buf, filled, parser, args, requests, .. } = &mut self.input;
+        let Input { buf, filled, parser, args, requests, taken, .. } = &mut self.input;
+        requests.drain(..std::mem::take(taken));
         let requests_max = if self.limits.request.authenticated { REQUESTS_MAX } else { 1 };
         while requests.len() < requests_max && self.error.is_none() {
-            let first = requests.back().map_or(0, |r| (r.first + r.len) as usize);
+            let first = requests.last().map_or(0, |r| (r.first + r.len) as usize);
             match parser.next(&mut buf[..*filled], self.limits.request, args) {
                 Ok(true) => {
                     let words = &args[first..];
@@ -259,7 +262,7 @@ impl ConnIo {
                         })
                         .map_or(0, |key| self.hasher.hash(key.of(buf)));
                     let (first, len) = (first as u32, words.len() as u32);
-                    requests.push_back(Parsed { first, len, command, hash });
+                    requests.push(Parsed { first, len, command, hash });
                 }
                 Ok(false) => break,
                 Err(error) => self.error = Some(error),
@@ -270,8 +273,8 @@ impl ConnIo {
 
     /// The next request, which stays until [`ConnIo::pop`]; and where replies go.
     pub(crate) fn front(&mut self) -> Option<(Next<'_>, &mut Output)> {
-        let Input { buf, args, requests, .. } = &self.input;
-        let parsed = requests.front()?;
+        let Input { buf, args, requests, taken, .. } = &self.input;
+        let parsed = requests.get(*taken)?;
         let args = &args[parsed.first as usize..][..parsed.len as usize];
         let next = match parsed.command {
             Some(command) => Next::Known(Request::new(buf, args, command, parsed.hash)),
@@ -282,8 +285,8 @@ impl ConnIo {
 
     /// The requests behind the next one, as far as they are parsed and their commands known.
     pub(crate) fn behind(&self) -> impl Iterator<Item = Request<'_>> {
-        let Input { buf, args, requests, .. } = &self.input;
-        requests.iter().skip(1).filter_map(move |parsed| {
+        let Input { buf, args, .. } = &self.input;
+        self.input.waiting().iter().skip(1).filter_map(move |parsed| {
             let args = &args[parsed.first as usize..][..parsed.len as usize];
             Some(Request::new(buf, args, parsed.command?, parsed.hash))
         })
@@ -291,12 +294,17 @@ impl ConnIo {
 
     /// Drops the next request: it was run.
     pub(crate) fn pop(&mut self) {
-        if let Some(taken) = self.input.requests.pop_front() {
-            self.input.args_used = (taken.first + taken.len) as usize;
+        debug_assert!(self.waiting() > 0, "one was run");
+        let input = &mut self.input;
+        input.taken += 1;
+        if input.taken == input.requests.len() {
+            input.forget_requests();
         }
-        if self.input.requests.is_empty() {
-            self.input.compact();
-        }
+    }
+
+    /// Whether nothing is left of the input: no request, and no byte that one might be made of.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.waiting() == 0 && self.input.is_parsed()
     }
 
     /// Asks for what a half that comes back is looked at for: after a write for what it came to,
@@ -313,7 +321,7 @@ impl ConnIo {
     /// Asks for what running the first request will look at, once the half itself is near.
     pub(crate) fn prefetch_request(&self) {
         let input = &self.input;
-        prefetch_first(input.requests.as_slices().0);
+        prefetch_first(&input.requests);
         prefetch_first(&input.args);
         prefetch_first(&input.buf);
         self.out.prefetch();
@@ -321,12 +329,12 @@ impl ConnIo {
 
     /// Parsed requests that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.input.requests.len()
+        self.input.requests.len() - self.input.taken
     }
 
-    /// Hashes of the first keys of up to `limit` waiting requests, from request `skip` on.
-    pub(crate) fn first_hashes(&self, skip: usize, limit: usize) -> impl Iterator<Item = u64> {
-        let waiting = self.input.requests.iter().skip(skip).take(limit);
+    /// Hashes of the first keys of up to `limit` waiting requests.
+    pub(crate) fn first_hashes(&self, limit: usize) -> impl Iterator<Item = u64> {
+        let waiting = self.input.waiting().iter().take(limit);
         waiting.filter(|r| r.command.is_some_and(|c| c.keys.first > 0)).map(|r| r.hash)
     }
 
@@ -380,7 +388,7 @@ impl ConnIo {
         if input.filled == 0 && input.requests.is_empty() {
             input.buf = Vec::new();
             input.args = Vec::new();
-            input.requests = VecDeque::new();
+            input.requests = Vec::new();
         }
     }
 }
@@ -408,6 +416,19 @@ impl Budgeted for Unlimited {
 }
 
 impl Input {
+    /// Parsed requests that were not taken.
+    fn waiting(&self) -> &[Parsed] {
+        &self.requests[self.taken..]
+    }
+
+    /// The last parsed request was taken.
+    fn forget_requests(&mut self) {
+        self.args_used = self.requests.last().map_or(0, |last| (last.first + last.len) as usize);
+        self.requests.clear();
+        self.taken = 0;
+        self.compact();
+    }
+
     /// Makes room for a read. The buffer doubles with the bytes that came, never with the sizes
     /// that a peer merely names, and only as far as the argument being received needs.
     fn make_room(&mut self) {
@@ -456,5 +477,28 @@ impl Input {
                 arg.start -= cut as u32;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offload::tests::pair;
+
+    /// A client whose requests run one in a turn, while more are parsed in each.
+    #[test]
+    fn requests_that_were_taken_are_not_kept() {
+        const COUNT: usize = 5 * REQUESTS_MAX;
+        let (mut io, mut peer) = pair(1);
+        peer.write_all(&b"GET a\r\n".repeat(COUNT)).expect("a socket");
+        for taken in 0..COUNT {
+            while !io.parse() {
+                io.receive();
+            }
+            assert!(io.input.requests.len() <= REQUESTS_MAX, "{taken} were taken");
+            assert!(!io.is_spent());
+            io.pop();
+        }
+        assert!(io.is_spent());
     }
 }

@@ -54,6 +54,18 @@ tagged! {
     }
 }
 
+impl Answer {
+    /// Asks for the half, which will be looked at soon: a worker wrote it last.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        match self {
+            Self::Read(io) => io.prefetch_back(true),
+            Self::Write(io) => io.prefetch_back(false),
+            Self::Lost(_) | Self::Poll(_) | Self::Accept(_) => {}
+        }
+    }
+}
+
 /// Whose half was lost. Its address has four spare bits for the packed answers.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 #[repr(align(16))]

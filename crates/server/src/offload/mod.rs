@@ -149,8 +149,11 @@ impl Offload {
         self.pool.note_skipped(std::mem::take(&mut self.skipped));
         // `auto` follows the CPUs. Threads that cannot be started are counted.
         let _ = self.rescale();
-        // What sockets to be closed hold counts as used no more than it did before.
-        self.freeing_bytes = self.freeing_bytes.min(self.pool.pending_free_bytes());
+        if self.freeing_bytes > 0 {
+            // What sockets to be closed hold counts as used no more than it did before. To know it
+            // is to ask each worker.
+            self.freeing_bytes = self.freeing_bytes.min(self.pool.pending_free_bytes());
+        }
         change
     }
 
@@ -278,12 +281,15 @@ impl Offload {
         usize::try_from(self.freeing_bytes).unwrap_or(usize::MAX)
     }
 
-    /// Takes up to `max` answers; returns how many.
+    /// Takes up to `max` answers, and asks for their halves; returns how many.
     pub(crate) fn drain(&mut self, max: usize, answers: &mut Vec<Answer>) -> usize {
         if self.is_quiet() {
             return 0;
         }
-        let count = self.pool.drain(max, |answer| answers.push(answer));
+        let count = self.pool.drain(max, |answer| {
+            answer.prefetch();
+            answers.push(answer);
+        });
         self.lent -= count;
         count
     }

@@ -232,7 +232,23 @@ impl<'a> Reply<'a> {
         self.proto == Proto::Resp3
     }
 
+    #[inline(always)]
     fn line(&mut self, kind: u8, number: i64) {
+        // Most numbers are small. Bytes of a known length are stored, those of another cost a call.
+        let Some(small) = u16::try_from(number).ok().filter(|small| *small < 1000) else {
+            return self.long_line(kind, number);
+        };
+        let bytes = &mut self.out.bytes;
+        let [c, d, u] = [small / 100, small / 10 % 10, small % 10].map(|digit| b'0' + digit as u8);
+        match small {
+            0..10 => bytes.extend_from_slice(&[kind, u, b'\r', b'\n']),
+            10..100 => bytes.extend_from_slice(&[kind, d, u, b'\r', b'\n']),
+            _ => bytes.extend_from_slice(&[kind, c, d, u, b'\r', b'\n']),
+        }
+    }
+
+    #[cold]
+    fn long_line(&mut self, kind: u8, number: i64) {
         let mut digits = itoa::Buffer::new();
         let bytes = &mut self.out.bytes;
         bytes.push(kind);
@@ -386,6 +402,14 @@ mod tests {
         let cases: &[Case] = &[
             (|r| r.ok(), "+OK\r\n", "+OK\r\n"),
             (|r| r.int(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
+            (|r| r.int(-7), ":-7\r\n", ":-7\r\n"),
+            (|r| r.int(9), ":9\r\n", ":9\r\n"),
+            (|r| r.int(10), ":10\r\n", ":10\r\n"),
+            (|r| r.int(99), ":99\r\n", ":99\r\n"),
+            (|r| r.int(105), ":105\r\n", ":105\r\n"),
+            (|r| r.int(999), ":999\r\n", ":999\r\n"),
+            (|r| r.int(1000), ":1000\r\n", ":1000\r\n"),
+            (|r| r.int(65_546), ":65546\r\n", ":65546\r\n"),
             (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
             (|r| r.null(), "$-1\r\n", "_\r\n"),
             (|r| r.null_array(), "*-1\r\n", "_\r\n"),

@@ -16,6 +16,7 @@ use flintlock_diskcache::storage::Record;
 use crate::garbage::Garbage;
 use crate::keyspace::access::Access;
 use crate::keyspace::entry::{Entry, EntryRef, NewValue, Value, ValueRef};
+use crate::keyspace::fetch::{Fetch, KEYS_MAX};
 use crate::keyspace::forgotten::Fact;
 use crate::keyspace::table::Table;
 use crate::keyspace::{Key, Keyspace};
@@ -140,15 +141,15 @@ pub(super) fn known(keyspace: &Keyspace, key: KeyRef<'_>) -> Known {
 
 /// Asks for the buckets of all of these keys, then for their entries.
 pub(super) fn prefetch(keyspace: &Keyspace, keys: &[(Space, u64)]) {
-    let each = |ask: fn(&Table, u64)| {
-        for &(space, hash) in keys {
+    for batch in keys.chunks(KEYS_MAX) {
+        let mut fetch = Fetch::new();
+        for &(space, hash) in batch {
             if let Some(db) = keyspace.db_of(space) {
-                ask(&keyspace.dbs[db].table, hash);
+                fetch.add(&keyspace.dbs[db].table, hash);
             }
         }
-    };
-    each(Table::prefetch_bucket);
-    each(Table::prefetch_entry);
+        fetch.entries();
+    }
 }
 
 /// Databases looked at in one sampling, and entries in each.
