@@ -15,7 +15,9 @@ use flintlock_diskcache::{DiskCache, Error, Options};
 
 type Cache = DiskCache<u64, Vec<u8>>;
 
-const KEYS: u64 = 3_000;
+/// Few and large: while a read hangs, what the engine keeps for it may leave room for one key, and
+/// each change then costs a batch with its syncs.
+const KEYS: u64 = 600;
 
 /// Less memory than the keys take; what need not be saved for that is not.
 fn small() -> Options {
@@ -24,7 +26,7 @@ fn small() -> Options {
 }
 
 fn value(n: u64, version: u64) -> Vec<u8> {
-    [n, version].map(u64::to_le_bytes).concat().repeat(60)
+    [n, version].map(u64::to_le_bytes).concat().repeat(300)
 }
 
 fn filled(dir: &Path) -> Cache {
