@@ -261,11 +261,10 @@ impl Server {
             && let Some(refusal) = tier.refusing()
         {
             let failure = refusal.failure();
-            // A full disk must not keep anybody from making room.
+            // A full disk must not keep anybody from making room. What is logged meanwhile is kept
+            // in memory; when that is full, a request that waits for room is refused.
             let full = failure.kind == ErrorKind::NoSpace;
-            // What is logged meanwhile is kept in memory, and takes part of that room.
-            let logs = !command.flags.has(Flags::FREES) && tier.cache.is_log_full();
-            if !full || logs || command.flags.has(Flags::DENYOOM) {
+            if !full || command.flags.has(Flags::DENYOOM) {
                 return Err(Error::refused(&failure));
             }
         }
