@@ -42,6 +42,37 @@ fn no_job_is_left(client: &mut Client) {
     });
 }
 
+/// Whoever comes is accepted by a worker if one is awake for others then: waits until one was.
+fn workers_accept(server: &Server, client: &mut Client) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut talker, mut rng) = (server.connect(), Rng::new(50));
+            for name in (100..).take_while(|_| !over.load(Ordering::Relaxed)) {
+                converse(&mut talker, &mut rng, name, 1);
+            }
+        });
+        let _ends = Ends(&over);
+        wait_until("a worker accepts", || {
+            let mut guest = server.connect();
+            guest.send(&words::encode(&["PING"]));
+            // Too many may be there at a time.
+            let _ = guest.read_reply();
+            client.info_number("stats", "io_threaded_accept_processed") > 0
+        });
+    });
+    wait_until("they are gone", || client.info_number("clients", "connected_clients") == 1);
+}
+
+/// Sets its flag when it goes, after a failure too: a scope waits for its threads.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs pipelines of random depth with values of random size; every reply must be the one due.
 fn converse(client: &mut Client, rng: &mut Rng, name: usize, rounds: usize) {
     let key = format!("key:{name}");
@@ -243,8 +274,7 @@ fn a_storm_of_connections_leaves_nothing_behind() {
         let closed = client.info_number("stats", "io_threaded_closes_processed");
         if args == ALWAYS {
             assert!(closed > 4 * 200 / 2, "{closed}: workers closed most of them");
-            let accepted = client.info_number("stats", "io_threaded_accept_processed");
-            assert!(accepted > 0, "workers accepted some");
+            workers_accept(&server, client);
             no_job_is_left(client);
         } else {
             assert_eq!(closed, 0);
@@ -313,10 +343,7 @@ fn the_limit_of_clients_holds_whoever_accepts() {
     assert!(admitted > LIMIT && refused > 0, "{admitted} and {refused}");
     assert_eq!(client.info_number("stats", "rejected_connections"), refused);
     assert_eq!(client.info_number("stats", "total_connections_received"), admitted + 2);
-    assert!(
-        client.info_number("stats", "io_threaded_accept_processed") > 0,
-        "workers accepted some"
-    );
+    workers_accept(&server, client);
     (1..LIMIT).map(|_| server.connect()).collect::<Vec<_>>().iter_mut().for_each(|client| {
         client.ok("PING");
     });
@@ -424,33 +451,6 @@ fn the_number_of_threads_is_changed_under_load() {
         client.info_number("iothreads", "io_threads_inline_inactive") > inline
     });
     assert!(client.run("CONFIG SET io-threads 0").is_error());
-}
-
-/// While a backup runs, a CPU is left to it.
-#[test]
-fn a_background_save_takes_a_cpu() {
-    let server = start(&["--io-threads", "2", "--io-threads-always-active", "yes"]);
-    let client = &mut server.connect();
-    let value = "v".repeat(1000);
-    let fill: Vec<_> = (0..5000)
-        .map(|key| vec![b"SET".to_vec(), format!("k{key}").into_bytes(), value.clone().into()])
-        .collect();
-    assert!(client.pipeline(&fill).iter().all(Result::is_ok));
-    let reserved =
-        |client: &mut Client| client.info_number("iothreads", "io_threads_reserved_cpus");
-    assert_eq!(reserved(client), 0);
-    // A small one may be over before anybody looks.
-    let seen = (0..50).any(|_| {
-        client.ok("BGSAVE");
-        let mut seen = false;
-        wait_until("the end of the backup", || {
-            seen |= reserved(client) == 1;
-            client.info_number("persistence", "rdb_bgsave_in_progress") == 0
-        });
-        seen
-    });
-    assert!(seen, "no backup took a CPU");
-    assert_eq!(reserved(client), 0);
 }
 
 /// The name and the CPUs of each thread.

@@ -98,7 +98,7 @@ fn jobs_that_wait_are_not_left_behind_when_fewer_workers_are_active() {
 /// Main hears of jobs without an answer by looking only; what it does not know of counts as under
 /// way, and with enough under way each turn looks worth a hand-over.
 #[test]
-fn jobs_without_an_answer_do_not_make_a_turn_with_few_jobs_worth_it() {
+fn jobs_without_an_answer_do_not_make_a_turn_without_jobs_worth_it() {
     if UsableCpus::read().count() < 2 {
         return;
     }
@@ -111,7 +111,8 @@ fn jobs_without_an_answer_do_not_make_a_turn_with_few_jobs_worth_it() {
     until("all are done", || pool.crew.silent() == 100);
     tick(&mut pool);
     assert_eq!(pool.owed(), 0, "as of this sample");
-    pool.settle(1);
+    // One job might be worth it, if the worker was slow with those.
+    pool.settle(0);
     assert_eq!((pool.active(), pool.refusing), (1, Some(Refusal::FewJobs)));
 }
 

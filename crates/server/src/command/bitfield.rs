@@ -272,19 +272,29 @@ fn bitfield(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> 
     }
     let key = ctx.key(request, 1);
     let found = ctx.find(key);
-    reply.array(steps.len());
-    patch(ctx, key, found, request, len, |string| {
-        let mut is_changed = false;
-        for step in &steps {
-            let (answer, number) = step.run(string);
-            if let Some(number) = number {
-                is_changed |= step.form.read(string, step.offset) != number;
-                step.form.write(string, step.offset, number);
-            }
-            reply_number(answer, reply);
+    let digits = &mut itoa::Buffer::new();
+    let old = found.map_or(Ok(&b""[..]), |loc| ctx.string(loc, digits))?;
+    let writes = steps.iter().any(|step| step.run(old).1.is_some());
+    let mut run = |ctx: &mut Ctx<'_>| {
+        reply.array(steps.len());
+        patch(ctx, key, found, request, len, |string| run_all(&steps, string, reply))
+    };
+    // As in Redis the string becomes longer even if no number fits, and nobody is told of that.
+    if writes { run(ctx) } else { ctx.quietly(run) }
+}
+
+/// Runs steps one after the other; returns whether they changed the string.
+fn run_all(steps: &[Step], string: &mut [u8], reply: &mut Reply<'_>) -> bool {
+    let mut is_changed = false;
+    for step in steps {
+        let (answer, number) = step.run(string);
+        if let Some(number) = number {
+            is_changed |= step.form.read(string, step.offset) != number;
+            step.form.write(string, step.offset, number);
         }
-        is_changed
-    })
+        reply_number(answer, reply);
+    }
+    is_changed
 }
 
 fn bitfield_ro(

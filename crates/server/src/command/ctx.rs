@@ -31,6 +31,8 @@ pub(crate) struct Ctx<'a> {
     pub keeps_expired: bool,
     /// It is one of those that EXEC runs.
     pub in_transaction: bool,
+    /// Those who watch a key are not told that it changes.
+    is_quiet: bool,
     /// The first key of the request, if it was looked for already and no table changed since.
     found: Option<Found>,
 }
@@ -64,7 +66,8 @@ impl<'a> Ctx<'a> {
     /// The same, with a key that was found a moment ago.
     pub(crate) fn knowing(server: &'a mut Server, client: ClientKey, found: Option<Found>) -> Self {
         let db = server.clients.session(client).db;
-        Self { server, client, db, keeps_expired: false, in_transaction: false, found }
+        let (keeps_expired, in_transaction, is_quiet) = (false, false, false);
+        Self { server, client, db, keeps_expired, in_transaction, is_quiet, found }
     }
 
     /// Whether this is replay: what the journal holds was accepted, whatever the limits are now.
@@ -414,6 +417,14 @@ impl<'a> Ctx<'a> {
         result
     }
 
+    /// Changes something of which those who watch it are not told.
+    pub(super) fn quietly<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        self.is_quiet = true;
+        let result = f(self);
+        self.is_quiet = false;
+        result
+    }
+
     /// Tells those who watch `key` that it changed, although nothing did.
     pub(super) fn break_watches(&mut self, key: Key<'_>) {
         let Server { watch, clients, .. } = &mut *self.server;
@@ -425,7 +436,7 @@ impl<'a> Ctx<'a> {
     fn changed(&mut self, key: Key<'_>, was: Known, loc: Option<Loc>, effect: Effect<'_>) {
         let Server { stats, watch, clients, tier, keyspace, .. } = &mut *self.server;
         stats.changes += 1;
-        if !watch.is_empty() {
+        if !watch.is_empty() && !self.is_quiet {
             watch.touch(clients, self.db, key.bytes);
         }
         if let (Some(tier), Some(loc)) = (tier, loc) {

@@ -18,6 +18,7 @@ use super::{EventLoop, now_since, poll_and_bell};
 use crate::config::Config;
 use crate::keyspace::Hasher;
 use crate::log::{Level, Log};
+use crate::offload::Offload;
 use crate::server::Server;
 use crate::signals::Signals;
 use crate::tier::open::attach;
@@ -57,6 +58,10 @@ impl Served {
             let begun = Instant::now();
             let log = Log::new(Level::Warning, None);
             let mut server = Server::new(config, log, hasher, now_since(begun), [3; 16]);
+            if server.config.io_threads_always_active {
+                let offload = Offload::new(&server.config, Arc::clone(&bell));
+                server.offload = Some(offload.expect("threads"));
+            }
             attach(&mut server, store, bell, 5).expect("the journal is whole");
             adjust(&mut server);
             let any = "127.0.0.1:0".parse().expect("an address");
@@ -279,6 +284,25 @@ fn a_value_that_no_record_could_hold_is_refused_before_anything_changes() {
     assert_eq!(client.ask("SREM set 10none"), ":0");
     client.wait_for("INFO persistence", "rdb_last_bgsave_status:ok");
     client.wait_for("INFO store", "store_saves_queued:0\r\n");
+}
+
+/// While a backup runs, the workers of the network leave a CPU to it.
+#[test]
+fn a_background_save_takes_a_cpu() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let mut config = Config::default();
+    config.dir = dir.path().into();
+    config.io_threads_always_active = true;
+    let served = cold(dir.path(), config);
+    let mut client = served.connect();
+    let reserved = |cpus: usize| format!("io_threads_reserved_cpus:{cpus}\r\n");
+    client.wait_for("INFO iothreads", &reserved(0));
+    served.always(Call::Backup, Fault::Hang);
+    assert_eq!(client.ask("BGSAVE"), "+Background saving started");
+    client.wait_for("INFO iothreads", &reserved(1));
+    served.faults.mend();
+    client.wait_for("INFO iothreads", &reserved(0));
+    assert!(client.ask("INFO persistence").contains("rdb_last_bgsave_status:ok\r\n"));
 }
 
 #[test]

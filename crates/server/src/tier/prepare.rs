@@ -22,7 +22,7 @@ use crate::client::{Client, ClientKey};
 use crate::command::{Error, Flags, Found, Keys, OwnedRequest, Reach, Request};
 use crate::keyspace::entry::ValueRef;
 use crate::keyspace::table::Table;
-use crate::keyspace::{Hasher, Key};
+use crate::keyspace::{Hasher, Key, Keyspace};
 use crate::server::Server;
 use crate::types::Rng;
 use crate::watch::Watch;
@@ -184,26 +184,8 @@ impl Server {
         if client.session.prepared.as_ref().is_some_and(|prepared| prepared.has_room) {
             return None;
         }
-        let (mut need, mut logs) = (0, false);
-        let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
         let len_max = self.config.proto_max_bulk_len_bytes;
-        any_request(request, client, dbs.len(), |reach, request| {
-            let flags = request.command.flags;
-            if flags.has(Flags::DENYOOM) {
-                need += request.len_bytes() + ENTRY_OVERHEAD;
-            }
-            if let Some(growth) = request.command.growth {
-                let table = &dbs[reach.db()].table;
-                let len = |i| string_len(table, request.key(i, hasher));
-                // What would be longer than any string will be refused.
-                need += Some(growth(&request, &len)).filter(|n| *n as u64 <= len_max).unwrap_or(0);
-            }
-            logs |= flags.has(Flags::WRITE) && !flags.has(Flags::FREES);
-            false
-        });
-        if !logs {
-            return None;
-        }
+        let need = room_wanted(&self.keyspace, request, client, len_max)?;
         let mut home = Resident { keyspace: &mut self.keyspace, access: &self.access };
         match tier.cache.room(&mut home, need as u64) {
             Room::Now => None,
@@ -428,6 +410,33 @@ const AHEAD_KEYS: usize = 64;
 /// What a new key costs besides its bytes, about.
 const ENTRY_OVERHEAD: usize = 64;
 
+/// Bytes of memory that the request, or those that it runs, may come to take, where no string can
+/// be longer than `len_max`; `None` if it needs no room in the journal either.
+fn room_wanted(
+    keyspace: &Keyspace,
+    request: &Request<'_>,
+    client: &Client,
+    len_max: u64,
+) -> Option<usize> {
+    let (mut need, mut logs) = (0, false);
+    let (dbs, hasher) = (&keyspace.dbs, keyspace.hasher());
+    any_request(request, client, dbs.len(), |reach, request| {
+        let flags = request.command.flags;
+        if flags.has(Flags::DENYOOM) {
+            need += request.len_bytes() + ENTRY_OVERHEAD;
+        }
+        if let Some(growth) = request.command.growth {
+            let table = &dbs[reach.db()].table;
+            let len = |i| string_len(table, request.key(i, hasher));
+            // What would be longer than any string will be refused.
+            need += Some(growth(&request, &len)).filter(|n| *n as u64 <= len_max).unwrap_or(0);
+        }
+        logs |= flags.has(Flags::WRITE) && !flags.has(Flags::FREES);
+        false
+    });
+    logs.then_some(need)
+}
+
 /// Length of the string that memory has of a key; 0 for a number, which is short.
 fn string_len(table: &Table, key: Key<'_>) -> usize {
     match table.find(key).map(|loc| table.entry(loc).value()) {
@@ -459,4 +468,62 @@ fn storage_error(failure: &Failure) -> Error {
 /// Whether somebody gave up, and nothing is wrong with the disk.
 fn is_ending(failure: &Failure) -> bool {
     matches!(failure.kind, ErrorKind::Cancelled | ErrorKind::Closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use flintlock_diskcache::cache::Now;
+
+    use super::*;
+    use crate::command::{Ctx, lookup};
+    use crate::config::Config;
+    use crate::keyspace::entry::NewValue;
+    use crate::log::{Level, Log};
+
+    fn owned(hasher: Hasher, line: &str) -> OwnedRequest {
+        let words = || line.split(' ').map(str::as_bytes);
+        let command =
+            lookup(line.split(' ').next().expect("a name").as_bytes()).expect("a command");
+        let name = words().nth(command.keys.first.into()).unwrap_or_default();
+        OwnedRequest::new(command, words(), hasher.hash(name))
+    }
+
+    /// Bytes wanted beside those of the request and an entry; `long` has a thousand.
+    #[test]
+    fn a_write_asks_for_room_for_what_it_makes() {
+        let (log, hasher) = (Log::new(Level::Warning, None), Hasher::new(&[7; 16]));
+        let mut server = Server::new(Config::default(), log, hasher, Now::default(), [7; 16]);
+        let mut ctx = Ctx::new(&mut server, ClientKey::INTERNAL);
+        ctx.set(hasher.key(b"long"), NewValue::Str(&[b'x'; 1000]), None);
+        let wanted = |server: &Server, line: &str| {
+            let request = owned(hasher, line);
+            let client = server.clients.get(ClientKey::INTERNAL).expect("it stays");
+            let len_max = server.config.proto_max_bulk_len_bytes;
+            room_wanted(&server.keyspace, &request.get(), client, len_max)
+        };
+        let cases = [
+            ("SET new v", 0),
+            ("SETRANGE new 2000 xy", 2002),
+            ("SETRANGE long 2000 xy", 1002),
+            ("SETRANGE long 998 xy", 0),
+            ("SETRANGE new -1 x", 0),
+            ("SETRANGE new 536870912 x", 0),
+            ("SETBIT new 16000 1", 2001),
+            ("SETBIT long 16000 1", 1001),
+            ("SETBIT long 7999 1", 0),
+            ("BITFIELD new GET u8 #9000 SET u8 #2000 7", 2001),
+            ("BITFIELD long INCRBY i16 #1000 7", 1002),
+            ("BITFIELD long SET u8 #999 7", 0),
+            ("BITOP NOT new long", 1000),
+            ("BITOP OR long new long", 1000),
+            ("BITOP OR long new other", 0),
+        ];
+        for (line, more) in cases {
+            let own = line.replace(' ', "").len() + ENTRY_OVERHEAD;
+            assert_eq!(wanted(&server, line), Some(own + more), "{line}");
+        }
+        for (line, need) in [("GET long", None), ("DEL long", None), ("EXPIRE long 9", Some(0))] {
+            assert_eq!(wanted(&server, line), need, "{line}");
+        }
+    }
 }

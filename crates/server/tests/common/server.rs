@@ -206,6 +206,15 @@ impl Server {
         self.status_bytes("VmHWM:")
     }
 
+    /// CPU time of its main thread, from /proc.
+    pub(crate) fn main_cpu_time(&self) -> Duration {
+        let pid = self.pid();
+        let times = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat"))
+            .expect("the server runs");
+        let nanos = times.split(' ').next().and_then(|nanos| nanos.parse().ok());
+        Duration::from_nanos(nanos.expect("a number"))
+    }
+
     /// Sockets that it has open, from /proc.
     pub(crate) fn sockets(&self) -> usize {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");

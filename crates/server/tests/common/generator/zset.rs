@@ -4,7 +4,7 @@ use super::{Check, Command, Generator, SCORES, checked, with_name};
 
 impl Generator {
     pub(super) fn zset(&mut self) -> Command {
-        match self.rng.below(19) {
+        match self.rng.below(21) {
             0..=3 => {
                 let mut words = Vec::new();
                 for _ in 0..self.rng.below(3) {
@@ -47,6 +47,7 @@ impl Generator {
                 checked(self.keyed("ZRANDMEMBER", &words), Check::Kind)
             }
             13 => self.many_pop("ZMPOP", &["MIN", "max", "nope"]),
+            14..=16 => self.by_name(),
             _ => self.zrange(),
         }
     }
@@ -72,35 +73,46 @@ impl Generator {
         if store { self.keyed(&format!("{name}STORE"), &words) } else { with_name(name, words) }
     }
 
-    /// Two ends of a range, and the word that says what they are.
-    fn ends(&mut self) -> (Vec<Vec<u8>>, &'static str) {
-        match self.rng.below(3) {
-            0 => (vec![self.integer(), self.integer()], "RANK"),
-            1 => {
-                let mut end = || {
-                    let open = if self.rng.one_in(3) { "(" } else { "" };
-                    format!("{open}{}", self.rng.pick(SCORES)).into_bytes()
-                };
-                (vec![end(), end()], "SCORE")
-            }
-            _ => {
-                let mut end = || match self.rng.below(4) {
-                    0 => b"-".to_vec(),
-                    1 => b"+".to_vec(),
-                    2 => [b"[".to_vec(), self.field()].concat(),
-                    _ => [b"(".to_vec(), self.field()].concat(),
-                };
-                (vec![end(), end()], "LEX")
-            }
+    /// Ranges of names are open where scores differ: only keys that nothing else touches have them,
+    /// with members of one score.
+    fn by_name(&mut self) -> Command {
+        let key = format!("names{}", self.rng.below(self.keys.div_ceil(8))).into_bytes();
+        if self.rng.one_in(2) {
+            let members = self.some(6, Self::field);
+            let pairs = members.into_iter().flat_map(|member| [b"0".to_vec(), member]);
+            return with_name("ZADD", [key].into_iter().chain(pairs).collect());
         }
+        let mut end = || match self.rng.below(4) {
+            0 => b"-".to_vec(),
+            1 => b"+".to_vec(),
+            2 => [b"[".to_vec(), self.field()].concat(),
+            _ => [b"(".to_vec(), self.field()].concat(),
+        };
+        let ends = vec![end(), end()];
+        self.range_of(key, ends, "LEX")
     }
 
     fn zrange(&mut self) -> Command {
-        let (mut words, by) = self.ends();
+        let key = self.key();
+        if self.rng.one_in(2) {
+            let ends = vec![self.integer(), self.integer()];
+            return self.range_of(key, ends, "RANK");
+        }
+        let mut end = || {
+            let open = if self.rng.one_in(3) { "(" } else { "" };
+            format!("{open}{}", self.rng.pick(SCORES)).into_bytes()
+        };
+        let ends = vec![end(), end()];
+        self.range_of(key, ends, "SCORE")
+    }
+
+    /// What asks for the range between two `ends`, or removes it; `by` says what the ends are.
+    fn range_of(&mut self, key: Vec<u8>, ends: Vec<Vec<u8>>, by: &'static str) -> Command {
+        let mut words = [vec![key], ends].concat();
         match (self.rng.below(6), by) {
-            (0, "SCORE") => return self.keyed("ZCOUNT", &words),
-            (0, "LEX") => return self.keyed("ZLEXCOUNT", &words),
-            (1, _) => return self.keyed(&format!("ZREMRANGEBY{by}"), &words),
+            (0, "SCORE") => return with_name("ZCOUNT", words),
+            (0, "LEX") => return with_name("ZLEXCOUNT", words),
+            (1, _) => return with_name(&format!("ZREMRANGEBY{by}"), words),
             _ => {}
         }
         let old_name = match (by, self.rng.below(4)) {
@@ -123,8 +135,8 @@ impl Generator {
         }
         if old_name.is_none() && self.rng.one_in(4) {
             words.insert(0, self.key());
-            return self.keyed("ZRANGESTORE", &words);
+            return with_name("ZRANGESTORE", words);
         }
-        self.keyed(old_name.as_deref().unwrap_or("ZRANGE"), &words)
+        with_name(old_name.as_deref().unwrap_or("ZRANGE"), words)
     }
 }
