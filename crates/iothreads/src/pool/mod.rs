@@ -83,6 +83,9 @@ pub struct Pool<H: Handler> {
     active: usize,
     /// Why this turn hands no jobs over, if it does not.
     refusing: Option<Refusal>,
+    /// Credits that are free for sure: as many as were when they were last counted, without those
+    /// taken since.
+    spare: u64,
     /// Jobs pushed to the lanes since the last commit.
     deferred: usize,
     /// Inboxes have jobs that are not committed.
@@ -152,6 +155,7 @@ impl<H: Handler> Pool<H> {
             local: None,
             active: 0,
             refusing: Some(Refusal::Inactive),
+            spare: 0,
             deferred: 0,
             inboxes_deferred: false,
             waiting: false,

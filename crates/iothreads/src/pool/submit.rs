@@ -25,6 +25,7 @@ impl<H: Handler> Pool<H> {
     /// # Errors
     /// [`Full`] with the job if it should be done inline: no worker is active, too few jobs came
     /// together this turn (see [`Pool::tick`]), or all credits are out.
+    #[inline]
     pub fn submit(&mut self, job: H::Job) -> Result<(), Full<H::Job>> {
         self.submit_lane(Lane::Shared, job)
     }
@@ -44,6 +45,7 @@ impl<H: Handler> Pool<H> {
     ///
     /// # Errors
     /// As [`Pool::submit`].
+    #[inline]
     pub fn submit_free(&mut self, job: H::Job, bytes: u64) -> Result<(), Full<H::Job>> {
         self.submit(job)?;
         self.tally.submitted_bytes += bytes;
@@ -60,7 +62,7 @@ impl<H: Handler> Pool<H> {
         if worker >= self.crew.len() {
             return self.refuse(job, Refusal::Inactive);
         }
-        if !self.has_credit() {
+        if !self.take_credit() {
             return self.refuse(job, Refusal::NoCredit);
         }
         let hand = &mut self.crew.hands[worker];
@@ -93,12 +95,13 @@ impl<H: Handler> Pool<H> {
         Ok(())
     }
 
+    #[inline(always)]
     fn submit_lane(&mut self, lane: Lane, job: H::Job) -> Result<(), Full<H::Job>> {
         match (self.refusing, lane) {
             (None, _) | (Some(Refusal::FewJobs), Lane::High) => {}
             (Some(reason), _) => return self.refuse(job, reason),
         }
-        if !self.has_credit() {
+        if !self.take_credit() {
             return self.refuse(job, Refusal::NoCredit);
         }
         let ring = if lane == Lane::High { &mut self.high } else { &mut self.lane };
@@ -133,13 +136,25 @@ impl<H: Handler> Pool<H> {
         self.tally.refused.ineligible += 1;
     }
 
-    fn has_credit(&mut self) -> bool {
-        let credits = self.answers.capacity() as u64;
-        if self.owed() < credits {
-            return true;
+    /// Takes a credit for a job, if there is one; if the job is then refused for another reason it
+    /// is found again when the credits are counted next.
+    #[inline]
+    fn take_credit(&mut self) -> bool {
+        if self.spare == 0 {
+            self.count_credits();
         }
-        self.silent_seen = self.crew.silent();
-        self.owed() < credits
+        let has_one = self.spare > 0;
+        self.spare -= u64::from(has_one);
+        has_one
+    }
+
+    #[cold]
+    fn count_credits(&mut self) {
+        let credits = self.answers.capacity() as u64;
+        if self.owed() >= credits {
+            self.silent_seen = self.crew.silent();
+        }
+        self.spare = credits.saturating_sub(self.owed());
     }
 
     /// Jobs in flight as far as main knows: never too few.

@@ -123,7 +123,7 @@ impl<T, S: Slot<T>, const MANY: bool> Writer<T, S, MANY> {
     }
 
     /// Appends without publishing; on a full ring everything deferred is committed instead.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_deferred(&mut self, item: T) -> Result<(), PushError<T>> {
         if !self.has_room()
             && let Err(refusal) = self.make_room()
