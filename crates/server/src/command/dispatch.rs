@@ -50,7 +50,10 @@ pub(crate) fn run(
         queue(server, client, request, &mut reply);
         return Done::Answered;
     }
-    let found = match prepare(server, client, request) {
+    // Without a store there is nothing that a request would have to wait for, unless it is an end.
+    let needs_nothing = server.tier.is_none() && !request.command.flags.has(Flags::ENDS);
+    let ready = if needs_nothing { Ok(Ready::Now(None)) } else { prepare(server, client, request) };
+    let found = match ready {
         Ok(Ready::Now(found)) => found,
         Ok(Ready::After(blocked)) => {
             server.clients.session_mut(client).blocked = Some(blocked);
@@ -81,6 +84,7 @@ pub(crate) fn run(
 
 /// Makes sure that the request can run to its end: that what it needs is there, or, for one that
 /// ends the process, that nothing is left to do.
+#[inline(never)]
 fn prepare(server: &mut Server, client: ClientKey, request: &Request<'_>) -> Result<Ready, Error> {
     if request.command.flags.has(Flags::ENDS) {
         return server.prepare_end(request).map(Ready::from);

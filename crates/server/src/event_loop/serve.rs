@@ -153,6 +153,15 @@ impl EventLoop {
         fetch.values();
     }
 
+    /// The same for the next requests of one client, in its database.
+    #[inline(never)]
+    fn prefetch_next(&self, db: usize, io: &ConnIo) {
+        let mut fetch = Fetch::new();
+        let table = &self.server.keyspace.dbs[db].table;
+        io.first_hashes(PREFETCH).for_each(|hash| fetch.add(table, hash));
+        fetch.values();
+    }
+
     /// Runs the requests of one client.
     pub(super) fn run_requests(&mut self, key: ClientKey) {
         let Some(client) = self.server.clients.get_mut(key) else { return };
@@ -207,7 +216,7 @@ impl EventLoop {
             if is_limited {
                 io.out.set_limit(self.server.output_limit(key));
             }
-            let session = self.server.clients.session_mut(key);
+            let session = self.server.clients.session(key);
             if session.closing.is_some() || session.blocked.is_some() {
                 return true;
             }
@@ -215,12 +224,11 @@ impl EventLoop {
                 return false;
             }
             if count > 0 && count % PREFETCH == 0 {
-                let table = &self.server.keyspace.dbs[session.db].table;
-                let mut fetch = Fetch::new();
-                io.first_hashes(PREFETCH).for_each(|hash| fetch.add(table, hash));
-                fetch.values();
+                let db = session.db;
+                self.prefetch_next(db, io);
             }
             if io.waiting() == 0 {
+                let session = self.server.clients.session_mut(key);
                 if std::mem::take(&mut session.limits_changed) {
                     io.limits = InputLimits::new(&self.server.config, session.authenticated);
                 }

@@ -449,6 +449,7 @@ impl Input {
     }
 
     /// Drops what was parsed and taken.
+    #[inline(always)]
     fn compact(&mut self) {
         debug_assert!(self.requests.is_empty(), "requests are ranges of the buffer");
         let args_used = std::mem::take(&mut self.args_used);
@@ -466,6 +467,7 @@ impl Input {
     }
 
     /// Moves the request half received to the front, with its arguments: those behind `args_used`.
+    #[cold]
     fn keep_half_received(&mut self, args_used: usize) {
         self.args.drain(..args_used);
         let cut = self.args.first().map_or(self.parser.position(), |arg| arg.start as usize);

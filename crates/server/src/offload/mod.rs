@@ -172,9 +172,7 @@ impl Offload {
     /// # Errors
     /// The half, as it was, if the caller must do it.
     pub(crate) fn read(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
-        self.offer(Job::Read(io), 0)?;
-        self.lent += 1;
-        Ok(())
+        self.lend(Job::Read(io))
     }
 
     /// Lends a half to be written to.
@@ -182,9 +180,7 @@ impl Offload {
     /// # Errors
     /// The half, as it was, if the caller must do it.
     pub(crate) fn write(&mut self, io: Box<ConnIo>) -> Result<(), Box<ConnIo>> {
-        self.offer(Job::Write(io), 0)?;
-        self.lent += 1;
-        Ok(())
+        self.lend(Job::Write(io))
     }
 
     /// Has the socket of a half closed and its buffers freed. Nobody is told when that is done; it
@@ -198,17 +194,13 @@ impl Offload {
             return Err(io);
         }
         let bytes = io.memory_bytes() as u64;
-        self.offer(Job::Close(io), bytes)
+        self.pool.submit_free(Job::Close(io), bytes).map_err(|full| half_of(full.job))
     }
 
-    /// Offers a job with a half, which frees so many bytes.
-    fn offer(&mut self, job: Job, bytes: u64) -> Result<(), Box<ConnIo>> {
-        self.pool.submit_free(job, bytes).map_err(|full| match full.job {
-            Job::Read(io) | Job::Write(io) | Job::Close(io) => io,
-            Job::Free(_) | Job::Poll(_) | Job::Accept(_) => {
-                unreachable!("a refused job is the one offered")
-            }
-        })
+    fn lend(&mut self, job: Job) -> Result<(), Box<ConnIo>> {
+        self.pool.submit(job).map_err(|full| half_of(full.job))?;
+        self.lent += 1;
+        Ok(())
     }
 
     /// Lends the poller for one look without waiting, ahead of jobs if there are many workers.
@@ -320,6 +312,17 @@ impl Offload {
             answers.push(answer);
         });
         settled.map(|_| ())
+    }
+}
+
+/// The half in a job that was refused.
+#[cold]
+fn half_of(job: Job) -> Box<ConnIo> {
+    match job {
+        Job::Read(io) | Job::Write(io) | Job::Close(io) => io,
+        Job::Free(_) | Job::Poll(_) | Job::Accept(_) => {
+            unreachable!("a refused job is the one offered")
+        }
     }
 }
 
