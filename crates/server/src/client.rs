@@ -12,6 +12,7 @@ use crate::blocked::Blocked;
 use crate::client_memory::Counted;
 use crate::command::{Command, OwnedRequest};
 use crate::net::conn::ConnIo;
+use crate::pubsub::Subscriptions;
 use crate::resp::encode::{Mark, Proto};
 use crate::tier::prepare::Prepared;
 use crate::util::prefetch::prefetch_lines;
@@ -74,6 +75,8 @@ pub(crate) struct Session {
     pub limits_changed: bool,
     /// A watched key changed.
     pub cas_broken: bool,
+    /// Whether it has `subscriptions`.
+    pub subscribes: bool,
     /// CLIENT NO-EVICT: `maxmemory-clients` never costs this client its connection.
     pub no_evict: bool,
     /// Selected database.
@@ -92,6 +95,8 @@ pub(crate) struct Session {
     pub watching: Watching,
     /// What its request has gathered so far; most requests run at once and gather nothing.
     pub prepared: Option<Box<Prepared>>,
+    /// What it has subscribed to, if anything.
+    pub subscriptions: Option<Box<Subscriptions>>,
     /// Number shown by CLIENT ID; never used again.
     pub id: u64,
     /// Peer and own address, as CLIENT LIST shows them.
@@ -147,6 +152,8 @@ impl Session {
             prepared: None,
             held: None,
             no_evict: false,
+            subscribes: false,
+            subscriptions: None,
         }
     }
 
@@ -170,6 +177,7 @@ impl Session {
             + self.watching.memory_bytes()
             + self.multi.as_ref().map_or(0, |m| m.bytes)
             + self.prepared.as_ref().map_or(0, |prepared| prepared.memory_bytes())
+            + self.subscriptions.as_ref().map_or(0, |own| own.memory_bytes())
     }
 }
 
@@ -366,6 +374,14 @@ impl Client {
     /// Bytes of memory that are in sight: buffers that are away are not.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.session.memory_bytes() + self.io.as_ref().map_or(0, |io| io.memory_bytes())
+    }
+
+    /// Puts the client into the list of those with replies to send, once.
+    pub(crate) fn enlist_write(&mut self, key: ClientKey, writes: &mut Vec<ClientKey>) {
+        if !self.in_writes {
+            self.in_writes = true;
+            writes.push(key);
+        }
     }
 
     fn new(session: Session, io: Option<Box<ConnIo>>) -> Self {

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use crate::client::{Client, ClientKey, Closing};
-use crate::config::ClientMemoryLimit;
+use crate::config::{ClientMemoryLimit, OutputLimit};
 use crate::server::Server;
 
 /// Replies that no limit is about: Redis has a fixed buffer for as many, and counts what is beyond.
@@ -132,16 +132,18 @@ impl Server {
     /// have not been sent yet, which is not the client's fault. Of one whose half is away nothing
     /// new is known.
     pub(crate) fn clients_behind(&mut self) -> Vec<ClientKey> {
-        let limit = self.config.client_output_buffer_limit.normal;
-        if limit.hard_bytes == 0 && limit.soft_bytes == 0 {
+        let limits = self.config.client_output_buffer_limit;
+        let is_none = |limit: OutputLimit| limit.hard_bytes == 0 && limit.soft_bytes == 0;
+        if is_none(limits.normal) && (self.pubsub.is_empty() || is_none(limits.pubsub)) {
             return Vec::new();
         }
-        let patience_ms = u64::from(limit.soft_seconds) * 1000;
         let keys: Vec<_> = self.clients.iter().map(|(key, _)| key).collect();
         let is_behind = |key: &ClientKey| {
             let Some(client) = self.clients.get_mut(*key) else { return false };
             let Client { io: Some(io), session, write_blocked, .. } = client else { return false };
             let waiting = if *write_blocked { io.out.len() } else { 0 };
+            let limit = limits.of_client(session.subscribes);
+            let patience_ms = u64::from(limit.soft_seconds) * 1000;
             if !is_output_too_much(waiting, limit.soft_bytes) {
                 session.behind_since_ms = None;
                 return is_output_too_much(waiting, limit.hard_bytes);
@@ -158,18 +160,23 @@ impl Server {
     /// all clients may take.
     pub(crate) fn output_limit(&self, key: ClientKey) -> Option<NonZeroUsize> {
         let session = self.clients.session(key);
-        let hard_bytes = self.config.client_output_buffer_limit.normal.hard_bytes;
+        let hard_bytes = self.hard_bytes(key);
         let hard = (hard_bytes > 0 && session.held.is_none())
             .then(|| usize::try_from(hard_bytes).unwrap_or(usize::MAX).saturating_add(OUTPUT_FREE));
         let all = self.client_memory_max().filter(|_| !session.no_evict);
         NonZeroUsize::new(hard.into_iter().chain(all).min()?)
     }
 
-    /// Whether replies have a limit at all.
+    /// The hard limit of a client whose command runs.
+    fn hard_bytes(&self, key: ClientKey) -> u64 {
+        let subscribes = self.clients.session(key).subscribes;
+        self.config.client_output_buffer_limit.of_client(subscribes).hard_bytes
+    }
+
+    /// Whether the replies of a client have a limit at all.
     #[inline]
-    pub(crate) fn limits_output(&self) -> bool {
-        self.config.client_output_buffer_limit.normal.hard_bytes > 0
-            || self.config.maxmemory_clients != ClientMemoryLimit::Bytes(0)
+    pub(crate) fn limits_output(&self, key: ClientKey) -> bool {
+        self.hard_bytes(key) > 0 || self.config.maxmemory_clients != ClientMemoryLimit::Bytes(0)
     }
 
     /// Ends a client for the replies it does not read, which are dropped; unless it is the server
@@ -180,7 +187,8 @@ impl Server {
         }
     }
 
-    fn end_for_output(&mut self, key: ClientKey) {
+    /// The same, whoever holds them back.
+    pub(crate) fn end_for_output(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         if client.session.closing == Some(Closing::Now) {
             return;
@@ -196,7 +204,7 @@ impl Server {
     #[cold]
     pub(crate) fn close_for_cut(&mut self, key: ClientKey) {
         let all = self.client_memory_max().filter(|_| !self.clients.session(key).no_evict);
-        let hard_bytes = self.config.client_output_buffer_limit.normal.hard_bytes;
+        let hard_bytes = self.hard_bytes(key);
         if all.is_some_and(|all| hard_bytes == 0 || all as u64 <= hard_bytes) {
             self.evict_client(key);
         } else {

@@ -21,6 +21,7 @@ mod net;
 mod offload;
 mod pause;
 mod process;
+mod pubsub;
 pub mod resp;
 mod server;
 pub mod signals;

@@ -14,7 +14,7 @@ use crate::server::Server;
 /// Whose requests wait; the later one is the stricter.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
 pub(crate) enum Mode {
-    /// Those that may change keys.
+    /// Those that may change keys, and those that publish.
     Writes,
     /// All.
     All,
@@ -70,7 +70,8 @@ impl Server {
     /// What the client of a request waits for, if it has to.
     pub(crate) fn pauses(&mut self, key: ClientKey, request: &Request<'_>) -> Option<Blocked> {
         let mode = self.pause_mode()?;
-        if mode < Mode::All && !self.has_flag(key, request, Flags::WRITE) {
+        let waits = |flag| self.has_flag(key, request, flag);
+        if mode < Mode::All && !waits(Flags::WRITE) && !waits(Flags::PUBLISHES) {
             return None;
         }
         self.pause.waited_for = Some(mode).max(self.pause.waited_for);

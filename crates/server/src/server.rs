@@ -24,6 +24,7 @@ use crate::log::Log;
 use crate::net::conn::InputLimits;
 use crate::offload::Offload;
 use crate::pause::Pause;
+use crate::pubsub::PubSub;
 use crate::resp::encode::Mark;
 use crate::slow_log::SlowLog;
 use crate::stats::{Stats, StoreCounts};
@@ -79,6 +80,10 @@ pub(crate) struct Server {
     pub pause: Pause,
     /// What clients take, for `maxmemory-clients`.
     pub client_memory: ClientMemory,
+    /// Publish and subscribe.
+    pub pubsub: PubSub,
+    /// Clients with replies to send.
+    pub writes: Vec<ClientKey>,
     /// Clients that were told to close by others.
     pub closing: Vec<ClientKey>,
     /// The port served.
@@ -120,6 +125,8 @@ impl Server {
             end: End::default(),
             pause: Pause::default(),
             client_memory: ClientMemory::default(),
+            pubsub: PubSub::default(),
+            writes: Vec::new(),
             closing: Vec::new(),
             port: 0,
             descriptors: Descriptors::default(),

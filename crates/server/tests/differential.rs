@@ -129,6 +129,7 @@ families!(
     zset,
     sort,
     transaction,
+    pubsub,
     server
 );
 

@@ -3,7 +3,9 @@
 use crate::client::{Client, Closing, Session};
 use crate::client_memory::OUTPUT_FREE;
 use crate::pause::Mode;
+use crate::pubsub::Kind;
 use crate::resp::encode::{Proto, Reply};
+use crate::server::Server;
 use crate::types::number::parse_i64;
 
 use super::reach::database;
@@ -12,13 +14,13 @@ use super::{Command, Ctx, Error, Flags, Keys, Request, transaction};
 const ANY: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE);
 const OPEN: Flags = ANY.or(Flags::NO_AUTH).or(Flags::FAST).or(Flags::ALLOW_BUSY);
 const SELECT: &[Flags] = &[Flags::LOADING, Flags::STALE, Flags::FAST, Flags::SELECTS];
-const LEAVE: &[Flags] = &[OPEN, Flags::UNQUEUED, Flags::ENDS_MULTI];
+const LEAVE: &[Flags] = &[OPEN, Flags::UNQUEUED, Flags::ENDS_MULTI, Flags::SUBSCRIBER];
 const NONE: Keys = Keys::NONE;
 
 /// The rows of this family.
 pub(super) fn commands() -> Vec<Command> {
     vec![
-        Command::new("ping", ping, -1, &[Flags::FAST], NONE),
+        Command::new("ping", ping, -1, &[Flags::FAST, Flags::SUBSCRIBER], NONE),
         Command::new("echo", echo, 2, &[Flags::FAST, Flags::LOADING, Flags::STALE], NONE),
         Command::new("hello", hello, -1, &[OPEN], NONE),
         Command::new("auth", auth, -2, &[OPEN], NONE),
@@ -40,8 +42,13 @@ pub(super) fn commands() -> Vec<Command> {
     ]
 }
 
-fn ping(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+fn ping(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     match (request.len(), request.get(1)) {
+        (1 | 2, text) if ctx.session().only_subscribes() => {
+            reply.array(2);
+            reply.bulk(b"pong");
+            reply.bulk(text.unwrap_or_default());
+        }
         (1, _) => reply.simple("PONG"),
         (2, Some(text)) => reply.bulk(text),
         _ => return Err(Error::arity("ping")),
@@ -192,6 +199,8 @@ fn quit(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
 fn reset(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let open = ctx.server.config.requirepass.is_unset();
     transaction::unwatch_all(ctx);
+    let Server { pubsub, clients, .. } = &mut *ctx.server;
+    pubsub.forget(ctx.client, clients.session_mut(ctx.client));
     let session = ctx.session();
     session.multi = None;
     session.db = 0;
@@ -304,6 +313,7 @@ fn describe(now_ms: u64, client: &Client, out: &mut Vec<u8>) {
     let oll = u8::from(omem > 0);
     let mut flags = String::new();
     for (set, flag) in [
+        (s.subscribes, 'P'),
         (s.multi.is_some(), 'x'),
         (s.cas_broken, 'd'),
         (s.blocked.is_some(), 'b'),
@@ -316,9 +326,10 @@ fn describe(now_ms: u64, client: &Client, out: &mut Vec<u8>) {
     if flags.is_empty() {
         flags.push('N');
     }
+    let count = |kind| s.subscriptions.as_ref().map_or(0, |own| own.len(kind));
     let line = format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub=0 psub=0 \
-         ssub=0 multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem=0 multi-mem={} rbs=0 rbp=0 \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} db={} sub={} psub={} \
+         ssub={} multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem=0 multi-mem={} rbs=0 rbp=0 \
          obl={obl} oll={oll} omem={omem} tot-mem={} events={} cmd={} user=default redir=-1 resp={} \
          lib-name={} lib-ver={}\n",
         s.id,
@@ -329,6 +340,9 @@ fn describe(now_ms: u64, client: &Client, out: &mut Vec<u8>) {
         now_ms.saturating_sub(s.created_ms) / 1000,
         now_ms.saturating_sub(s.last_ms) / 1000,
         s.db,
+        count(Kind::Channel),
+        count(Kind::Pattern),
+        count(Kind::Shard),
         s.multi.as_ref().map_or(-1, |m| m.queue.len() as i64),
         s.multi.as_ref().map_or(0, |m| m.bytes),
         s.memory_bytes() + io.map_or(0, |io| io.memory_bytes()),
@@ -348,13 +362,16 @@ struct Filter<'a> {
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
     user: Option<&'a [u8]>,
-    /// A kind of client that none is: there are only normal ones here.
+    /// Whether it has subscriptions.
+    subscribes: Option<bool>,
+    /// A kind of client that none is.
     nobody: bool,
 }
 
 impl Filter<'_> {
     fn admits(&self, session: &Session) -> bool {
         !self.nobody
+            && self.subscribes.is_none_or(|wanted| wanted == session.subscribes)
             && (self.ids.is_empty() || self.ids.contains(&session.id))
             && self.addr.is_none_or(|a| a == session.addr.as_bytes())
             && self.laddr.is_none_or(|a| a == session.laddr.as_bytes())
@@ -363,13 +380,12 @@ impl Filter<'_> {
 
     fn set_type(&mut self, name: &[u8]) -> Result<(), Error> {
         match name.to_ascii_lowercase().as_slice() {
-            b"normal" => Ok(()),
-            b"pubsub" | b"replica" | b"slave" | b"master" => {
-                self.nobody = true;
-                Ok(())
-            }
-            _ => Err(Error::text([b"ERR Unknown client type '", name, b"'"].concat())),
+            b"normal" => self.subscribes = Some(false),
+            b"pubsub" => self.subscribes = Some(true),
+            b"replica" | b"slave" | b"master" => self.nobody = true,
+            _ => return Err(Error::text([b"ERR Unknown client type '", name, b"'"].concat())),
         }
+        Ok(())
     }
 }
 

@@ -203,6 +203,9 @@ fn admit(server: &Server, client: ClientKey, request: &Request<'_>) -> Result<()
     if command.flags.has(Flags::WRITE) {
         server.may_write(command)?;
     }
+    if session.only_subscribes() && !command.flags.has(Flags::SUBSCRIBER) {
+        return Err(Error::only_subscribes(command.name));
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ pub(super) enum Group {
     Set,
     SortedSet,
     Transactions,
+    PubSub,
     Connection,
     Server,
 }
@@ -31,6 +32,7 @@ impl Group {
             Self::Set => "set",
             Self::SortedSet => "sorted-set",
             Self::Transactions => "transactions",
+            Self::PubSub => "pubsub",
             Self::Connection => "connection",
             Self::Server => "server",
         }
@@ -47,6 +49,7 @@ impl Group {
             Self::Set => "@set",
             Self::SortedSet => "@sortedset",
             Self::Transactions => "@transaction",
+            Self::PubSub => "@pubsub",
             Self::Connection => "@connection",
             Self::Server => return None,
         })
@@ -99,9 +102,14 @@ const COMMANDS: &str = "O(N) with N the number of commands";
 const SHOWN: &str = "O(N) with N the number of entries asked for";
 const SLOW: &str = "O(N) with N the number of entries";
 const CLIENTS: &str = "O(N) with N the number of clients";
+const NAMED: &str = "O(N) with N the number of names";
+const LEFT: &str = "O(N) with N the number of subscribers of the names";
+const SENT: &str = "O(N+M) with N the number of receivers and M that of patterns";
+const SHARD_SENT: &str = "O(N) with N the number of receivers";
+const CHANNELS: &str = "O(N) with N the number of channels with subscribers";
 
 use Group::{
-    Bitmap, Connection, Generic, Hash, List, Server, Set, SortedSet, String, Transactions,
+    Bitmap, Connection, Generic, Hash, List, PubSub, Server, Set, SortedSet, String, Transactions,
 };
 
 /// One row a command, sorted by name.
@@ -221,7 +229,23 @@ const DOCS: &[Docs] = &[
     doc("pexpiretime", Generic, "7.0.0", CONST, "Tells the Unix time in milliseconds of expiry"),
     doc("ping", Connection, "1.0.0", CONST, "Answers"),
     doc("psetex", String, "2.6.0", CONST, "Sets a string and the milliseconds that it has left"),
+    doc("psubscribe", PubSub, "2.0.0", NAMED, "Subscribes to the channels that match patterns"),
     doc("pttl", Generic, "2.6.0", CONST, "Tells the milliseconds that a key has left"),
+    doc("publish", PubSub, "2.0.0", SENT, "Sends a message to the subscribers of a channel"),
+    doc("pubsub", PubSub, "2.8.0", CONST, "Commands about subscriptions"),
+    doc("pubsub|channels", PubSub, "2.8.0", CHANNELS, "Lists the channels that have subscribers"),
+    doc("pubsub|help", PubSub, "6.2.0", CONST, "Lists the subcommands"),
+    doc("pubsub|numpat", PubSub, "2.8.0", CONST, "Counts the patterns that have subscribers"),
+    doc("pubsub|numsub", PubSub, "2.8.0", NAMED, "Counts the subscribers of channels"),
+    doc(
+        "pubsub|shardchannels",
+        PubSub,
+        "7.0.0",
+        CHANNELS,
+        "Lists the shard channels that have subscribers",
+    ),
+    doc("pubsub|shardnumsub", PubSub, "7.0.0", NAMED, "Counts the subscribers of shard channels"),
+    doc("punsubscribe", PubSub, "2.0.0", LEFT, "Ends subscriptions to patterns"),
     doc("quit", Connection, "1.0.0", CONST, "Closes this connection"),
     doc("randomkey", Generic, "1.0.0", CONST, "Names any key of the database"),
     doc("rename", Generic, "1.0.0", CONST, "Gives a key another name"),
@@ -260,19 +284,30 @@ const DOCS: &[Docs] = &[
     doc("sort", Generic, "1.0.0", SORTED, "Sorts the elements of a collection"),
     doc("sort_ro", Generic, "7.0.0", SORTED, "Sorts the elements of a collection, without STORE"),
     doc("spop", Set, "1.0.0", ITEMS, "Takes random members from a set"),
+    doc(
+        "spublish",
+        PubSub,
+        "7.0.0",
+        SHARD_SENT,
+        "Sends a message to the subscribers of a shard channel",
+    ),
     doc("srandmember", Set, "1.0.0", DRAWN, "Reads random members of a set"),
     doc("srem", Set, "1.0.0", ITEMS, "Takes members from a set"),
     doc("sscan", Set, "2.8.0", CONST, "Reads the members of a set in steps"),
+    doc("ssubscribe", PubSub, "7.0.0", NAMED, "Subscribes to shard channels"),
     doc("strlen", String, "2.2.0", CONST, "Measures a string"),
+    doc("subscribe", PubSub, "2.0.0", NAMED, "Subscribes to channels"),
     doc("substr", String, "1.0.0", BYTES, "Reads a part of a string"),
     doc("sunion", Set, "1.0.0", SETS, "Reads the members that any of the sets has"),
     doc("sunionstore", Set, "1.0.0", SETS, "Stores the members that any of the sets has"),
+    doc("sunsubscribe", PubSub, "7.0.0", LEFT, "Ends subscriptions to shard channels"),
     doc("swapdb", Server, "4.0.0", CONST, "Exchanges two databases"),
     doc("time", Server, "2.6.0", CONST, "Tells the time of the server's clock"),
     doc("touch", Generic, "3.2.1", KEYS, "Counts which of the keys exist, as used just now"),
     doc("ttl", Generic, "1.0.0", CONST, "Tells the seconds that a key has left"),
     doc("type", Generic, "1.0.0", CONST, "Tells the type of a key"),
     doc("unlink", Generic, "4.0.0", KEYS, "Deletes keys and frees them in the background"),
+    doc("unsubscribe", PubSub, "2.0.0", LEFT, "Ends subscriptions to channels"),
     doc("unwatch", Transactions, "2.2.0", CONST, "Forgets every WATCH"),
     doc("watch", Transactions, "2.2.0", KEYS, "Makes EXEC depend on keys staying as they are"),
     doc("zadd", SortedSet, "1.2.0", LOG, "Adds members to a sorted set or changes scores"),
@@ -341,6 +376,7 @@ mod tests {
             (Set, "Sets"),
             (SortedSet, "Sorted sets"),
             (Transactions, "Transactions"),
+            (PubSub, "Publish and subscribe"),
             (Connection, "Connections"),
             (Server, "The server"),
         ] {

@@ -119,6 +119,14 @@ impl Error {
         Self::text(format!("ERR wrong number of arguments for '{name}' command"))
     }
 
+    /// A command that a subscriber may not send in RESP2.
+    pub(crate) fn only_subscribes(name: &str) -> Self {
+        Self::text(format!(
+            "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / \
+             RESET are allowed in this context"
+        ))
+    }
+
     /// An expire time that is negative or too large.
     pub(crate) fn expire_time(name: &str) -> Self {
         Self::text(format!("ERR invalid expire time in '{name}' command"))

@@ -128,11 +128,12 @@ fn getkeys(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
 }
 
 /// Names of flags, in the order in which Redis lists them.
-const FLAG_NAMES: [(Flags, &str); 13] = [
+const FLAG_NAMES: [(Flags, &str); 14] = [
     (Flags::WRITE, "write"),
     (Flags::READONLY, "readonly"),
     (Flags::DENYOOM, "denyoom"),
     (Flags::ADMIN, "admin"),
+    (Flags::PUBSUB, "pubsub"),
     (Flags::NOSCRIPT, "noscript"),
     (Flags::LOADING, "loading"),
     (Flags::STALE, "stale"),
@@ -154,9 +155,10 @@ fn describe(row: &Command, reply: &mut Reply<'_>) {
     let flags: Vec<&str> = named.chain(movable.then_some("movablekeys")).collect();
     reply.set(flags.len());
     flags.iter().for_each(|name| reply.simple(name));
-    reply.int(i64::from(row.keys.first));
-    reply.int(i64::from(row.keys.last));
-    reply.int(i64::from(row.keys.step));
+    let keys = routed_by(row);
+    reply.int(i64::from(keys.first));
+    reply.int(i64::from(keys.last));
+    reply.int(i64::from(keys.step));
     let categories = categories(row);
     reply.set(categories.len());
     categories.iter().for_each(|name| reply.simple(name));
@@ -166,6 +168,15 @@ fn describe(row: &Command, reply: &mut Reply<'_>) {
     let subs: Vec<&Command> = subcommands(row).collect();
     reply.array(subs.len());
     subs.iter().for_each(|sub| describe(sub, reply));
+}
+
+/// The arguments by which a cluster would find the node: keys, or shard channels.
+fn routed_by(row: &Command) -> Keys {
+    match (row.flags.has(Flags::SHARDED), row.flags.has(Flags::PUBLISHES)) {
+        (false, _) => row.keys,
+        (true, true) => Keys::ONE,
+        (true, false) => Keys::ALL,
+    }
 }
 
 /// ACL categories: those that follow from the flags, and the family's.
@@ -194,14 +205,14 @@ fn family(row: &Command) -> Vec<&'static str> {
                 && (row.flags.has(Flags::WRITE) || row.flags.has(Flags::READONLY));
             if keys { vec!["@keyspace"] } else { Vec::new() }
         }
-        _ if row.flags.has(Flags::CONTAINER) => Vec::new(),
+        _ if row.flags.has(Flags::CONTAINER) || row.name == "pubsub|help" => Vec::new(),
         _ => group.category().into_iter().collect(),
     }
 }
 
 /// One key specification says what first, last and step say, another where keys are counted.
 fn key_specs(row: &Command, reply: &mut Reply<'_>) {
-    let keys = row.keys;
+    let keys = routed_by(row);
     reply.array(usize::from(keys.first != 0) + usize::from(keys.count != 0));
     if keys.first != 0 {
         key_spec(row, keys.first.into(), "range", reply);
@@ -220,10 +231,13 @@ fn key_specs(row: &Command, reply: &mut Reply<'_>) {
 fn key_spec(row: &Command, at: i64, find_keys: &str, reply: &mut Reply<'_>) {
     reply.map(3);
     reply.bulk(b"flags");
-    let access = if row.flags.has(Flags::READONLY) { "RO" } else { "RW" };
-    reply.set(2);
-    reply.simple(access);
-    reply.simple("access");
+    let flags: &[&str] = match row.flags {
+        flags if flags.has(Flags::SHARDED) => &["not_key"],
+        flags if flags.has(Flags::READONLY) => &["RO", "access"],
+        _ => &["RW", "access"],
+    };
+    reply.set(flags.len());
+    flags.iter().for_each(|flag| reply.simple(flag));
     reply.bulk(b"begin_search");
     reply.map(2);
     reply.bulk(b"type");

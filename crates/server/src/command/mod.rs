@@ -25,6 +25,7 @@ mod list;
 mod memory;
 mod object;
 mod pops;
+mod pubsub;
 mod reach;
 mod request;
 mod scan;
@@ -118,6 +119,14 @@ impl Flags {
     pub(crate) const ENDS_MULTI: Self = Self(1 << 24);
     /// Takes as long as its arguments are large, whatever its keys hold; also what is `FAST`.
     pub(crate) const SHORT: Self = Self(1 << 25);
+    /// About publish and subscribe.
+    pub(crate) const PUBSUB: Self = Self(1 << 27);
+    /// Allowed to a subscriber that speaks RESP2.
+    pub(crate) const SUBSCRIBER: Self = Self(1 << 28);
+    /// Waits for the end of a pause of writers although it changes no key.
+    pub(crate) const PUBLISHES: Self = Self(1 << 29);
+    /// About shard channels, by which a cluster would find the node, as it does by keys.
+    pub(crate) const SHARDED: Self = Self(1 << 30);
 
     /// All of both.
     pub(crate) const fn or(self, other: Self) -> Self {

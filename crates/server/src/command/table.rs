@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::{
     Command, Flags, bitfield, bitmap, connection, explain, generic, hash, introspect, iothreads,
-    lcs, list, memory, object, scan, server, set, slowlog, sort, string, transaction, zset,
+    lcs, list, memory, object, pubsub, scan, server, set, slowlog, sort, string, transaction, zset,
 };
 
 /// Longest name of a command, in bytes.
@@ -21,7 +21,7 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families: [Vec<Command>; 20] = [
+    let families: [Vec<Command>; 21] = [
         string::commands(),
         lcs::commands(),
         bitmap::commands(),
@@ -36,6 +36,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         scan::commands(),
         transaction::commands(),
         connection::commands(),
+        pubsub::commands(),
         explain::commands(),
         introspect::commands(),
         iothreads::commands(),

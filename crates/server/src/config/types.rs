@@ -249,6 +249,11 @@ impl Default for OutputLimits {
 }
 
 impl OutputLimits {
+    /// The limits of an ordinary client, or of one with a subscription.
+    pub(crate) fn of_client(&self, subscribes: bool) -> OutputLimit {
+        if subscribes { self.pubsub } else { self.normal }
+    }
+
     /// The limits of a class by its name, if there is such a class.
     pub(super) fn class_mut(&mut self, name: &[u8]) -> Option<&mut OutputLimit> {
         match name.to_ascii_lowercase().as_slice() {

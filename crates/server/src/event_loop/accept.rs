@@ -187,6 +187,7 @@ impl EventLoop {
         self.server.client_memory.uncount(key, &mut client);
         let watching = std::mem::take(&mut client.session.watching);
         self.server.watch.forget(key, watching);
+        self.server.pubsub.forget(key, &mut client.session);
         self.server.forget_blocked(&mut client);
         if let Some(io) = client.io.take() {
             self.close_socket(io);

@@ -126,10 +126,13 @@ impl EventLoop {
             .clients
             .iter()
             .filter(|(_, c)| now_ms.saturating_sub(c.session.last_ms) >= 2000)
-            .map(|(key, c)| (key, now_ms - c.session.last_ms, c.session.blocked.is_some()))
+            .map(|(key, c)| {
+                let waits = c.session.blocked.is_some() || c.session.subscribes;
+                (key, now_ms - c.session.last_ms, waits)
+            })
             .collect();
-        for (key, idle_ms, blocked) in idle {
-            if timeout_ms > 0 && idle_ms > timeout_ms && !blocked {
+        for (key, idle_ms, waits) in idle {
+            if timeout_ms > 0 && idle_ms > timeout_ms && !waits {
                 self.server.log.verbose(format_args!("Closing idle client"));
                 self.server.close_client(key, Closing::Now);
             } else if let Some(io) = self.server.clients.get_mut(key).and_then(|c| c.io.as_mut()) {

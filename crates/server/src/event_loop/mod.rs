@@ -60,8 +60,6 @@ pub(crate) struct EventLoop {
     server: Server,
     /// Clients with readiness or requests left, in order.
     ready: VecDeque<ClientKey>,
-    /// Clients with replies to send.
-    writes: Vec<ClientKey>,
     /// Clients whose replies wait for the journal (`appendfsync always`).
     held: Vec<ClientKey>,
     /// Room for answers of the network workers.
@@ -134,7 +132,6 @@ impl EventLoop {
             signals,
             server,
             ready: VecDeque::new(),
-            writes: Vec::new(),
             held: Vec::new(),
             answers: Vec::new(),
             taken: 0,

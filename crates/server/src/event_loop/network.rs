@@ -136,6 +136,7 @@ impl EventLoop {
         self.server.stats.offloaded_reads += 1;
         // What waits to be sent meanwhile is sent when its requests have run, if there are any.
         let go_on = self.note_received(key, received);
+        self.take_mail(key);
         (key, if go_on { requests } else { 0 })
     }
 
@@ -144,6 +145,14 @@ impl EventLoop {
         let key = self.put_back(io);
         self.server.stats.offloaded_writes += 1;
         self.note_sent(key, sent);
+        self.take_mail(key);
+    }
+
+    /// Puts what a subscriber was sent while its half was away behind what is in the half.
+    fn take_mail(&mut self, key: ClientKey) {
+        if self.server.clients.get(key).is_some_and(|client| client.session.subscribes) {
+            self.server.take_mail(key);
+        }
     }
 
     /// The half went with a panic in its job; its socket is closed already.

@@ -213,7 +213,7 @@ impl Stage {
             assert_eq!(client.away, client.io.is_none(), "away is who has no half here");
             let served = own.ready.iter().filter(|ready| **ready == key).count();
             assert_eq!(served, usize::from(client.in_ready), "once in the list, or not");
-            let sent = own.writes.iter().filter(|writes| **writes == key).count();
+            let sent = own.server.writes.iter().filter(|writes| **writes == key).count();
             assert_eq!(sent, usize::from(client.in_writes), "once in the list, or not");
         }
     }

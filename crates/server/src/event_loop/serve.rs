@@ -44,7 +44,7 @@ impl EventLoop {
         }
         if event.is_writable() && client.write_blocked {
             client.write_blocked = false;
-            enlist_write(&mut self.writes, key, client);
+            client.enlist_write(key, &mut self.server.writes);
         }
     }
 
@@ -186,7 +186,7 @@ impl EventLoop {
         let (waiting, is_cut) = (io.out.len(), io.out.is_cut());
         let full = waiting > OUTPUT_HIGH;
         if waiting > 0 {
-            enlist_write(&mut self.writes, key, client);
+            client.enlist_write(key, &mut self.server.writes);
         }
         client.io = Some(io);
         client.unfinished = !ran_all;
@@ -195,7 +195,8 @@ impl EventLoop {
         if !stuck && !full && (!ran_all || client.readable) {
             enlist(&mut self.ready, key, client);
         }
-        let limit = &self.server.config.client_output_buffer_limit.normal;
+        let limits = &self.server.config.client_output_buffer_limit;
+        let limit = limits.of_client(client.session.subscribes);
         if is_cut {
             self.server.close_for_cut(key);
         } else if is_output_too_much(waiting, limit.hard_bytes) {
@@ -207,7 +208,7 @@ impl EventLoop {
     /// Runs requests until there are none, the client must wait, or its turn is over. Returns
     /// whether all were run.
     fn run_from(&mut self, key: ClientKey, io: &mut ConnIo) -> bool {
-        let is_limited = self.server.limits_output();
+        let is_limited = self.server.limits_output(key);
         io.out.set_limit(None);
         for count in 0..RUN_MAX {
             if io.out.is_cut() {
@@ -276,13 +277,13 @@ impl EventLoop {
 
     /// Sends the replies of this turn.
     pub(super) fn send_replies(&mut self) {
-        let mut writes = std::mem::take(&mut self.writes);
+        let mut writes = std::mem::take(&mut self.server.writes);
         for key in writes.drain(..) {
             self.send_reply(key);
         }
         // What came short is in the new list; the old one keeps its room for it and for later.
-        writes.append(&mut self.writes);
-        self.writes = writes;
+        writes.append(&mut self.server.writes);
+        self.server.writes = writes;
     }
 
     fn send_reply(&mut self, key: ClientKey) {
@@ -321,7 +322,8 @@ impl EventLoop {
             // Who takes a long reply bit by bit is not idle; of others its request has told.
             client.session.last_ms = self.server.now_ms;
         }
-        let soft_bytes = self.server.config.client_output_buffer_limit.normal.soft_bytes;
+        let limits = &self.server.config.client_output_buffer_limit;
+        let soft_bytes = limits.of_client(client.session.subscribes).soft_bytes;
         if soft_bytes > 0 && !is_output_too_much(waiting, soft_bytes) {
             client.session.behind_since_ms = None;
         }
@@ -333,7 +335,7 @@ impl EventLoop {
                     enlist(&mut self.ready, key, client);
                 }
             }
-            Sent::Part => enlist_write(&mut self.writes, key, client),
+            Sent::Part => client.enlist_write(key, &mut self.server.writes),
             Sent::Blocked => self.await_writable(key),
             Sent::Broken => self.server.close_client(key, Closing::Now),
         }
@@ -360,13 +362,5 @@ fn enlist(ready: &mut std::collections::VecDeque<ClientKey>, key: ClientKey, cli
     if !client.in_ready {
         client.in_ready = true;
         ready.push_back(key);
-    }
-}
-
-/// Puts a client into the list of those with replies to send, once.
-fn enlist_write(writes: &mut Vec<ClientKey>, key: ClientKey, client: &mut Client) {
-    if !client.in_writes {
-        client.in_writes = true;
-        writes.push(key);
     }
 }

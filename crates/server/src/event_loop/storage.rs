@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use flintlock_diskcache::cache::Refusal;
 
-use crate::client::{Client, ClientKey};
+use crate::client::{Client, ClientKey, Closing};
 use crate::command::{Error, dispatch};
 use crate::resp::encode::Reply;
 use crate::server::Server;
@@ -87,13 +87,18 @@ impl EventLoop {
         held.retain(|key| {
             let Some(client) = self.server.clients.get_mut(*key) else { return false };
             if let Some(failure) = &failure {
+                if client.session.subscribes && client.session.held.is_some() {
+                    // Messages are among its replies, and nothing tells which.
+                    self.server.close_client(*key, Closing::Now);
+                    return false;
+                }
                 refuse_held(client, &Error::not_durable(failure));
             }
             let Some(client) = self.server.clients.get(*key) else { return false };
             if self.server.is_held(client) {
                 return true;
             }
-            self.writes.push(*key);
+            self.server.writes.push(*key);
             false
         });
         self.held = held;

@@ -2,6 +2,7 @@
 
 use crate::command;
 use crate::process;
+use crate::pubsub::Kind;
 use crate::server::Server;
 
 use super::{human, line, store};
@@ -162,9 +163,9 @@ pub(super) fn stats(s: &Server, out: &mut String) {
         "evicted_clients" => st.evicted_clients,
         "keyspace_hits" => st.keyspace_hits,
         "keyspace_misses" => st.keyspace_misses,
-        "pubsub_channels" => 0,
-        "pubsub_patterns" => 0,
-        "pubsubshard_channels" => 0,
+        "pubsub_channels" => s.pubsub.len(Kind::Channel),
+        "pubsub_patterns" => s.pubsub.len(Kind::Pattern),
+        "pubsubshard_channels" => s.pubsub.len(Kind::Shard),
         "latest_fork_usec" => 0,
         "total_forks" => 0,
         "migrate_cached_sockets" => 0,

@@ -203,9 +203,48 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Adds a message, in the form of the version.
+    pub fn message(&mut self, message: &Message, proto: Proto) {
+        self.bytes.push(if proto == Proto::Resp3 { b'>' } else { b'*' });
+        if message.0.len() < SHARE_MIN {
+            self.bytes.extend_from_slice(&message.0);
+        } else {
+            self.share(Arc::clone(&message.0));
+        }
+    }
+
+    /// Moves everything here from another buffer, of which nothing was sent.
+    pub fn append(&mut self, other: &mut Self) {
+        debug_assert!(other.sent == 0 && other.shared_sent == 0, "nothing of it was sent");
+        let offset = self.bytes.len();
+        self.bytes.append(&mut other.bytes);
+        self.shared.extend(other.shared.drain(..).map(|(at, string)| (offset + at, string)));
+        self.shared_len += std::mem::take(&mut other.shared_len);
+    }
+
     fn share(&mut self, string: Arc<Vec<u8>>) {
         self.shared_len += string.len();
         self.shared.push_back((self.bytes.len(), string));
+    }
+}
+
+/// A message to any number of clients, encoded once: all but its first byte, which tells the
+/// versions apart. What is long is shared by their buffers.
+#[derive(Debug)]
+pub struct Message(Arc<Vec<u8>>);
+
+impl Message {
+    /// A message of these strings.
+    #[must_use]
+    pub fn new(words: &[&[u8]]) -> Self {
+        const HEAD_MAX: usize = 24;
+        let bytes: usize = words.iter().map(|word| word.len() + HEAD_MAX).sum();
+        let mut out = Output { bytes: Vec::with_capacity(HEAD_MAX + bytes), ..Output::default() };
+        out.raw(itoa::Buffer::new().format(words.len()).as_bytes());
+        out.raw(b"\r\n");
+        let mut reply = Reply::new(&mut out, Proto::Resp3);
+        words.iter().for_each(|word| reply.bulk(word));
+        Self(Arc::new(out.bytes))
     }
 }
 
@@ -424,6 +463,42 @@ mod tests {
         for (f, two, three) in cases {
             assert_eq!(written(Proto::Resp2, f), *two);
             assert_eq!(written(Proto::Resp3, f), *three);
+        }
+    }
+
+    /// A message is what a reply of the same strings would be, short or long, and so is what was
+    /// moved from another buffer behind it.
+    #[test]
+    fn a_message_is_encoded_once_for_both_versions_and_any_buffer() {
+        for len in [0, 10, SHARE_MIN, 3 * SHARE_MIN] {
+            let text = vec![b'x'; len];
+            let message = Message::new(&[b"message", b"channel", &text]);
+            for proto in [Proto::Resp2, Proto::Resp3] {
+                let (mut out, mut other) = (Output::default(), Output::default());
+                let mut want = Vec::new();
+                for part in 0..4 {
+                    let to = if part < 2 { &mut out } else { &mut other };
+                    to.message(&message, proto);
+                    to.raw(b"+between\r\n");
+                    let mut reply = Output::default();
+                    let mut writer = Reply::new(&mut reply, proto);
+                    writer.push(3);
+                    [&b"message"[..], b"channel", &text].iter().for_each(|word| writer.bulk(word));
+                    want.extend(reply.plain().expect("copied"));
+                    want.extend(b"+between\r\n");
+                }
+                out.append(&mut other);
+                assert_eq!((other.len(), other.is_empty()), (0, true));
+                assert_eq!(out.len(), want.len());
+                let mut slices = [IoSlice::new(&[]); 16];
+                let count = out.gather(usize::MAX, &mut slices);
+                assert!(
+                    slices[..count].iter().flat_map(|part| part.to_vec()).eq(want.iter().copied()),
+                    "{len} bytes"
+                );
+                out.consume(want.len());
+                assert_eq!((out.len(), out.is_empty()), (0, true));
+            }
         }
     }
 
