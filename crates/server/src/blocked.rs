@@ -22,6 +22,8 @@ pub(crate) enum Blocked {
     Save(TokenId),
     /// The end that it asked for, as the one after so many that were called off.
     End(u64),
+    /// An element of one of the keys that its session names; see [`crate::waiters`].
+    Keys,
     /// The end of a pause, as the request that was made to wait as the one of this number.
     Paused(u64),
 }
@@ -35,7 +37,7 @@ impl Blocked {
             Self::Scan(token) => Some(token.id()),
             Self::Count(token) => Some(token.id()),
             Self::Save(id) => Some(*id),
-            Self::End(_) | Self::Paused(_) => None,
+            Self::End(_) | Self::Keys | Self::Paused(_) => None,
         }
     }
 
@@ -48,7 +50,7 @@ impl Blocked {
             Self::Count(token) => tier.cache.abandon(token),
             // Others see what came of it, in INFO.
             Self::Save(_) => {}
-            Self::End(_) | Self::Paused(_) => {}
+            Self::End(_) | Self::Keys | Self::Paused(_) => {}
         }
     }
 }

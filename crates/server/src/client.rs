@@ -16,6 +16,7 @@ use crate::pubsub::Subscriptions;
 use crate::resp::encode::{Mark, Proto};
 use crate::tier::prepare::Prepared;
 use crate::util::prefetch::prefetch_lines;
+use crate::waiters::Awaited;
 use crate::watch::Watching;
 
 /// Names a client: index and generation, so that a late answer never reaches a successor.
@@ -97,6 +98,8 @@ pub(crate) struct Session {
     pub prepared: Option<Box<Prepared>>,
     /// What it has subscribed to, if anything.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// The elements that its request waits for, from when it finds none until it is answered.
+    pub awaited: Option<Box<Awaited>>,
     /// Number shown by CLIENT ID; never used again.
     pub id: u64,
     /// Peer and own address, as CLIENT LIST shows them.
@@ -150,6 +153,7 @@ impl Session {
             closing: None,
             blocked: None,
             prepared: None,
+            awaited: None,
             held: None,
             no_evict: false,
             subscribes: false,
@@ -178,6 +182,7 @@ impl Session {
             + self.multi.as_ref().map_or(0, |m| m.bytes)
             + self.prepared.as_ref().map_or(0, |prepared| prepared.memory_bytes())
             + self.subscriptions.as_ref().map_or(0, |own| own.memory_bytes())
+            + self.awaited.as_ref().map_or(0, |awaited| awaited.memory_bytes())
     }
 }
 

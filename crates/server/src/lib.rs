@@ -31,6 +31,7 @@ mod stats;
 mod tier;
 pub mod types;
 pub mod util;
+mod waiters;
 mod watch;
 
 pub use start::main;

@@ -31,6 +31,7 @@ use crate::stats::{Stats, StoreCounts};
 use crate::tier::backup::Saves;
 use crate::tier::{Tier, open};
 use crate::types::{HashKey, Object, Parts, Rng, Rules, SplitMix64};
+use crate::waiters::Waiters;
 use crate::watch::Watch;
 
 /// See the module doc.
@@ -56,6 +57,8 @@ pub(crate) struct Server {
     pub offload: Option<Offload>,
     /// WATCH.
     pub watch: Watch,
+    /// Who waits for elements.
+    pub waiters: Waiters,
     /// Limits at which values change their form.
     pub rules: Rules,
     /// Who goes next without a disk.
@@ -111,6 +114,7 @@ impl Server {
             evictor: Evictor::default(),
             offload: None,
             watch: Watch::default(),
+            waiters: Waiters::default(),
             rules: Rules::new(HashKey::new(seed)),
             access: Access::new(
                 now.unix_ms,

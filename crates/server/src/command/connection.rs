@@ -7,6 +7,7 @@ use crate::pubsub::Kind;
 use crate::resp::encode::{Proto, Reply};
 use crate::server::Server;
 use crate::types::number::parse_i64;
+use crate::waiters::Unserved;
 
 use super::reach::database;
 use super::{Command, Ctx, Error, Flags, Keys, Request, transaction};
@@ -37,6 +38,7 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new("client|kill", client_kill, -3, &[ANY, Flags::ADMIN], NONE),
         Command::new("client|no-evict", client_no_evict, 3, &[ANY, Flags::ADMIN], NONE),
         Command::new("client|pause", client_pause, -3, &[ANY, Flags::ADMIN], NONE),
+        Command::new("client|unblock", client_unblock, -3, &[ANY, Flags::ADMIN], NONE),
         Command::new("client|unpause", client_unpause, 2, &[ANY, Flags::ADMIN], NONE),
         Command::new("client|help", super::help, 2, &[Flags::LOADING, Flags::STALE], NONE),
     ]
@@ -292,6 +294,27 @@ fn client_pause(
     let until_ms = if is_time { server.mono_ms + ms } else { 0 };
     server.pause.begin(mode, until_ms, server.mono_ms);
     reply.ok();
+    Ok(())
+}
+
+fn client_unblock(
+    ctx: &mut Ctx<'_>,
+    request: &Request<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Error> {
+    let how = match (request.len(), request.get(3).map(<[u8]>::to_ascii_lowercase).as_deref()) {
+        (3, _) | (4, Some(b"timeout")) => Unserved::TimedOut,
+        (4, Some(b"error")) => Unserved::Refused,
+        (4, _) => {
+            return Err(Error::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+        _ => return Err(Error::subcommand("CLIENT", request.arg(1))),
+    };
+    let id = parse_i64(request.arg(2)).ok_or(Error::NOT_INTEGER)?;
+    let has_id = |client: &Client| client.session.id.cast_signed() == id;
+    let target = ctx.server.clients.iter().find(|(_, client)| has_id(client));
+    let target = target.map(|(key, _)| key);
+    reply.int(i64::from(target.is_some_and(|key| ctx.server.unblock(key, how))));
     Ok(())
 }
 

@@ -385,7 +385,8 @@ impl<'a> Ctx<'a> {
         self.within(db, |ctx| ctx.set(to, value.lend(), expires_at_ms));
     }
 
-    /// Exchanges two databases, which changes every watched key that either of them has.
+    /// Exchanges two databases, which changes every key that somebody watches or waits for and that
+    /// either of them has.
     pub(crate) fn swap_dbs(&mut self, a: usize, b: usize) {
         let server = &mut *self.server;
         server.stats.changes += 1;
@@ -407,6 +408,11 @@ impl<'a> Ctx<'a> {
         }
         self.found = None;
         self.server.swap(a, b);
+        for db in [a, b] {
+            let waiters = &mut self.server.waiters;
+            let names: Vec<Box<[u8]>> = waiters.keys(db).map(Box::from).collect();
+            names.iter().for_each(|name| waiters.touch(db, name));
+        }
     }
 
     /// Does something in another database.
@@ -434,10 +440,13 @@ impl<'a> Ctx<'a> {
     /// What every change entails. `was` is what memory knew of the key before; `loc` is where its
     /// entry is now, if there is one.
     fn changed(&mut self, key: Key<'_>, was: Known, loc: Option<Loc>, effect: Effect<'_>) {
-        let Server { stats, watch, clients, tier, keyspace, .. } = &mut *self.server;
+        let Server { stats, watch, waiters, clients, tier, keyspace, .. } = &mut *self.server;
         stats.changes += 1;
         if !watch.is_empty() && !self.is_quiet {
             watch.touch(clients, self.db, key.bytes);
+        }
+        if !waiters.is_empty() {
+            waiters.touch(self.db, key.bytes);
         }
         if let (Some(tier), Some(loc)) = (tier, loc) {
             tier.log(keyspace, self.db, key, was, loc, effect);

@@ -30,6 +30,19 @@ pub(crate) fn run(
     request: &Request<'_>,
     out: &mut Output,
 ) -> Done {
+    let done = run_once(server, client, request, out);
+    if request.command.flags.has(Flags::BLOCKING) && done == Done::Answered {
+        server.stop_waiting(client);
+    }
+    done
+}
+
+fn run_once(
+    server: &mut Server,
+    client: ClientKey,
+    request: &Request<'_>,
+    out: &mut Output,
+) -> Done {
     let session = server.clients.session_mut(client);
     let proto = session.proto;
     let mut reply = Reply::new(out, proto);
@@ -66,12 +79,28 @@ pub(crate) fn run(
     };
     let (logged, mark) = (server.logged(), reply.output().mark());
     let expired = server.stats.expired_keys;
-    if !execute(&mut Ctx::knowing(server, client, found), request, &mut reply) {
+    let outcome = execute(&mut Ctx::knowing(server, client, found), request, &mut reply);
+    if outcome != Outcome::Answered {
         // A look deletes a key whose time is over, which is no change of the command's.
         let changes = (server.logged() - logged) - (server.stats.expired_keys - expired);
         assert_eq!(changes, 0, "a command asks for more keys before it changes any");
-        server.clients.session_mut(client).blocked = server.prepare_keys(client, request).blocked();
-        return Done::Waits;
+    }
+    match outcome {
+        Outcome::Answered => {}
+        Outcome::NeedsKeys => {
+            let ready = server.prepare_keys(client, request);
+            server.clients.session_mut(client).blocked = ready.blocked();
+            return Done::Waits;
+        }
+        Outcome::FindsNothing => {
+            let awaited = &mut server.clients.session_mut(client).awaited;
+            if awaited.as_mut().is_some_and(|awaited| awaited.widen()) {
+                // Others were faster. What came to its other keys meanwhile may be on disk by now.
+                return run_once(server, client, request, out);
+            }
+            server.sleep(client);
+            return Done::Waits;
+        }
     }
     if server.tier.is_some() {
         server.unprepare(client);
@@ -95,11 +124,20 @@ fn prepare(server: &mut Server, client: ClientKey, request: &Request<'_>) -> Res
 /// One run of a command in so many is timed: two readings of the clock are a tenth of a short one.
 const TIMED_EACH: u64 = 16;
 
+/// How the run of a command ended.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[must_use]
+pub(crate) enum Outcome {
+    /// With a reply.
+    Answered,
+    /// It needs more keys, which are on disk only: it has changed and answered nothing.
+    NeedsKeys,
+    /// It waits for an element of one of its keys: it has changed and answered nothing.
+    FindsNothing,
+}
+
 /// Runs a command that was admitted; also for the commands of a transaction and for replay.
-///
-/// Returns false when the command found that it needs more keys, which are on disk only: it has
-/// changed and answered nothing.
-pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> bool {
+pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Outcome {
     let id = usize::from(request.command.id);
     ctx.server.stats.commands += 1;
     let count = &mut ctx.server.stats.per_command[id];
@@ -111,10 +149,11 @@ pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
     ctx.keeps_expired = ctx.server.is_paused() && !request.command.flags.has(Flags::WRITE);
     if let Err(error) = (request.command.run)(ctx, request, reply) {
         reply.output().truncate(mark);
-        if error == Error::LATE_KEYS {
+        if error == Error::LATE_KEYS || error == Error::WAITS {
             ctx.server.stats.commands -= 1;
             ctx.server.stats.per_command[id].calls -= 1;
-            return false;
+            let waits = error == Error::WAITS;
+            return if waits { Outcome::FindsNothing } else { Outcome::NeedsKeys };
         }
         ctx.server.stats.per_command[id].failed += 1;
         ctx.server.stats.error(error.prefix());
@@ -129,13 +168,14 @@ pub(crate) fn execute(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Repl
             ctx.server.keep_slow(ctx.client, request, took);
         }
     }
-    true
+    Outcome::Answered
 }
 
 /// Answers a request whose preparation failed.
 pub(crate) fn fail(server: &mut Server, client: ClientKey, error: &Error, out: &mut Output) {
     let mut reply = Reply::new(out, server.clients.session(client).proto);
     server.unprepare(client);
+    server.stop_waiting(client);
     refuse_known(server, client, error, &mut reply);
 }
 

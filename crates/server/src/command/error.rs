@@ -74,6 +74,8 @@ impl Error {
         /// A command that needs keys which are on disk only and which it could not declare. Nobody
         /// sees it but in a transaction that made the need itself.
         LATE_KEYS = "TRYAGAIN the command turned out to need keys that are on disk only";
+        /// A command that waits for an element. Nobody sees it.
+        WAITS = "TRYAGAIN the command waits";
         /// EXEC after a command that could not be queued.
         EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
     }

@@ -128,13 +128,14 @@ fn getkeys(_: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
 }
 
 /// Names of flags, in the order in which Redis lists them.
-const FLAG_NAMES: [(Flags, &str); 14] = [
+const FLAG_NAMES: [(Flags, &str); 15] = [
     (Flags::WRITE, "write"),
     (Flags::READONLY, "readonly"),
     (Flags::DENYOOM, "denyoom"),
     (Flags::ADMIN, "admin"),
     (Flags::PUBSUB, "pubsub"),
     (Flags::NOSCRIPT, "noscript"),
+    (Flags::BLOCKING, "blocking"),
     (Flags::LOADING, "loading"),
     (Flags::STALE, "stale"),
     (Flags::NO_ASYNC_LOADING, "no_async_loading"),
@@ -189,6 +190,7 @@ fn categories(row: &Command) -> Vec<&'static str> {
         (flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS), "@dangerous"),
         (flags.has(Flags::FAST), "@fast"),
         (!flags.has(Flags::FAST), "@slow"),
+        (flags.has(Flags::BLOCKING), "@blocking"),
     ];
     let by_flag = by_flag.iter().filter(|(set, _)| *set).map(|(_, name)| *name);
     family(row).into_iter().chain(by_flag).collect()

@@ -109,6 +109,19 @@ fn take(
     });
 }
 
+/// Takes the element at an end of the list at `loc`, and says whose it is.
+pub(super) fn take_one(
+    ctx: &mut Ctx<'_>,
+    (key, loc): (Key<'_>, Loc),
+    end: End,
+    reply: &mut Reply<'_>,
+) {
+    reply.array(2);
+    reply.bulk(key.bytes);
+    let words = [names_of(end).0, key.bytes];
+    take(ctx, (key, loc), (end, 1), Effect::Words(&words), reply, false);
+}
+
 fn pop(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
@@ -335,7 +348,8 @@ const fn names_of(end: End) -> (&'static [u8], &'static [u8]) {
     }
 }
 
-fn move_item(
+/// Moves the element at an end of one list to an end of another, the ends in this order.
+pub(super) fn move_item(
     ctx: &mut Ctx<'_>,
     request: &Request<'_>,
     reply: &mut Reply<'_>,
@@ -376,7 +390,7 @@ fn move_item(
 }
 
 /// The end that a word names.
-fn parse_end(word: &[u8]) -> Option<End> {
+pub(super) fn parse_end(word: &[u8]) -> Option<End> {
     match word.to_ascii_lowercase().as_slice() {
         b"left" => Some(End::Front),
         b"right" => Some(End::Back),
@@ -392,16 +406,25 @@ fn lmove(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
 
 fn lmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let ManyPop { keys, end, count } = ManyPop::parse(ctx, request, 1, parse_end)?;
-    let Some((key, loc)) = first_of::<List>(ctx, &keys)? else {
-        reply.null_array();
-        return Ok(());
-    };
+    match first_of::<List>(ctx, &keys)? {
+        Some(at) => take_many(ctx, at, (end, count), reply),
+        None => reply.null_array(),
+    }
+    Ok(())
+}
+
+/// Takes up to `count` elements from an end of the list at `loc`, and says whose they are.
+pub(super) fn take_many(
+    ctx: &mut Ctx<'_>,
+    (key, loc): (Key<'_>, Loc),
+    (end, count): (End, usize),
+    reply: &mut Reply<'_>,
+) {
     reply.array(2);
     reply.bulk(key.bytes);
     let digits = &mut itoa::Buffer::new();
     let words = [names_of(end).0, key.bytes, digits.format(count).as_bytes()];
     take(ctx, (key, loc), (end, count), Effect::Words(&words), reply, true);
-    Ok(())
 }
 
 fn rpoplpush(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {

@@ -7,6 +7,7 @@
 
 mod bitfield;
 mod bitmap;
+mod blocking;
 mod collection;
 mod connection;
 mod ctx;
@@ -119,6 +120,8 @@ impl Flags {
     pub(crate) const ENDS_MULTI: Self = Self(1 << 24);
     /// Takes as long as its arguments are large, whatever its keys hold; also what is `FAST`.
     pub(crate) const SHORT: Self = Self(1 << 25);
+    /// Waits where others find nothing.
+    pub(crate) const BLOCKING: Self = Self(1 << 26);
     /// About publish and subscribe.
     pub(crate) const PUBSUB: Self = Self(1 << 27);
     /// Allowed to a subscriber that speaks RESP2.
@@ -161,6 +164,8 @@ impl Keys {
     pub(crate) const TWO: Self = Self { first: 1, last: 2, step: 1, count: 0 };
     /// Every argument.
     pub(crate) const ALL: Self = Self { first: 1, last: -1, step: 1, count: 0 };
+    /// Every argument but the last.
+    pub(crate) const BUT_LAST: Self = Self { first: 1, last: -2, step: 1, count: 0 };
     /// Every argument but the first.
     pub(crate) const BEHIND_FIRST: Self = Self { first: 2, last: -1, step: 1, count: 0 };
     /// The second argument.
@@ -170,6 +175,9 @@ impl Keys {
 
     /// As many as the first argument says, behind it.
     pub(crate) const COUNTED: Self = Self { count: 1, ..Self::NONE };
+
+    /// As many as the second argument says, behind it.
+    pub(crate) const COUNTED_SECOND: Self = Self { count: 2, ..Self::NONE };
 
     /// The first argument, and as many as the second says, behind it.
     pub(crate) const STORE_COUNTED: Self = Self { count: 2, ..Self::ONE };
@@ -295,6 +303,8 @@ mod tests {
         assert_eq!(all(Keys::ALL, 4), [1, 2, 3]);
         assert_eq!(all(Keys::PAIRS, 5), [1, 3]);
         assert_eq!(all(Keys::TWO, 3), [1, 2]);
+        assert_eq!(all(Keys::BUT_LAST, 4), [1, 2]);
+        assert_eq!(all(Keys::BUT_LAST, 1), [0; 0]);
         assert_eq!(all(Keys::BEHIND_FIRST, 4), [2, 3]);
         assert_eq!(all(Keys::BEHIND_FIRST, 2), [0; 0]);
         assert_eq!(all(Keys::SECOND, 3), [2]);

@@ -5,8 +5,9 @@
 use std::sync::LazyLock;
 
 use super::{
-    Command, Flags, bitfield, bitmap, connection, explain, generic, hash, introspect, iothreads,
-    lcs, list, memory, object, pubsub, scan, server, set, slowlog, sort, string, transaction, zset,
+    Command, Flags, bitfield, bitmap, blocking, connection, explain, generic, hash, introspect,
+    iothreads, lcs, list, memory, object, pubsub, scan, server, set, slowlog, sort, string,
+    transaction, zset,
 };
 
 /// Longest name of a command, in bytes.
@@ -21,12 +22,13 @@ struct Table {
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let families: [Vec<Command>; 21] = [
+    let families: [Vec<Command>; 22] = [
         string::commands(),
         lcs::commands(),
         bitmap::commands(),
         bitfield::commands(),
         list::commands(),
+        blocking::commands(),
         hash::commands(),
         set::commands(),
         zset::commands(),

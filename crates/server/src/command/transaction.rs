@@ -7,7 +7,7 @@ use crate::client::Multi;
 use crate::resp::encode::Reply;
 use crate::watch::Watched;
 
-use super::dispatch::execute;
+use super::dispatch::{Outcome, execute};
 use super::{Command, Ctx, Error, Flags, Keys, Reach, Request};
 
 const ANY_TIME: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE);
@@ -86,7 +86,7 @@ fn exec(ctx: &mut Ctx<'_>, _: &Request<'_>, reply: &mut Reply<'_>) -> Result<(),
         ctx.db = ctx.session().db;
         // HELLO may be among them.
         reply.proto = ctx.session().proto;
-        if !execute(ctx, &request.get(), reply) {
+        if execute(ctx, &request.get(), reply) != Outcome::Answered {
             // What ran before it has changed which keys it needs, and cannot be undone.
             ctx.server.stats.error(Error::LATE_KEYS.prefix());
             reply.error(Error::LATE_KEYS.as_bytes());

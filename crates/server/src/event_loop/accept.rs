@@ -188,6 +188,9 @@ impl EventLoop {
         let watching = std::mem::take(&mut client.session.watching);
         self.server.watch.forget(key, watching);
         self.server.pubsub.forget(key, &mut client.session);
+        if let Some(awaited) = client.session.awaited.take() {
+            self.server.waiters.leave(key, &awaited);
+        }
         self.server.forget_blocked(&mut client);
         if let Some(io) = client.io.take() {
             self.close_socket(io);

@@ -2,7 +2,8 @@
 //!
 //! Main thread, which owns the server's state, the sockets' readiness and every decision. `serve`
 //! reads, runs and writes for clients; `network` has workers do that; `accept` takes new ones;
-//! `storage` is what the disk tier has to say; `cron` is the housekeeping; `end` is the way out.
+//! `storage` is what the disk tier has to say; `waits` is
+//! who waits for elements; `cron` is the housekeeping; `end` is the way out.
 //! Polling is edge-triggered: readiness that cannot be used at once is noted on the client and
 //! used later, since no second event tells of it.
 
@@ -17,6 +18,7 @@ mod network;
 mod orders;
 mod serve;
 mod storage;
+mod waits;
 
 use std::collections::VecDeque;
 use std::io;
@@ -167,6 +169,7 @@ impl EventLoop {
             self.finish_storage();
             self.tell_of_ends();
             self.go_on_after_pause();
+            self.end_late_waits();
             self.finish_network()?;
             self.serve_ready();
             self.run_cron();
@@ -236,7 +239,8 @@ impl EventLoop {
         let storage = self.storage_wake.map(|at| at.saturating_duration_since(now));
         // A pause is over when its last millisecond is.
         let pause = self.server.pause.until_ms().map(|at| at.saturating_add(1));
-        let end = self.server.end.by_ms().into_iter().chain(pause).min();
+        let wait = self.server.waiters.until_ms().map(|at| at.saturating_add(1));
+        let end = self.server.end.by_ms().into_iter().chain(pause).chain(wait).min();
         let end = end.map(|at| Duration::from_millis(at.saturating_sub(self.server.mono_ms)));
         let network = self.network_wake(now).map(|at| at.saturating_duration_since(now));
         let wanted = [storage, end, network].into_iter().flatten().min();

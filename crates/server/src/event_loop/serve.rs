@@ -34,10 +34,7 @@ impl EventLoop {
             // The end of the stream may lie behind data that a short read seems to exhaust.
             client.read_to_end |= event.is_read_closed() || event.is_error();
             enlist(&mut self.ready, key, client);
-            // A pause may last for days, and a client that waits for its end reads nothing. Whether
-            // it would still take a reply cannot be seen, so it goes, as in Redis.
-            let is_paused = matches!(client.session.blocked, Some(Blocked::Paused(_)));
-            if is_paused && client.read_to_end {
+            if is_left(client) {
                 self.server.close_client(key, Closing::AfterReply);
                 return;
             }
@@ -164,9 +161,14 @@ impl EventLoop {
 
     /// Runs the requests of one client.
     pub(super) fn run_requests(&mut self, key: ClientKey) {
+        self.run_some(key, RUN_MAX);
+    }
+
+    /// Runs so many requests of one client at most; the others have their turn.
+    pub(super) fn run_some(&mut self, key: ClientKey, count_max: usize) {
         let Some(client) = self.server.clients.get_mut(key) else { return };
         let Some(mut io) = client.io.take() else { return };
-        let ran_all = self.run_from(key, &mut io);
+        let ran_all = self.run_from(key, &mut io, count_max);
         let Some(client) = self.server.clients.get_mut(key) else { return };
         if let (Some(fault), None) = (io.fault(), client.session.closing) {
             let text = format!("ERR {fault}");
@@ -177,6 +179,9 @@ impl EventLoop {
         // It may have shut down only its own side, and wait for what it asked for. Requests may be
         // left that were not even parsed. If it is gone altogether, the write finds out.
         if client.peer_gone && ran_all && idle && client.session.closing.is_none() {
+            client.session.closing = Some(Closing::AfterReply);
+        }
+        if is_left(client) && client.session.closing.is_none() {
             client.session.closing = Some(Closing::AfterReply);
         }
         if client.session.closing.is_some() {
@@ -205,12 +210,12 @@ impl EventLoop {
         self.server.count_client(key);
     }
 
-    /// Runs requests until there are none, the client must wait, or its turn is over. Returns
-    /// whether all were run.
-    fn run_from(&mut self, key: ClientKey, io: &mut ConnIo) -> bool {
+    /// Runs requests until there are none, the client must wait, or its turn is over, after so many
+    /// at most. Returns whether all were run.
+    fn run_from(&mut self, key: ClientKey, io: &mut ConnIo, count_max: usize) -> bool {
         let is_limited = self.server.limits_output(key);
         io.out.set_limit(None);
-        for count in 0..RUN_MAX {
+        for count in 0..count_max {
             if io.out.is_cut() {
                 return true;
             }
@@ -251,7 +256,9 @@ impl EventLoop {
             match done {
                 Done::Answered => {
                     let session = self.answered(key, io);
-                    if io.is_spent() && !session.limits_changed {
+                    let is_spent = io.is_spent() && !session.limits_changed;
+                    self.serve_waiters();
+                    if is_spent {
                         return true;
                     }
                 }
@@ -355,6 +362,14 @@ impl EventLoop {
             self.server.closing.push(key);
         }
     }
+}
+
+/// Whether nobody is there to be answered. A pause or a wait for an element may last for days, and
+/// its client is not read from. Whether it would still take a reply cannot be seen, so it goes, as
+/// in Redis.
+fn is_left(client: &Client) -> bool {
+    let is_long = matches!(client.session.blocked, Some(Blocked::Keys | Blocked::Paused(_)));
+    is_long && (client.read_to_end || client.peer_gone)
 }
 
 /// Puts a client into the list of those to serve, once.

@@ -60,7 +60,7 @@ pub(super) fn clients(s: &Server, out: &mut String) {
         "client_recent_max_output_buffer" => output,
         "blocked_clients" => blocked,
         "tracking_clients" => 0,
-        "clients_in_timeout_table" => 0,
+        "clients_in_timeout_table" => s.waiters.timeouts(),
     }
 }
 

@@ -144,12 +144,16 @@ impl Replaying<'_> {
         let failed = self.0.stats.error_replies;
         let mut out = Output::default();
         let mut reply = Reply::new(&mut out, Proto::Resp2);
-        let ran = dispatch::execute(
+        let outcome = dispatch::execute(
             &mut Ctx::new(self.0, ClientKey::INTERNAL),
             &request.get(),
             &mut reply,
         );
-        assert!(ran, "what is journalled needs no key but its own");
+        assert_eq!(
+            outcome,
+            dispatch::Outcome::Answered,
+            "what is journalled needs no key but its own"
+        );
         if self.0.stats.error_replies > failed {
             return Err(DecodeError("a logged command does not fit the value"));
         }

@@ -25,6 +25,7 @@ use crate::keyspace::table::Table;
 use crate::keyspace::{Hasher, Key, Keyspace};
 use crate::server::Server;
 use crate::types::Rng;
+use crate::waiters::Waiters;
 use crate::watch::Watch;
 
 use super::Tier;
@@ -126,7 +127,7 @@ fn any_request<'a>(
 fn any_key<'a>(
     request: &Request<'a>,
     client: &'a Client,
-    watch: &'a Watch,
+    (watch, waiters): (&'a Watch, &'a Waiters),
     databases: usize,
     hasher: Hasher,
     mut is_it: impl FnMut(usize, Key<'a>) -> bool,
@@ -134,16 +135,21 @@ fn any_key<'a>(
     // A transaction that counts keys must know which of its own writes make new ones.
     let is_count = |_: &Reach, request: Request<'_>| request.command.flags.has(Flags::COUNTS);
     let counts = LazyCell::new(|| any_request(request, client, databases, is_count));
+    let awaited = client.session.awaited.as_ref();
     let declared = any_request(request, client, databases, |reach, request| {
-        // What a swap changes for those who watch depends on what the other database has.
+        // What a swap changes for those who watch or wait depends on what the other database has.
         let swapped = reach.swaps(&request).is_some_and(|(a, b)| {
             [(a, b), (b, a)].into_iter().any(|(watched, other)| {
-                watch.keys(watched).any(|name| is_it(reach.place(other), hasher.key(name)))
+                let mut names = watch.keys(watched).chain(waiters.keys(watched));
+                names.any(|name| is_it(reach.place(other), hasher.key(name)))
             })
         });
         swapped
             || (request.needs_old_values() || *counts)
-                && reach.keys(&request).any(|(db, i)| is_it(db, request.key(i, hasher)))
+                && reach.keys(&request).any(|(db, i)| {
+                    awaited.is_none_or(|awaited| awaited.needs(request.arg(i)))
+                        && is_it(db, request.key(i, hasher))
+                })
     });
     let late = client.session.prepared.iter().flat_map(|prepared| &prepared.late);
     declared || late.into_iter().any(|(db, name)| is_it(*db, hasher.key(name)))
@@ -222,7 +228,8 @@ impl Server {
         }
         let is_missing = |db: usize, key: Key<'_>| dbs[db].table.find(key).is_none();
         let hasher = self.keyspace.hasher();
-        let is_short = any_key(request, client, &self.watch, dbs.len(), hasher, is_missing);
+        let books = (&self.watch, &self.waiters);
+        let is_short = any_key(request, client, books, dbs.len(), hasher, is_missing);
         Ready::from(if is_short { self.load_keys(key, request) } else { None })
     }
 
@@ -232,7 +239,8 @@ impl Server {
         let (tier, client) = (self.tier.as_mut()?, self.clients.get(key)?);
         let (dbs, hasher) = (&self.keyspace.dbs, self.keyspace.hasher());
         let mut refs = Vec::new();
-        any_key(request, client, &self.watch, dbs.len(), hasher, |db, key| {
+        let books = (&self.watch, &self.waiters);
+        any_key(request, client, books, dbs.len(), hasher, |db, key| {
             refs.push(KeyRef { space: dbs[db].space, hash: key.hash, key: key.bytes });
             false
         });
@@ -374,7 +382,9 @@ impl Server {
                 prepared.is_saved = true;
                 return Some(self.saves.result());
             }
-            Blocked::End(_) | Blocked::Paused(_) => unreachable!("these wait for no token"),
+            Blocked::End(_) | Blocked::Keys | Blocked::Paused(_) => {
+                unreachable!("these wait for no token")
+            }
             Blocked::Scan(token) => tier.cache.complete(token).map(|records| {
                 if let Some(walk) = prepared.walking.front_mut() {
                     walk.merge(&records, &self.keyspace);

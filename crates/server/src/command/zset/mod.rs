@@ -225,14 +225,15 @@ fn zcard(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
 
 /// From which end members are taken: those with the lowest scores, the lowest first, or with the
 /// highest.
-#[derive(Copy, Clone, Eq, PartialEq)]
-enum End {
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum End {
     Min,
     Max,
 }
 
 impl End {
-    fn parse(word: &[u8]) -> Option<Self> {
+    /// The end that a word names.
+    pub(super) fn parse(word: &[u8]) -> Option<Self> {
         match word.to_ascii_lowercase().as_slice() {
             b"min" => Some(Self::Min),
             b"max" => Some(Self::Max),
@@ -258,10 +259,22 @@ fn take(
     reply: &mut Reply<'_>,
     pairs: Pairs,
 ) {
+    pairs.head(count.min(ctx.view::<ZSet>(loc).len()), reply);
+    take_bare(ctx, (key, loc), (end, count), effect, reply, pairs);
+}
+
+/// As [`take`], behind a head that the caller has made.
+fn take_bare(
+    ctx: &mut Ctx<'_>,
+    (key, loc): (Key<'_>, Loc),
+    (end, count): (End, usize),
+    effect: Effect<'_>,
+    reply: &mut Reply<'_>,
+    pairs: Pairs,
+) {
     let len = ctx.view::<ZSet>(loc).len();
     let take = count.min(len);
     let ranks = if end == End::Max { len - take..len } else { 0..take };
-    pairs.head(take, reply);
     let mut show = |(member, score): (&[u8], Score)| {
         pairs.element(member, reply, |reply| reply_score(score, reply));
     };
@@ -308,10 +321,34 @@ fn zpopmax(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> R
 
 fn zmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
     let ManyPop { keys, end, count } = ManyPop::parse(ctx, request, 1, End::parse)?;
-    let Some((key, loc)) = first_of::<ZSet>(ctx, &keys)? else {
-        reply.null_array();
-        return Ok(());
-    };
+    match first_of::<ZSet>(ctx, &keys)? {
+        Some(at) => take_many(ctx, at, (end, count), reply),
+        None => reply.null_array(),
+    }
+    Ok(())
+}
+
+/// Takes the member at an end of the sorted set at `loc`, and says whose it is.
+pub(super) fn take_one(
+    ctx: &mut Ctx<'_>,
+    (key, loc): (Key<'_>, Loc),
+    end: End,
+    reply: &mut Reply<'_>,
+) {
+    reply.array(3);
+    reply.bulk(key.bytes);
+    let words = [end.pop(), key.bytes];
+    let pairs = Pairs::new(true, Proto::Resp2);
+    take_bare(ctx, (key, loc), (end, 1), Effect::Words(&words), reply, pairs);
+}
+
+/// Takes up to `count` members from an end of the sorted set at `loc`, and says whose they are.
+pub(super) fn take_many(
+    ctx: &mut Ctx<'_>,
+    (key, loc): (Key<'_>, Loc),
+    (end, count): (End, usize),
+    reply: &mut Reply<'_>,
+) {
     reply.array(2);
     reply.bulk(key.bytes);
     let digits = &mut itoa::Buffer::new();
@@ -319,7 +356,6 @@ fn zmpop(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Res
     // Each pair in an array of its own, in RESP2 too.
     let pairs = Pairs::new(true, Proto::Resp3);
     take(ctx, (key, loc), (end, count), Effect::Words(&words), reply, pairs);
-    Ok(())
 }
 
 fn zscan(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {

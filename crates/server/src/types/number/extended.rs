@@ -72,6 +72,31 @@ impl Extended {
         self.infinite
     }
 
+    /// A thousand of it, rounded up; `None` when that does not fit.
+    ///
+    /// # Examples
+    /// ```
+    /// use flintlock_server::types::number::Extended;
+    /// let ms = |text| Extended::parse(text)?.thousandfold();
+    /// assert_eq!([ms(b"1.0001"), ms(b"-0.0001"), ms(b"1e-400")], [Some(1001), Some(0), Some(1)]);
+    /// assert_eq!([ms(b"-1.5"), ms(b"1e16"), ms(b"-inf")], [Some(-1500), None, None]);
+    /// ```
+    #[must_use]
+    pub fn thousandfold(self) -> Option<i64> {
+        let bits = u128::from(self.mantissa) * 1000;
+        let (whole, has_more) = match u32::try_from(self.exponent) {
+            // A mantissa with its highest bit, or zero.
+            Ok(up) => (if bits == 0 { 0 } else { bits.checked_shl(up.min(50))? }, false),
+            Err(_) => {
+                let down = u32::try_from(-self.exponent).ok()?;
+                let whole = bits.checked_shr(down).unwrap_or(0);
+                (whole, whole.checked_shl(down).unwrap_or(0) != bits)
+            }
+        };
+        let whole = i64::try_from(whole).ok().filter(|_| !self.infinite)?;
+        Some(if self.negative { -whole } else { whole + i64::from(has_more) })
+    }
+
     /// The sum; `None` when it is infinite or not a number.
     #[must_use]
     pub fn checked_add(self, other: Self) -> Option<Self> {
