@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ use std::os::unix::fs::FileExt;
 
 /// The highest CPU number that a [`CpuList`] may name; guards against `0-4000000000`.
 const CPU_INDEX_MAX: usize = 4095;
+/// The highest CPU that a thread can be pinned to: masks of the system calls have so many bits, and
+/// `core_affinity` panics instead of refusing.
+const PINNABLE_MAX: usize = if cfg!(windows) { 63 } else { 1023 };
 
 /// How many CPUs this process may use, and why not more.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -129,7 +132,8 @@ impl CpuList {
     /// CPU that is offline or outside the mask is refused and the thread stays as it was.
     #[must_use]
     pub fn pin_current(&self, index: usize) -> bool {
-        core_affinity::set_for_current(core_affinity::CoreId { id: self.cpu_for(index) })
+        let id = self.cpu_for(index);
+        id <= PINNABLE_MAX && core_affinity::set_for_current(core_affinity::CoreId { id })
     }
 }
 
@@ -410,9 +414,11 @@ fn quota_permille(root: &Path) -> Option<u64> {
         if !version_two && !controllers.split(',').any(|controller| controller == "cpu") {
             continue;
         }
-        let Some(mount) = mounts.lines().find_map(|line| cgroup_mount(line, version_two)) else {
-            continue;
-        };
+        let visible = || mounts.lines().filter_map(|line| cgroup_mount(line, version_two));
+        // Inside a container the path may name the host's view, of which only our own group is
+        // mounted.
+        let ours = visible().find(|mount| mount.below(path).is_some());
+        let Some(mount) = ours.or_else(|| visible().next()) else { continue };
         let read = if version_two { quota_v2 } else { quota_v1 };
         for directory in directories_up(root, &mount, path) {
             if let Some(quota) = read(Path::new(&directory)) {
@@ -431,6 +437,15 @@ struct CgroupMount {
     point: String,
 }
 
+impl CgroupMount {
+    /// The way from here to the group of `path`, if that is below.
+    fn below<'a>(&self, path: &'a str) -> Option<&'a Path> {
+        let way = Path::new(path).strip_prefix(&self.root).ok()?;
+        // Groups outside of our namespace are shown as parents of its root.
+        (!way.components().any(|part| part == Component::ParentDir)).then_some(way)
+    }
+}
+
 /// The mount that `line` of mountinfo describes, if it is the cgroup one we look for.
 fn cgroup_mount(line: &str, version_two: bool) -> Option<CgroupMount> {
     let (left, right) = line.split_once(" - ")?;
@@ -447,23 +462,13 @@ fn cgroup_mount(line: &str, version_two: bool) -> Option<CgroupMount> {
     wanted.then(|| CgroupMount { root: root.to_owned(), point: point.to_owned() })
 }
 
-/// The directory of our group and every one above it that is visible, innermost first.
-fn directories_up(root: &Path, mount: &CgroupMount, path: &str) -> Vec<std::path::PathBuf> {
+/// The directory of our group and every one above it, as far as they are visible, innermost first.
+fn directories_up(root: &Path, mount: &CgroupMount, path: &str) -> Vec<PathBuf> {
     let top = root.join(mount.point.trim_start_matches('/'));
-    // Inside a container only our own group may be mounted, while the path names the host's view.
-    let inside = path.strip_prefix(mount.root.trim_end_matches('/')).unwrap_or("");
-    let mut directory = top.join(inside.trim_start_matches('/'));
-    if !directory.is_dir() {
-        directory.clone_from(&top);
-    }
-    let mut all = Vec::new();
-    while directory.starts_with(&top) {
-        all.push(directory.clone());
-        if !directory.pop() {
-            break;
-        }
-    }
-    all
+    let inside = mount.below(path).unwrap_or(Path::new(""));
+    let ours = top.join(inside);
+    let up = ours.ancestors().take_while(|directory| directory.starts_with(&top));
+    up.map(Path::to_owned).collect()
 }
 
 /// `cpu.max`: `max 100000` or `150000 100000`.

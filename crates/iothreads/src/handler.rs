@@ -7,6 +7,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ pub trait Handler: Send + Sync + Sized + 'static {
     /// Does `job`, or a part of it. Worker; may block if the pool is there for that. A long job
     /// asks [`Context::may_go_on`] after each step and returns [`Outcome::Again`] when told to.
     ///
-    /// It may panic: the job is dropped by the unwinding, its owner gets what
+    /// It may panic, with anything: the job is dropped by the unwinding, its owner gets what
     /// [`Handler::panicked`] makes, and the worker goes on.
     fn run(
         &self,
@@ -121,6 +122,14 @@ impl Panic {
     pub fn payload(&self) -> &(dyn Any + Send) {
         &*self.payload
     }
+
+    /// Drops what was thrown. If that panics too, what it throws is left alone: it could go on so
+    /// for ever.
+    fn discard(self) {
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(self))) {
+            mem::forget(another);
+        }
+    }
 }
 
 impl fmt::Debug for Panic {
@@ -146,7 +155,9 @@ pub(crate) fn run_caught<H: Handler>(
     let caught = catch_unwind(AssertUnwindSafe(|| handler.run(job, context)));
     let panicked = caught.is_err();
     let outcome = caught.unwrap_or_else(|payload| {
-        let answer = or_abort(|| handler.panicked(owner, &Panic::new(payload)));
+        let panic = Panic::new(payload);
+        let answer = or_abort(|| handler.panicked(owner, &panic));
+        panic.discard();
         answer.map_or(Outcome::Nothing, Outcome::Done)
     });
     Ran { outcome, panicked }
@@ -157,7 +168,7 @@ pub(crate) fn run_caught<H: Handler>(
 pub(crate) fn or_abort<T>(body: impl FnOnce() -> T) -> T {
     let guard = AbortOnUnwind;
     let value = body();
-    std::mem::forget(guard);
+    mem::forget(guard);
     value
 }
 
@@ -267,6 +278,8 @@ impl<L> fmt::Debug for Context<'_, L> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::panic::resume_unwind;
+
     use super::*;
     use crate::clock::Manual;
 
@@ -288,6 +301,52 @@ mod tests {
         assert_eq!(context.now_ns(), 10_000);
         context.freed(7);
         assert_eq!(freed, 7);
+    }
+
+    /// Throws what panics when it is dropped.
+    struct Bombs;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            resume_unwind(Box::new(Self));
+        }
+    }
+
+    impl Handler for Bombs {
+        type Job = u64;
+        type Answer = u64;
+        type Layout = flintlock_queues::Compact;
+        type Owner = u64;
+        type Local = ();
+
+        fn local(&self, _worker: usize) {}
+
+        fn owner(&self, job: &u64) -> u64 {
+            *job
+        }
+
+        fn run(&self, _job: u64, _context: &mut Context<'_, ()>) -> Outcome<u64, u64> {
+            resume_unwind(Box::new(Bomb))
+        }
+
+        fn panicked(&self, owner: u64, panic: &Panic) -> Option<u64> {
+            panic.payload().is::<Bomb>().then_some(owner)
+        }
+    }
+
+    /// On a worker the process would end.
+    #[test]
+    fn what_was_thrown_may_panic_when_it_is_dropped() {
+        let clock = Manual::new();
+        let (mut local, mut freed) = ((), 0);
+        let budget = Budget::default();
+        let mut context = Context::new(0, &mut local, &mut freed, budget, &clock, 0);
+        let caught = catch_unwind(AssertUnwindSafe(|| run_caught(&Bombs, 7, &mut context)));
+        // The test itself must not drop it.
+        let Ok(ran) = caught.map_err(mem::forget) else { panic!("it went on") };
+        assert_eq!((ran.outcome, ran.panicked), (Outcome::Done(7), true));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Tables of file contents as kernels write them, and a few readings of this machine.
 
 use super::*;
-use std::path::PathBuf;
 
 /// A directory that looks like `/` and is removed when dropped.
 struct Root(PathBuf);
@@ -126,6 +125,33 @@ fn quota_inside_a_container_uses_the_mounted_group() {
     assert_eq!(quota_permille(&root.0), Some(2000));
 }
 
+/// A group that is hidden or gone is held to the limits of those above it; neither another mount
+/// nor a name that begins alike is ours.
+#[test]
+fn quota_is_that_of_our_group_and_of_no_other() {
+    let other = MOUNT_V2.replace(" / /sys/fs/cgroup", " /other /run/cgroup");
+    let both = format!("{other}{MOUNT_V2}");
+    let own = MOUNT_V2.replace(" / /sys", " /docker/abc /sys");
+    let cases = [
+        ("hidden", "0::/a/b/c\n", MOUNT_V2, "a", "ab", Some(3000)),
+        ("deleted", "0::/a/b (deleted)\n", MOUNT_V2, "a", "a/b", Some(3000)),
+        ("mounts", "0::/pod\n", &both, "pod", "../../../run/cgroup", Some(3000)),
+        ("alike", "0::/docker/abcd\n", &own, "", "d", Some(3000)),
+        ("outside", "0::/../peer\n", MOUNT_V2, "", "../peer", Some(3000)),
+    ];
+    for (name, group, mounts, ours, not_ours, quota) in cases {
+        let file = |group: &str| format!("sys/fs/cgroup/{group}/cpu.max");
+        let files = [
+            ("proc/self/cgroup", group),
+            ("proc/self/mountinfo", mounts),
+            (&file(ours), "300000 100000\n"),
+            (&file(not_ours), "100000 100000\n"),
+        ];
+        let root = Root::new(name, &files);
+        assert_eq!(quota_permille(&root.0), quota, "{name}");
+    }
+}
+
 #[test]
 fn broken_files_mean_no_quota_and_one_cpu_at_least() {
     let root = Root::new(
@@ -188,8 +214,18 @@ fn a_pinned_thread_can_be_let_go_again() {
     assert_eq!(CpuList::allowed(), Some(first));
     assert!(before.allow_current());
     assert_eq!(CpuList::allowed(), Some(before));
-    let nowhere: CpuList = "1000".parse().expect("a list");
-    assert!(!nowhere.pin_current(0), "refused, and nothing changed");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cpu_that_no_mask_can_name_is_refused_as_one_that_is_not_there() {
+    let before = CpuList::allowed();
+    for cpu in ["1000", "1023", "1024", "4095"] {
+        let nowhere: CpuList = cpu.parse().expect("a list");
+        assert!(!nowhere.pin_current(0), "{cpu}");
+        assert!(!nowhere.allow_current(), "{cpu}");
+        assert_eq!(CpuList::allowed(), before, "nothing changed");
+    }
 }
 
 #[test]
