@@ -232,10 +232,8 @@ impl Server {
             // The seed is the one that the cache has.
             tier.cache.set_options(open::options(&self.config, 0));
         }
-        if let Some(offload) = &mut self.offload
-            && let Err(error) = offload.reconfigure(&self.config)
-        {
-            self.log.warning(format_args!("IO threads: {error}"));
+        if let Some(offload) = &mut self.offload {
+            offload.reconfigure(&self.config, &self.log);
         }
     }
 

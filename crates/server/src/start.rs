@@ -174,13 +174,9 @@ fn run(mut config: Config, log: &Log, restored: Option<&Path>) -> Result<u8, Fat
             ));
         }
     }
-    server.offload = Some(placed(&server.config, log, || Offload::new(&server.config, bell))?);
-    if server.offload.as_ref().is_some_and(Offload::oversubscribes) {
-        log.warning(format_args!(
-            "More io-threads are configured than CPUs are usable: the surplus will not be used \
-             unless io-threads-always-active says so"
-        ));
-    }
+    let offload = placed(&server.config, log, || Offload::new(&server.config, bell))?;
+    offload.warn_of_surplus(log);
+    server.offload = Some(offload);
     let event_loop = EventLoop::new(poll, server, started, listeners, signals)?;
     if let Some(address) = event_loop.address() {
         log.ready(address);

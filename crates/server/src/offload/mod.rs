@@ -26,6 +26,7 @@ use flintlock_iothreads::{
 };
 
 use crate::config::{Config, Threads};
+use crate::log::Log;
 use crate::net::acceptor::Acceptor;
 use crate::net::conn::ConnIo;
 use crate::net::poller::Poller;
@@ -47,6 +48,8 @@ const END_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Offload {
     pool: Pool<Io>,
+    /// Rung by the workers of all pools.
+    bell: Arc<Bell>,
     threads: IoThreads,
     always_active: bool,
     /// What the pool was last told to be.
@@ -84,11 +87,12 @@ impl Offload {
             worker_cpus: config.io_threads_cpulist.clone(),
             ..Options::adaptive(workers)
         };
-        let pool = Pool::new(Io, bell, options)?;
+        let pool = Pool::new(Io, Arc::clone(&bell), options)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = unix.saturating_sub(pool.now());
         Ok(Self {
             pool,
+            bell,
             threads,
             always_active,
             scaling,
@@ -101,19 +105,27 @@ impl Offload {
         })
     }
 
-    /// Whether more threads are configured than CPUs are usable.
-    pub(crate) fn oversubscribes(&self) -> bool {
-        self.threads.oversubscribes(self.pool.usable_cpus())
+    /// Tells operators if more threads are configured than CPUs are usable.
+    pub(crate) fn warn_of_surplus(&self, log: &Log) {
+        if self.threads.oversubscribes(self.pool.usable_cpus()) {
+            log.warning(format_args!(
+                "More io-threads are configured than CPUs are usable: the surplus will not be used \
+                 unless io-threads-always-active says so"
+            ));
+        }
     }
 
-    /// Takes a changed configuration over while jobs run: nothing in flight is lost.
-    ///
-    /// # Errors
-    /// Not all threads could be started; those that run are kept.
-    pub(crate) fn reconfigure(&mut self, config: &Config) -> Result<(), SpawnError> {
-        self.threads = threads(config);
+    /// Takes a changed configuration over while jobs run: nothing in flight is lost. Threads that
+    /// cannot be started are counted, and those that run are kept; the log tells of that.
+    pub(crate) fn reconfigure(&mut self, config: &Config, log: &Log) {
+        let before = std::mem::replace(&mut self.threads, threads(config));
+        if self.threads != before {
+            self.warn_of_surplus(log);
+        }
         self.always_active = config.io_threads_always_active;
-        self.rescale()
+        if let Err(error) = self.rescale() {
+            log.warning(format_args!("IO threads: {error}"));
+        }
     }
 
     /// Has as many workers as the configuration and the usable CPUs want.

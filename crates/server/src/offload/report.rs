@@ -65,6 +65,7 @@ impl Offload {
         field("io_threads_queue_depth", &Shown(&stats.depth))?;
         field("io_threads_start_latency_ns", &Shown(&stats.start_latency_ns))?;
         field("io_threads_answer_latency_ns", &Shown(&stats.answer_latency_ns))?;
+        field("io_threads_main_wakes", &self.bell.wakes())?;
         field("io_threads_wakes", &stats.wakes)?;
         field("io_threads_spawn_failures", &stats.spawn_failures)?;
         field("io_threads_pin_failures", &stats.pin_failures)?;

@@ -8,6 +8,7 @@ use mio::net::TcpListener;
 
 use super::*;
 use crate::keyspace::Hasher;
+use crate::log::Level;
 use crate::net::acceptor::{Accepted, BATCH_MAX, End};
 use crate::net::conn::{InputLimits, Next, Received, Sent};
 use crate::resp::encode::{Proto, Reply};
@@ -29,6 +30,10 @@ fn config(threads: u16, always_active: bool) -> Config {
     config.io_threads = Threads::Fixed(count);
     config.io_threads_always_active = always_active;
     config
+}
+
+fn log() -> Log {
+    Log::new(Level::Warning, None)
 }
 
 fn offload(threads: u16, always_active: bool) -> Offload {
@@ -111,19 +116,72 @@ fn one_thread_means_no_worker() {
 fn the_number_of_workers_follows_the_configuration_and_the_cpus() {
     let mut offload = offload(1, true);
     for threads in [8, 1, 3, 3, 2] {
-        offload.reconfigure(&config(threads, true)).expect("threads");
+        offload.reconfigure(&config(threads, true), &log());
         assert_eq!(offload.pool.threads(), usize::from(threads) - 1);
     }
     let cpus = offload.pool.usable_cpus().count();
     let mut auto = config(1, true);
     auto.io_threads = Threads::Auto;
-    offload.reconfigure(&auto).expect("threads");
+    offload.reconfigure(&auto, &log());
     assert_eq!(offload.pool.threads(), cpus - 1);
     // As if there had been others when it was last derived.
     offload.scaling = Scaling::Fixed(cpus + 3);
     offload.pool.rescale(offload.scaling).expect("threads");
     offload.turn(1, Turn::default());
     assert_eq!(offload.pool.threads(), cpus - 1);
+}
+
+/// As at the start, operators are told of threads that will not be used, once for each such number.
+#[test]
+fn a_surplus_of_threads_is_told_when_it_is_configured() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("log");
+    let log = Log::new(Level::Warning, Some(path.clone()));
+    let mut offload = offload(1, false);
+    let most = u16::try_from(offload.pool.usable_cpus().count()).expect("few CPUs");
+    let surplus = most + 1;
+    let mut told = Vec::new();
+    for threads in [surplus, surplus, most, surplus] {
+        offload.reconfigure(&config(threads, false), &log);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(text.lines().all(|line| line.contains("More io-threads are configured")), "{text}");
+        told.push(text.lines().count());
+    }
+    assert_eq!(told, [1, 1, 1, 2]);
+}
+
+/// What a sleep costs, and the system call of who ends it, is to be seen.
+#[test]
+fn sleeps_that_workers_end_are_counted() {
+    let bell = Bell::new(|| {});
+    let mut offload = Offload::new(&config(2, true), Arc::clone(&bell)).expect("threads");
+    let shown = |offload: &Offload| {
+        let mut text = String::new();
+        offload.write_info(&mut text);
+        let line = text.lines().find_map(|line| line.strip_prefix("io_threads_main_wakes:"));
+        line.map(str::to_owned).expect("the field")
+    };
+    assert_eq!(shown(&offload), "0");
+    let (mut half, _peer) = pair(1);
+    let until = Instant::now() + DEADLINE;
+    loop {
+        offload.read(half).expect("taken");
+        if offload.before_sleep() {
+            break;
+        }
+        // The answer was there before the sleep.
+        offload.after_sleep();
+        assert!(Instant::now() < until, "main never sleeps");
+        half = match answer(&mut offload) {
+            Answer::Read(half) => half,
+            other => panic!("{other:?}"),
+        };
+    }
+    while bell.wakes() == 0 {
+        assert!(Instant::now() < until, "nobody ends the sleep");
+    }
+    offload.after_sleep();
+    assert_eq!(shown(&offload), bell.wakes().to_string());
 }
 
 /// Work that is not even offered is counted, under the reason that the pool had for it.
@@ -360,7 +418,7 @@ fn reconfiguring_loses_no_half() {
     for round in 0..100 {
         let refused: Vec<_> = halves.drain(..).filter_map(|io| offload.read(io).err()).collect();
         let threads = [3, 1, 9, 2][round / 2 % 4];
-        offload.reconfigure(&config(threads, round % 2 == 1)).expect("threads");
+        offload.reconfigure(&config(threads, round % 2 == 1), &log());
         let mut answers = Vec::new();
         offload.settle(&mut answers).expect("jobs end");
         halves.extend(refused);
