@@ -24,6 +24,21 @@ class Machine:
         return times.children_user + times.children_system + times.user + times.system
 
 
+class Hogs:
+    """A process on each CPU that never stops: what is measured shares every CPU with one."""
+
+    def __enter__(self):
+        cpus = sorted(os.sched_getaffinity(0))
+        spin = ["sh", "-c", "while :; do :; done"]
+        self.processes = [subprocess.Popen(["taskset", "-c", str(cpu), *spin]) for cpu in cpus]
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
 class Meter:
     """What a run of one server costs it, and what others used meanwhile, from `Meter()` on."""
 

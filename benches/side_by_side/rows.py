@@ -96,6 +96,9 @@ def all_rows(args):
     for command in ("GET", "SET"):
         for depth in (1, 16):
             rows.append(Row("threads", command, depth, VALUE, args.keys, Target(0.95)))
+    for command in ("GET", "SET"):
+        for depth in (1, 16):
+            rows.append(Row("hogs", command, depth, VALUE, args.keys, Target(0.8)))
     rows += rows_of_threads(args)
     rows.append(Row("idle", "no-client", target=Target(core_percent=1)))
     rows.append(Row("idle", "50-silent", target=Target(core_percent=1)))
@@ -138,7 +141,7 @@ def servers_of(row, args):
         return ours + [*durable, *THREADS["one"]], theirs + log
     memory = ours + ["--store", "memory"]
     single = memory + THREADS["one"]
-    if pair == "threads":
+    if pair in ("threads", "hogs"):
         return memory + THREADS["auto"], single
     if pair == "main":
         return memory + THREADS["always"], single

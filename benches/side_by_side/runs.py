@@ -8,7 +8,7 @@ import time
 
 import main_thread
 import paced
-from machine import Meter, difference, wait_until_settled
+from machine import Hogs, Meter, difference, wait_until_settled
 from report import summarise
 from rows import VALUE, servers_of
 from server_process import ReplyError, ServerProcess
@@ -107,6 +107,11 @@ def measure_benchmark(row, servers, args, machine):
     return repeat(
         row, servers, args, lambda server, requests: drive(server, row, requests, machine, core)
     )
+
+
+def measure_among_hogs(row, servers, args, machine):
+    with Hogs():
+        return measure_benchmark(row, servers, args, machine)
 
 
 def measure_main(row, servers, args, machine):
@@ -215,6 +220,7 @@ def measure_idle(row, servers, args, _machine):
 
 
 MEASURES = {"idle": measure_idle, "sustain": measure_sustained, "main": measure_main}
+MEASURES["hogs"] = measure_among_hogs
 MEASURES |= dict.fromkeys(("low", "tail", "evict", *paced.DISTURBANCES), measure_paced)
 
 
