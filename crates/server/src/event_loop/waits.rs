@@ -16,10 +16,15 @@ const UNBLOCKED: Error = Error::fixed("UNBLOCKED client unblocked via CLIENT UNB
 impl EventLoop {
     /// A command is over: those who wait for what it has put in are served, one request each. What
     /// that puts in serves others, until nobody is left.
+    #[inline]
     pub(super) fn serve_waiters(&mut self) {
-        if !self.server.waiters.has_news() || self.server.waiters.is_serving {
-            return;
+        if self.server.waiters.has_news() && !self.server.waiters.is_serving {
+            self.serve_all_waiters();
         }
+    }
+
+    #[cold]
+    fn serve_all_waiters(&mut self) {
         self.server.waiters.is_serving = true;
         loop {
             if let Some((key, how)) = self.server.waiters.next_unserved() {
