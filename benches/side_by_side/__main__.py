@@ -26,7 +26,8 @@ Rows (choose with --rows, a glob or several, comma-separated; --list prints them
   files; only with --rival;
 - evict/*: 10,000 requests a second for random keys, over four times `maxmemory`, which is set after
   the load (ours), and without a limit (theirs), both the default store, nothing bound;
-- threads/*: `--io-threads auto` against `--io-threads 1`, both ours, nothing bound;
+- threads/*: `--io-threads auto` against `--io-threads 1`, both ours, nothing bound, with 50 clients
+  or as many as the row says;
 - hogs/*: the same with a process on each CPU that never stops, for which no pair counts as quiet;
 - idle/*: no client, and 50 that say nothing.
 

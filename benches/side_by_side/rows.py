@@ -10,6 +10,8 @@ SIZELESS = ("INCR", "ZADD")
 VALUE = 512
 # Pairs of servers whose rows have no pipeline and no size in their names.
 PLAIN = ("idle",)
+# What labels of threads/* say: how many clients there are.
+CROWDS = {"1-client": 1, "200-clients": 200}
 # What labels of rows say about threads.
 THREADS = {
     "one": ["--io-threads", "1"],
@@ -95,7 +97,8 @@ def all_rows(args):
         rows.append(Row("evict", command, 1, VALUE, args.cold_keys))
     for command in ("GET", "SET"):
         for depth in (1, 16):
-            rows.append(Row("threads", command, depth, VALUE, args.keys, Target(0.95)))
+            for label in ("", *CROWDS):
+                rows.append(Row("threads", command, depth, VALUE, args.keys, Target(0.95), label))
     for command in ("GET", "SET"):
         for depth in (1, 16):
             rows.append(Row("hogs", command, depth, VALUE, args.keys, Target(0.8)))

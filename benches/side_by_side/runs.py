@@ -10,7 +10,7 @@ import main_thread
 import paced
 from machine import Hogs, Meter, difference, wait_until_settled
 from report import summarise
-from rows import VALUE, servers_of
+from rows import CROWDS, VALUE, servers_of
 from server_process import ReplyError, ServerProcess
 
 CLIENTS = 50
@@ -104,9 +104,12 @@ def measure_benchmark(row, servers, args, machine):
             # Not before: KeyDB refuses a fast load that its eviction cannot follow.
             server.ask("CONFIG", "SET", "maxmemory", row.keys * VALUE // COLD_FACTOR)
     core = CLIENT_CORE if is_pinned(row, args) else None
-    return repeat(
-        row, servers, args, lambda server, requests: drive(server, row, requests, machine, core)
-    )
+    clients = CROWDS.get(row.label, CLIENTS)
+
+    def run(server, requests):
+        return drive(server, row, requests, machine, core, clients)
+
+    return repeat(row, servers, args, run)
 
 
 def measure_among_hogs(row, servers, args, machine):
