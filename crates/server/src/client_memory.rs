@@ -173,10 +173,11 @@ impl Server {
         self.config.client_output_buffer_limit.of_client(subscribes).hard_bytes
     }
 
-    /// Whether the replies of a client have a limit at all.
+    /// Whether the replies of a client, with a subscription or without, have a limit at all.
     #[inline]
-    pub(crate) fn limits_output(&self, key: ClientKey) -> bool {
-        self.hard_bytes(key) > 0 || self.config.maxmemory_clients != ClientMemoryLimit::Bytes(0)
+    pub(crate) fn limits_output(&self, subscribes: bool) -> bool {
+        self.config.client_output_buffer_limit.of_client(subscribes).hard_bytes > 0
+            || self.config.maxmemory_clients != ClientMemoryLimit::Bytes(0)
     }
 
     /// Ends a client for the replies it does not read, which are dropped; unless it is the server

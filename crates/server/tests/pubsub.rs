@@ -273,13 +273,15 @@ fn no_message_is_lost_or_torn_wherever_the_half_of_a_subscriber_is() {
     }
 }
 
-/// Publishes until nobody is subscribed any more.
-fn publish_until_alone(client: &mut Client, bytes: usize) {
-    let message = vec![b'x'; bytes];
+const NONE: &[u8] = b"*2\r\n$5\r\nother\r\n:0\r\n";
+
+/// Publishes until only so many are subscribed, who read each message.
+fn publish_until(client: &mut Client, message: &[u8], left: i64, mut read: impl FnMut()) {
     let until = Instant::now() + DEADLINE;
     loop {
-        let reply = client.try_command(&[b"PUBLISH", &b"c"[..], &message]).expect("a reply");
-        if reply.raw == b":0\r\n" {
+        let reply = client.try_command(&[b"PUBLISH", &b"c"[..], message]).expect("a reply");
+        read();
+        if reply.integer() == Ok(left) {
             return;
         }
         assert!(Instant::now() < until, "the subscriber is there for ever");
@@ -297,13 +299,30 @@ fn a_subscriber_that_does_not_read_is_closed_at_its_own_limit() {
         let value = vec![b'x'; 2 << 20];
         publisher.try_command(&[&b"SET"[..], b"large", &value]).expect("a reply");
         assert_eq!(reader.run("GET large").text().map(<[u8]>::len), Ok(2 << 20));
+        // Two that read, one before and one behind the deaf one.
+        let mut readers = [server.connect(), server.connect()];
         for bytes in [2_000, 100_000] {
+            readers[0].ok("SUBSCRIBE c");
             let mut deaf = server.connect();
-            deaf.ok("SUBSCRIBE c");
-            publish_until_alone(&mut publisher, bytes);
+            deaf.send(&words::encode(&["SUBSCRIBE", "other", "c"]));
+            deaf.send(&words::encode(&["PSUBSCRIBE", "other*"]));
+            deaf.send(&words::encode(&["SSUBSCRIBE", "other"]));
+            wait_until("it subscribes", || publisher.ok("PUBSUB SHARDNUMSUB other").raw != NONE);
+            readers[1].ok("SUBSCRIBE c");
+            let message = vec![b'x'; bytes];
+            publish_until(&mut publisher, &message, 2, || {
+                for reader in &mut readers {
+                    assert!(reader.read_reply().expect("the message").raw.ends_with(b"x\r\n"));
+                }
+            });
             let (_, is_closed) = deaf.read_to_close(Instant::now() + DEADLINE);
             assert!(is_closed);
-            publisher.ok("PING");
+            // Nothing of it is left in the book.
+            assert_eq!(publisher.ok("PUBSUB NUMSUB other").raw, NONE);
+            assert_eq!(publisher.ok("PUBSUB SHARDNUMSUB other").raw, NONE);
+            assert_eq!(publisher.ok("PUBSUB NUMPAT").raw, b":0\r\n");
+            assert_eq!(publisher.ok("PUBSUB CHANNELS").leaves(), [b"c"]);
+            readers.iter_mut().for_each(|reader| drop(reader.ok("UNSUBSCRIBE")));
         }
         // The limit is of those who have subscribed only.
         reader.ok("SUBSCRIBE c");
@@ -429,4 +448,89 @@ fn a_subscriber_may_be_idle() {
     assert!(is_closed, "others may not");
     assert_eq!(server.connect().ok("PUBLISH c text").raw, b":1\r\n");
     assert!(subscriber.read_reply().expect("the message").raw.ends_with(b"text\r\n"));
+}
+
+/// Messages come between the replies of a transaction, never inside of one, and are no changes.
+#[test]
+fn a_subscriber_is_in_a_transaction() {
+    let play = |server: &Server| {
+        let (mut publisher, mut client) = (server.connect(), server.connect());
+        client.ok("HELLO 3");
+        client.ok("SUBSCRIBE c");
+        let mut got = Vec::new();
+        for (request, replies) in [("WATCH k", 1), ("MULTI", 2), ("GET k", 2), ("EXEC", 2)] {
+            client.send(&words::encode(&words::split(request).expect("plain")));
+            got.extend((0..replies).map(|_| client.read_reply().expect("a reply").raw));
+            publisher.ok("PUBLISH c text");
+        }
+        publisher.ok("PUBLISH c end");
+        client.send(&words::encode(&["RESET"]));
+        got.extend((0..3).map(|_| client.read_reply().expect("a reply").raw));
+        client.ok("PING");
+        got
+    };
+    let want = play(&Server::oracle(&[]));
+    for ours in [&INLINE[..], &WORKERS] {
+        assert_eq!(play(&Server::subject(ours)), want);
+    }
+    assert_eq!(want[want.len() - 1], b"+RESET\r\n");
+}
+
+/// With `appendfsync always` the replies of a subscriber wait for the journal while others publish
+/// to it: each reply and each message comes whole, in order.
+#[test]
+fn messages_wait_behind_replies_that_are_held() {
+    const MESSAGES: usize = 300;
+    for threads in ["1", "3"] {
+        let ours =
+            ["--appendfsync", "always", "--io-threads", threads, "--io-threads-always-active"];
+        let ours = [&ours[..], &[if threads == "1" { "no" } else { "yes" }]].concat();
+        let server = Server::subject_or(&ours, &["--appendonly", "yes"]);
+        let (mut publisher, mut client) = (server.connect(), server.connect());
+        client.ok("HELLO 3");
+        client.ok("SUBSCRIBE c");
+        let mut sender = client.stream().try_clone().expect("a descriptor");
+        let (mut seen, mut count) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for _ in 0..MESSAGES {
+                    let request = words::encode(&["INCR", "count"]).repeat(3);
+                    std::io::Write::write_all(&mut sender, &request).expect("it reads");
+                }
+            });
+            scope.spawn(move || {
+                for number in 0..MESSAGES {
+                    let reply = publisher.try_command(&[b"PUBLISH", &b"c"[..], &text(number)]);
+                    assert_eq!(reply.expect("a reply").raw, b":1\r\n");
+                }
+            });
+            while seen < MESSAGES || count < 3 * MESSAGES {
+                let reply = client.read_reply().unwrap_or_else(|why| panic!("{why}"));
+                if reply.raw[0] == b':' {
+                    count += 1;
+                    assert_eq!(reply.integer(), Ok(count as i64));
+                } else {
+                    assert!(reply.leaves()[2] == text(seen), "message {seen} is the next one");
+                    seen += 1;
+                }
+            }
+        });
+    }
+}
+
+/// Messages that are not read count for `maxmemory-clients`, with a limit of their own or without.
+#[test]
+fn a_subscriber_that_does_not_read_is_evicted() {
+    let limits = ["--client-output-buffer-limit", "pubsub 0 0 0", "--maxmemory-clients", "4mb"];
+    for ours in [&INLINE[..], &WORKERS] {
+        let server = Server::subject_or(&[ours, &limits].concat(), &limits);
+        let (mut publisher, mut deaf) = (server.connect(), server.connect());
+        publisher.ok("CLIENT NO-EVICT ON");
+        deaf.ok("SUBSCRIBE c");
+        publish_until(&mut publisher, &[b'x'; 100_000], 0, || ());
+        let (_, is_closed) = deaf.read_to_close(Instant::now() + DEADLINE);
+        assert!(is_closed);
+        assert_eq!(publisher.info_number("stats", "evicted_clients"), 1);
+        assert_eq!(publisher.info_number("stats", "pubsub_channels"), 0);
+    }
 }

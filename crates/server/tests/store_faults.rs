@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::client::Client;
+use common::client::{Client, Missing};
 use common::server::{Kind, Scratch, Server, run_to_end};
 use common::words;
 
@@ -314,6 +314,42 @@ fn a_full_disk_is_an_error_and_no_end() {
     for number in 0..accepted {
         let reply = client.ok(&format!("GET late:{number}"));
         assert_eq!(reply.text(), Ok(value(number).as_bytes()), "late:{number} was acknowledged");
+    }
+}
+
+/// Errors take the place of replies that wait in vain for the journal, but among those of a
+/// subscriber are messages: it is closed rather than told the wrong thing.
+#[test]
+fn a_subscriber_whose_writes_are_not_durable_is_closed() {
+    let Some(server) = ours() else { return };
+    let mut publisher = server.connect();
+    write(&mut publisher, 0..KEYS);
+    limit_file_size(&server, "1");
+    let until = Instant::now() + DEADLINE;
+    for number in 0.. {
+        assert!(Instant::now() < until, "a write that cannot be made durable is refused");
+        let mut client = server.connect();
+        client.ok("HELLO 3");
+        client.ok("SUBSCRIBE c");
+        let set = ["SET".to_owned(), format!("late:{number}"), value(number)];
+        client.send(&words::encode(&set));
+        client.send(&words::encode(&["PUBLISH", "c", "text"]));
+        match client.read_reply() {
+            Ok(reply) if reply.is_error() => {
+                // Refused beforehand: the fault was known, and nothing waited.
+                panic!("{} came after all writes before it", words::show(&reply.raw));
+            }
+            Ok(_) => assert!(client.read_reply().expect("the message").raw.ends_with(b"text\r\n")),
+            Err(why) => {
+                assert!(matches!(why, Missing::Closed(_)), "{why}");
+                break;
+            }
+        }
+    }
+    limit_file_size(&server, "unlimited");
+    publisher.ok("PING");
+    while publisher.info_number("stats", "pubsub_channels") > 0 {
+        assert!(Instant::now() < until, "those before it go too");
     }
 }
 

@@ -9,7 +9,7 @@ use mio::{Interest, Token};
 
 use crate::blocked::Blocked;
 use crate::client::{Client, ClientKey, Closing, Session};
-use crate::client_memory::is_output_too_much;
+use crate::client_memory::{OUTPUT_FREE, is_output_too_much};
 use crate::command::dispatch::{self, Done};
 use crate::keyspace::fetch::Fetch;
 use crate::net::conn::{ConnIo, InputLimits, Next, OUTPUT_HIGH, Received, Sent};
@@ -168,7 +168,9 @@ impl EventLoop {
     pub(super) fn run_some(&mut self, key: ClientKey, count_max: usize) {
         let Some(client) = self.server.clients.get_mut(key) else { return };
         let Some(mut io) = client.io.take() else { return };
-        let ran_all = self.run_from(key, &mut io, count_max);
+        let subscribes = client.session.subscribes;
+        let is_limited = self.server.limits_output(subscribes);
+        let ran_all = self.run_from(key, &mut io, count_max, is_limited);
         let Some(client) = self.server.clients.get_mut(key) else { return };
         if let (Some(fault), None) = (io.fault(), client.session.closing) {
             let text = format!("ERR {fault}");
@@ -200,20 +202,27 @@ impl EventLoop {
         if !stuck && !full && (!ran_all || client.readable) {
             enlist(&mut self.ready, key, client);
         }
-        let limits = &self.server.config.client_output_buffer_limit;
-        let limit = limits.of_client(client.session.subscribes);
+        let subscribes = client.session.subscribes;
         if is_cut {
             self.server.close_for_cut(key);
-        } else if is_output_too_much(waiting, limit.hard_bytes) {
-            self.server.close_for_output(key);
+        } else if waiting > OUTPUT_FREE {
+            let limits = &self.server.config.client_output_buffer_limit;
+            if is_output_too_much(waiting, limits.of_client(subscribes).hard_bytes) {
+                self.server.close_for_output(key);
+            }
         }
         self.server.count_client(key);
     }
 
     /// Runs requests until there are none, the client must wait, or its turn is over, after so many
     /// at most. Returns whether all were run.
-    fn run_from(&mut self, key: ClientKey, io: &mut ConnIo, count_max: usize) -> bool {
-        let is_limited = self.server.limits_output(key);
+    fn run_from(
+        &mut self,
+        key: ClientKey,
+        io: &mut ConnIo,
+        count_max: usize,
+        is_limited: bool,
+    ) -> bool {
         io.out.set_limit(None);
         for count in 0..count_max {
             if io.out.is_cut() {
