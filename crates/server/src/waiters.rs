@@ -303,3 +303,126 @@ fn live_object(entry: EntryRef<'_>, now_ms: u64) -> Option<&Object> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use flintlock_diskcache::cache::Now;
+
+    use super::*;
+    use crate::command::dispatch::{Outcome, execute};
+    use crate::command::{Ctx, OwnedRequest, lookup};
+    use crate::config::Config;
+    use crate::keyspace::Hasher;
+    use crate::log::{Level, Log};
+    use crate::offload::tests::pair;
+    use crate::resp::encode::{Output, Proto, Reply};
+    use crate::types::{Rng, SplitMix64};
+
+    fn server(clients: usize) -> (Server, Vec<ClientKey>) {
+        let log = Log::new(Level::Warning, None);
+        let now = Now { mono_ms: 0, unix_ms: 1 };
+        let mut server = Server::new(Config::default(), log, Hasher::new(&[7; 16]), now, [7; 16]);
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut connect = |place| server.clients.insert(pair(place).0, 0, nowhere, nowhere);
+        let keys = (1..=clients).map(&mut connect).collect();
+        (server, keys)
+    }
+
+    fn run(server: &mut Server, words: &[&[u8]]) {
+        let command = lookup(words[0]).expect("a command");
+        let hash = server.keyspace.hasher().hash(words[1]);
+        let request = OwnedRequest::new(command, words.iter().copied(), hash);
+        let mut out = Output::default();
+        let mut ctx = Ctx::new(server, ClientKey::INTERNAL);
+        let outcome = execute(&mut ctx, &request.get(), &mut Reply::new(&mut out, Proto::Resp2));
+        assert_eq!(outcome, Outcome::Answered);
+    }
+
+    /// Each place in a queue is one of a client that waits for the key, and the other way round;
+    /// the times are those of clients that sleep.
+    fn check(server: &Server, keys: &[ClientKey]) {
+        let (mut queued, mut waiting, mut times) = (0, 0, BTreeSet::new());
+        for key in keys {
+            let session = server.clients.session(*key);
+            let sleeps = matches!(session.blocked, Some(Blocked::Keys));
+            let Some(awaited) = &session.awaited else {
+                assert!(!sleeps, "who sleeps waits for something");
+                continue;
+            };
+            let place = awaited.place.expect("it has slept");
+            for name in &awaited.names {
+                let queue = &server.waiters.by_db[awaited.db][name];
+                assert_eq!(queue.clients.get(&place), Some(key));
+                queued += 1;
+            }
+            waiting += 1;
+            times.extend(awaited.timeout(*key).filter(|_| sleeps));
+        }
+        let book = &server.waiters;
+        let queues = || book.by_db.iter().flat_map(HashMap::values);
+        assert_eq!(queues().map(|queue| queue.clients.len()).sum::<usize>(), queued);
+        assert!(queues().all(|queue| !queue.clients.is_empty()), "nobody waits for such a key");
+        assert_eq!((book.len, book.is_empty()), (waiting, waiting == 0));
+        assert_eq!(book.timeouts, times);
+    }
+
+    /// As the loop answers them.
+    fn tell_unserved(server: &mut Server) -> usize {
+        let mut count = 0;
+        while let Some((client, _)) = server.waiters.next_unserved() {
+            server.clients.session_mut(client).blocked = None;
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn the_book_agrees_with_those_who_wait_whatever_happens() {
+        let (mut server, keys) = server(6);
+        let mut rng = SplitMix64::new(1);
+        let (mut woken, mut late, mut told) = (0, 0, 0);
+        for step in 0..20_000 {
+            server.mono_ms = step / 4;
+            let key = keys[rng.below(6)];
+            let name = [b'a' + rng.below(4) as u8];
+            match rng.below(8) {
+                0..=3 if server.clients.session(key).awaited.is_none() => {
+                    let names = [&name[..], b"b", b"b"];
+                    let until_ms = (rng.below(2) == 0).then(|| server.mono_ms + 1);
+                    let fits = |object: &Object| matches!(object, Object::List(_));
+                    let awaited = Awaited::new(0, names.into_iter(), fits, until_ms);
+                    server.clients.session_mut(key).awaited = Some(Box::new(awaited));
+                    server.sleep(key);
+                }
+                4 => {
+                    server.unblock(key, Unserved::Refused);
+                }
+                5 => {
+                    server.clients.session_mut(key).blocked = None;
+                    server.stop_waiting(key);
+                }
+                6 => run(&mut server, &[b"SADD", &name, b"member"]),
+                _ => run(&mut server, &[b"RPUSH", &name, b"item"]),
+            }
+            told += tell_unserved(&mut server);
+            while let Some(client) = server.wake_next() {
+                check(&server, &keys);
+                woken += 1;
+                if rng.below(3) == 0 {
+                    server.sleep(client);
+                } else {
+                    server.stop_waiting(client);
+                }
+            }
+            server.end_late_waits();
+            late += tell_unserved(&mut server);
+            check(&server, &keys);
+            if rng.below(3) == 0 {
+                run(&mut server, &[b"DEL", &name]);
+            }
+        }
+        assert!(woken > 1000 && late > 100 && told > 100, "{woken} {late} {told}");
+    }
+}

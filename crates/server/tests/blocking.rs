@@ -291,6 +291,11 @@ fn a_client_that_waits_is_shown_and_its_time_counted() {
         assert_eq!(plain(&waiting.read_reply().expect("a reply").raw), "*2 $1 k $1 v");
         assert_eq!(client.info_number("clients", "clients_in_timeout_table"), 0);
         wait_for_blocked(&mut client, 0);
+        send(&mut waiting, "BLPOP k 1000");
+        wait_for_blocked(&mut client, 1);
+        drop(waiting);
+        wait_for_blocked(&mut client, 0);
+        assert_eq!(client.info_number("clients", "clients_in_timeout_table"), 0);
         let stats = client.ok("INFO commandstats");
         let stats = String::from_utf8_lossy(stats.text().expect("a text"));
         assert!(stats.contains("cmdstat_blpop:calls=1,"), "{stats}");
