@@ -459,7 +459,27 @@ fn cgroup_mount(line: &str, version_two: bool) -> Option<CgroupMount> {
     };
     let mut left = left.split_ascii_whitespace().skip(3);
     let (root, point) = (left.next()?, left.next()?);
-    wanted.then(|| CgroupMount { root: root.to_owned(), point: point.to_owned() })
+    wanted.then(|| CgroupMount { root: unescaped(root), point: unescaped(point) })
+}
+
+/// A field of mountinfo, in which white space and `\` are written as three octal digits.
+fn unescaped(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match digits.filter(u8::is_ascii) {
+            Some(byte) => {
+                out.push(char::from(byte));
+                out.push_str(&part[3..]);
+            }
+            None => {
+                out.push('\\');
+                out.push_str(part);
+            }
+        }
+    }
+    out
 }
 
 /// The directory of our group and every one above it, as far as they are visible, innermost first.

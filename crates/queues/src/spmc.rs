@@ -172,6 +172,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
 
     /// Appends from `items` while there is room, and makes everything visible; returns how many.
     /// What is left stays in the iterator.
+    /// As long as consumers make room it goes on: what has no end is to be bounded by `take`.
     #[inline]
     #[must_use = "what was not taken is not in the ring"]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {

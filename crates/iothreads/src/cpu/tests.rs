@@ -132,11 +132,13 @@ fn quota_is_that_of_our_group_and_of_no_other() {
     let other = MOUNT_V2.replace(" / /sys/fs/cgroup", " /other /run/cgroup");
     let both = format!("{other}{MOUNT_V2}");
     let own = MOUNT_V2.replace(" / /sys", " /docker/abc /sys");
+    let spaced = MOUNT_V2.replace(" / /sys/fs/cgroup", r" /my\040own /sys/fs/cgroup/a\134b\011c");
     let cases = [
         ("hidden", "0::/a/b/c\n", MOUNT_V2, "a", "ab", Some(3000)),
         ("deleted", "0::/a/b (deleted)\n", MOUNT_V2, "a", "a/b", Some(3000)),
         ("mounts", "0::/pod\n", &both, "pod", "../../../run/cgroup", Some(3000)),
         ("alike", "0::/docker/abcd\n", &own, "", "d", Some(3000)),
+        ("spaced", "0::/my own/a\n", &spaced, "a\\b\tc/a", "a", Some(3000)),
         ("outside", "0::/../peer\n", MOUNT_V2, "", "../peer", Some(3000)),
     ];
     for (name, group, mounts, ours, not_ours, quota) in cases {

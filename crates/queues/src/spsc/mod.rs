@@ -163,6 +163,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
 
     /// Appends from `items` while there is room, and makes everything visible; returns how many.
     /// What is left stays in the iterator: no item is taken out that cannot be appended.
+    /// As long as consumers make room it goes on: what has no end is to be bounded by `take`.
     ///
     /// # Examples
     /// ```

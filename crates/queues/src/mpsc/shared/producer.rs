@@ -122,6 +122,7 @@ impl<T, L: Layout<T>> Producer<T, L> {
     /// Appends from `items` while they are accepted (visible or pending); returns how many. What
     /// is left stays in the iterator. 0 means that no item was there, that ring and list are full,
     /// or that the ring is closed; [`Producer::is_closed`] tells which.
+    /// As long as consumers make room it goes on: what has no end is to be bounded by `take`.
     #[must_use = "what was not taken is not in the ring"]
     pub fn push_batch(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
         let mut count = 0;
