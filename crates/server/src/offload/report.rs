@@ -71,16 +71,19 @@ impl Offload {
         field("io_threads_pin_failures", &stats.pin_failures)?;
         for worker in &stats.workers {
             let micros = |time: Duration| time.as_micros();
+            let jobs = |lane: Lane| worker.jobs[lane as usize];
             write!(
                 out,
                 "io_thread_{}:active={},useful_usec={},spun_usec={},parked_usec={},jobs={},\
-                 parks={},wakes={},panics={}\r\n",
+                 jobs_high={},jobs_private={},parks={},wakes={},panics={}\r\n",
                 worker.index + 1,
                 u8::from(worker.active),
                 micros(worker.times.useful),
                 micros(worker.times.spun),
                 micros(worker.times.parked),
-                worker.jobs.iter().sum::<u64>(),
+                jobs(Lane::Shared),
+                jobs(Lane::High),
+                jobs(Lane::Private),
                 worker.parks,
                 worker.wakes,
                 worker.panics,

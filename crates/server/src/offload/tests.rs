@@ -437,6 +437,9 @@ fn the_report_has_a_line_for_each_worker_and_reading_it_wakes_nobody() {
     let mut offload = offload(3, true);
     let (io, _peer) = pair(1);
     drop(read_back(&mut offload, io));
+    let parts = Object::from(Set::new()).into_parts();
+    offload.pool.submit_to(1, Job::Free(Box::new(parts))).map_err(|_| ()).expect("room");
+    offload.pool.commit();
     let parks =
         |offload: &Offload| -> u64 { offload.pool.stats().workers.iter().map(|w| w.parks).sum() };
     let wakes = |offload: &Offload| {
@@ -459,6 +462,10 @@ fn the_report_has_a_line_for_each_worker_and_reading_it_wakes_nobody() {
     for name in ["io_threads_configured:3", "io_threads_active_workers:2", "io_thread_1:active=1"] {
         assert!(text.contains(name), "{name} in {text}");
     }
+    let second = text.lines().find(|line| line.starts_with("io_thread_2:")).expect("its line");
+    assert!(second.contains(",jobs_high=0,jobs_private=1,"), "{second}");
+    let done = |line: &str| line.contains(",jobs=1,jobs_high=0,");
+    assert_eq!(text.lines().filter(|line| done(line)).count(), 1, "who has read: {text}");
     assert!(text.lines().all(|line| line.contains(':')) && text.ends_with("\r\n"));
 }
 
