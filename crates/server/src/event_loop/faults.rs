@@ -169,6 +169,29 @@ fn a_key_that_cannot_be_read_is_an_error_and_no_miss() {
     assert_eq!(client.ask("INCR n"), ":6");
 }
 
+/// Whose wait ends with an error waits for nothing more, and what it was woken for stays.
+#[test]
+fn a_wait_that_ends_with_an_unreadable_key_is_over() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let served = cold(dir.path(), Config::default());
+    let (mut waiting, mut client) = (served.connect(), served.connect());
+    waiting.send("BLMOVE source one LEFT RIGHT 0");
+    client.wait_for("INFO clients", "blocked_clients:1\r\n");
+    // Now there is a key of that name, and it is on disk only.
+    assert_eq!(client.ask("SWAPDB 0 1"), "+OK");
+    served.always(Call::Get, Fault::Fail(ErrorKind::Io));
+    assert_eq!(client.ask("RPUSH source item"), ":1");
+    let reply = waiting.receive();
+    assert!(reply.starts_with("-IOERR "), "{reply}");
+    client.wait_for("INFO clients", "blocked_clients:0\r\n");
+    served.faults.mend();
+    waiting.send("BLPOP other 0");
+    client.wait_for("INFO clients", "blocked_clients:1\r\n");
+    assert_eq!(client.ask("RPUSH other item"), ":1");
+    assert_eq!(waiting.receive(), "*2");
+    assert_eq!(client.ask("LLEN source"), ":1");
+}
+
 #[test]
 fn who_waits_for_a_hanging_disk_is_seen_and_can_be_killed_and_others_are_served() {
     let dir = tempfile::tempdir().expect("temporary directory");
