@@ -91,9 +91,12 @@ clippy-loom:
 		$(LOOM_ENV) $(CARGO) clippy -p flintlock-$$crate --all-targets -- -D warnings || exit 1; \
 	done
 
-# The queues without an operating system and without 64-bit atomics, where the toolchain can.
+# The queues without std: a program that is linked and runs without it; and, where the toolchain can,
+# a check without an operating system and without 64-bit atomics.
 BARE := thumbv7em-none-eabi
 bare:
+	RUSTFLAGS="-C panic=abort" CARGO_TARGET_DIR=target/bare \
+		$(CARGO) run -q --release -p flintlock-queues --example bare
 	@if [ -e "$$(rustc --print sysroot)/lib/rustlib/$(BARE)" ]; then \
 		$(CARGO) check -p flintlock-queues --target $(BARE); \
 	else echo "skipped: the toolchain has no target $(BARE)"; fi

@@ -298,6 +298,7 @@ fn unsafe_is_where_it_may_be_and_says_why() {
             "crates/queues/src/mpsc",
             "crates/queues/src/tagged",
             "crates/queues/src/sync",
+            "crates/queues/examples/bare",
             "crates/iothreads/src/cpu",
             "crates/server/src/keyspace/entry",
             "crates/server/src/huge_pages/heap",

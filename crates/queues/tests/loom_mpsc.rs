@@ -7,7 +7,7 @@ mod loom_support;
 mod park;
 
 use flintlock_queues::sync::{AtomicBool, Edge, Ordering};
-use flintlock_queues::{Layout, PopError, mpsc::rings};
+use flintlock_queues::{Layout, Padded, PopError, mpsc::rings};
 use loom::sync::Arc;
 use loom::thread;
 use loom_support::{
@@ -105,6 +105,12 @@ fn loom_mpsc_rings_two_threads_laps() {
 #[test]
 fn loom_mpsc_rings_two_threads_cells() {
     rings_two_threads::<Cells>("two threads cells");
+}
+
+/// Cells on lines of their own differ in their addresses only, and are built here once.
+#[test]
+fn loom_mpsc_rings_two_threads_padded() {
+    rings_two_threads::<Padded>("two threads padded");
 }
 
 #[test]

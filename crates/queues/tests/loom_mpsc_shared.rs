@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use flintlock_queues::mpsc::shared;
 use flintlock_queues::sync::Edge;
-use flintlock_queues::{Index, Layout, PopError};
+use flintlock_queues::{Index, Layout, Padded, PopError};
 use loom::thread;
 use loom_support::{
     Cells, Item, Laps, Ledger, Roles, assert_mutants_caught, explore, pop_within, push_within,
@@ -78,6 +78,12 @@ fn loom_shared_stream_laps() {
 #[test]
 fn loom_shared_stream_cells() {
     stream::<Cells>("stream cells", 2);
+}
+
+/// Cells on lines of their own differ in their addresses only, and are built here once.
+#[test]
+fn loom_shared_stream_padded() {
+    stream::<Padded>("stream padded", 2);
 }
 
 /// One thread has both producers and both fill the ring; the consumer makes room for the tickets

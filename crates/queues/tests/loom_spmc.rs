@@ -7,7 +7,7 @@ mod loom_support;
 mod park;
 
 use flintlock_queues::sync::Edge;
-use flintlock_queues::{Index, Layout, PopError, spmc};
+use flintlock_queues::{Index, Layout, Padded, PopError, spmc};
 use loom::thread;
 use loom_support::{
     Cells, Item, Laps, Ledger, Roles, assert_mutants_caught, explore, pop_within, push_within,
@@ -78,6 +78,12 @@ fn loom_spmc_compete_laps() {
 #[test]
 fn loom_spmc_compete_cells() {
     compete::<Cells>("compete cells", 3);
+}
+
+/// Cells on lines of their own differ in their addresses only, and are built here once.
+#[test]
+fn loom_spmc_compete_padded() {
+    compete::<Padded>("compete padded", 3);
 }
 
 /// One thread is producer and consumer and goes round the ring several times; the other consumer
