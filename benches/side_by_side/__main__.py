@@ -47,7 +47,11 @@ What IO threads do, both sides ours with `--store memory`; "auto" is `--io-threa
   another client that fetches a value of 1 MiB, or sends 10,000 INCR at once, waits for the end and
   does it again 10 ms later, with the threads that the row names.
 
-The last four, and evict/*, are driven by `paced` (50 connections): it sends at fixed times, whether
+- stall/*: 20,000 requests a second, with (ours) and without (theirs) an IO thread being stopped for
+  100 ms of each 300, wherever it is, one of them (always) or of two that are always active
+  (3-always): how long do clients wait whose requests it does not hold?
+
+The last five, and evict/*, are driven by `paced` (50 connections): it sends at fixed times, whether
 replies come or not, and counts latencies from those times. "late" is how far behind its own times
 it sent, which is in the latencies: where that comes near them, the client had no CPU, and they say
 little of the server.

@@ -9,6 +9,8 @@ from machine import Meter
 CLIENTS = 50
 # Of low/*, evict/* and beside-*/*, requests a second.
 LOW_RATE = 10_000
+# Of stall/*: enough to have each of two workers find jobs.
+STALL_RATE = 20_000
 # What another client does meanwhile.
 DISTURBANCES = {"beside-reply": "reply", "beside-pipeline": "pipeline"}
 

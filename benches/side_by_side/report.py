@@ -122,7 +122,7 @@ class Rest:
 def sheet_of(name):
     """The columns of a row."""
     pair = name.split("/")[0].split("-")[0]
-    latencies = dict.fromkeys(("tail", "evict", "beside"), Latency)
+    latencies = dict.fromkeys(("tail", "evict", "beside", "stall"), Latency)
     return {"main": Main, **latencies, "idle": Rest}.get(pair, Speed)
 
 

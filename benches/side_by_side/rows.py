@@ -17,6 +17,7 @@ THREADS = {
     "one": ["--io-threads", "1"],
     "auto": ["--io-threads", "auto"],
     "always": ["--io-threads", "2", "--io-threads-always-active", "yes"],
+    "3-always": ["--io-threads", "3", "--io-threads-always-active", "yes"],
     "2": ["--io-threads", "2"],
     "8": ["--io-threads", "8"],
     "8-always": ["--io-threads", "8", "--io-threads-always-active", "yes"],
@@ -124,6 +125,9 @@ def rows_of_threads(args):
     for pair in ("beside-reply", "beside-pipeline"):
         for label in ("one", "auto", "always"):
             rows.append(Row(pair, "GET", 1, VALUE, args.keys, Target(p99_more_ms=1), label))
+    for command in ("GET", "SET"):
+        for label in ("always", "3-always"):
+            rows.append(Row("stall", command, 1, VALUE, args.keys, Target(p99_more_ms=2), label))
     return rows
 
 
@@ -152,7 +156,7 @@ def servers_of(row, args):
         return memory + THREADS[row.label], memory + THREADS[FEWER[row.label]]
     if pair in ("low", "tail"):
         return memory + THREADS[row.label], single
-    if pair.startswith("beside"):
+    if pair == "stall" or pair.startswith("beside"):
         return memory + THREADS[row.label], memory + THREADS[row.label]
     if pair == "tier":
         return ours + [*durable, *THREADS["one"]], single

@@ -12,6 +12,7 @@ from machine import Hogs, Meter, difference, wait_until_settled
 from report import summarise
 from rows import CROWDS, VALUE, servers_of
 from server_process import ReplyError, ServerProcess
+from stalls import Stalls
 
 CLIENTS = 50
 # Where servers and clients are bound, if they are.
@@ -141,7 +142,7 @@ def measure_paced(row, servers, args, machine):
         preload(server, row)
     if row.pair == "evict":
         servers[0].ask("CONFIG", "SET", "maxmemory", row.keys * VALUE // EVICT_FACTOR)
-    rate = paced.LOW_RATE
+    rate = paced.STALL_RATE if row.pair == "stall" else paced.LOW_RATE
     if row.pair == "tail":
         # Half of what the one with fewer threads can do. The first run warms it up.
         full = [drive(servers[1], row, 50_000, machine)["per_second"] for _ in range(2)][1]
@@ -149,6 +150,10 @@ def measure_paced(row, servers, args, machine):
 
     def run(which):
         wait_until_settled(servers, 10)
+        if row.pair == "stall" and which == 0:
+            with Stalls(servers[which]) as stalls:
+                figures = paced.drive(servers[which], row, rate, None, args, machine)
+            return {**figures, "stalls": stalls.count}
         disturbance = paced.DISTURBANCES.get(row.pair) if which == 0 else None
         return paced.drive(servers[which], row, rate, disturbance, args, machine)
 
@@ -229,7 +234,7 @@ def measure_idle(row, servers, args, _machine):
 
 MEASURES = {"idle": measure_idle, "sustain": measure_sustained, "main": measure_main}
 MEASURES["hogs"] = measure_among_hogs
-MEASURES |= dict.fromkeys(("low", "tail", "evict", *paced.DISTURBANCES), measure_paced)
+MEASURES |= dict.fromkeys(("low", "tail", "evict", "stall", *paced.DISTURBANCES), measure_paced)
 
 
 def is_pinned(row, args):

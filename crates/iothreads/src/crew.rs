@@ -24,8 +24,22 @@ pub(crate) struct Hand<H: Handler> {
     pub(crate) inbox: spsc::Producer<H::Job, H::Layout>,
     /// Jobs were pushed since the last commit.
     pub(crate) uncommitted: bool,
+    /// Jobs in the inbox after each commit.
+    depth: Histogram,
     thread: JoinHandle<()>,
     pub(crate) block: Arc<CachePadded<Block>>,
+}
+
+impl<H: Handler> Hand<H> {
+    /// Makes what was pushed visible; whether there was anything.
+    pub(crate) fn commit(&mut self) -> bool {
+        let pushed = std::mem::take(&mut self.uncommitted);
+        if pushed {
+            self.inbox.commit();
+            self.depth.note(self.inbox.len() as u64);
+        }
+        pushed
+    }
 }
 
 /// A worker whose inbox is closed and whose thread is still finishing.
@@ -135,7 +149,8 @@ impl<H: Handler> Crew<H> {
                 }
                 or_abort(|| Worker::new(index, shared, ends, shown).run());
             })?;
-        self.hands.push(Hand { inbox, uncommitted: false, thread, block });
+        let depth = Histogram::default();
+        self.hands.push(Hand { inbox, uncommitted: false, depth, thread, block });
         Ok(())
     }
 
@@ -186,6 +201,7 @@ impl<H: Handler> Crew<H> {
                 index,
                 active: index < active,
                 times: hand.block.times(now_ns),
+                inbox_depth: hand.depth,
                 jobs: counts.jobs,
                 again: counts.again,
                 panics: counts.panics,

@@ -15,6 +15,9 @@ use crate::sync::PlainArc;
 
 /// Most workers of a pool; with the main thread that makes 256 threads.
 pub const WORKERS_MAX: usize = if cfg!(loom) { 2 } else { 255 };
+/// What a worker that runs needs for a handful of jobs, many times over; and in half a millisecond
+/// nobody misses anything.
+const STALL_AFTER: Duration = Duration::from_micros(500);
 
 /// How many workers are active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +141,11 @@ pub struct Options {
     /// How long idle workers of a fixed pool spin before they park; an adaptive pool decides by
     /// itself ([`Tuning::spin`]).
     pub spin: Duration,
+    /// When jobs wait in the shared lanes and no worker takes any for so long, main does them, and
+    /// refuses more with [`Refusal::Stalled`](crate::Refusal::Stalled), until a worker answers or
+    /// some milliseconds have gone by: a worker that the system does not run holds up what it has
+    /// claimed and nothing else. `None` where jobs may take long, and must not run on main.
+    pub stall_after: Option<Duration>,
     /// Jobs that poll go to private inboxes when more workers than this are active, so that they
     /// do not wait behind other jobs. Valkey: 9.
     pub poll_inbox_above: usize,
@@ -164,6 +172,7 @@ impl Options {
             budget: Budget::default(),
             claim_max: 8,
             spin: Duration::ZERO,
+            stall_after: Some(STALL_AFTER),
             poll_inbox_above: 9,
             thread_name: "io",
             worker_cpus: None,
@@ -177,7 +186,8 @@ impl Options {
     #[must_use]
     pub fn blocking(workers: usize) -> Self {
         let scaling = Scaling::Fixed(workers);
-        Self { scaling, claim_max: 1, thread_name: "block", ..Self::adaptive(workers) }
+        let more = Self::adaptive(workers);
+        Self { scaling, claim_max: 1, stall_after: None, thread_name: "block", ..more }
     }
 }
 

@@ -318,6 +318,8 @@ pub struct WorkerStats {
     pub active: bool,
     /// How it spent its time.
     pub times: Times,
+    /// Jobs waiting in its own inbox, noted each time that some were put there.
+    pub inbox_depth: Histogram,
     /// Jobs finished from the shared lane, the high lane and its own inbox.
     pub jobs: [u64; 3],
     /// Jobs that used up their budget and returned unfinished, each time counted.
@@ -341,6 +343,8 @@ pub enum Refusal {
     Full,
     /// As many jobs are in flight as there is room for answers.
     NoCredit,
+    /// Jobs wait and no worker takes any (see `Options::stall_after`).
+    Stalled,
 }
 
 /// Jobs not taken, by reason: each was done inline by the caller.
@@ -354,6 +358,8 @@ pub struct Refused {
     pub full: u64,
     /// See [`Refusal::NoCredit`].
     pub no_credit: u64,
+    /// See [`Refusal::Stalled`].
+    pub stalled: u64,
     /// Work that the caller did not even offer, as it told with `Pool::note_ineligible`.
     pub ineligible: u64,
 }
@@ -365,6 +371,7 @@ impl Refused {
             Refusal::FewJobs => &mut self.few_jobs,
             Refusal::Full => &mut self.full,
             Refusal::NoCredit => &mut self.no_credit,
+            Refusal::Stalled => &mut self.stalled,
         } += jobs;
     }
 }
@@ -384,16 +391,19 @@ pub struct PoolStats {
     pub answered: u64,
     /// Jobs finished that owed no answer.
     pub silent: u64,
-    /// Jobs done by the main thread because no worker was left for them.
+    /// Jobs done by the main thread because no worker was left for them, or none took them.
     pub stranded: u64,
+    /// How often no worker took any job while some waited (see `Options::stall_after`).
+    pub stalls: u64,
     /// Jobs taken and not finished, or finished and not drained.
     pub in_flight: usize,
     /// Jobs not taken, by reason.
     pub refused: Refused,
     /// Bytes announced with `Pool::submit_free` that are not free yet.
     pub pending_free_bytes: u64,
-    /// Jobs waiting in the shared lanes, noted once a loop turn while workers are active.
-    pub depth: Histogram,
+    /// Jobs waiting in the shared and in the high lane, noted once a loop turn while workers are
+    /// active.
+    pub depth: [Histogram; 2],
     /// Nanoseconds from publishing a job in an empty lane until a worker has it; sampled.
     pub start_latency_ns: Histogram,
     /// Nanoseconds from committing an answer until the main thread has it; sampled.
@@ -477,10 +487,19 @@ mod tests {
     #[test]
     fn every_refusal_is_counted_apart() {
         let mut refused = Refused::default();
-        for refusal in [Refusal::Inactive, Refusal::FewJobs, Refusal::Full, Refusal::NoCredit] {
-            refused.note(refusal, 1);
+        let reasons = [
+            (Refusal::Inactive, 1),
+            (Refusal::FewJobs, 2),
+            (Refusal::Full, 3),
+            (Refusal::NoCredit, 4),
+            (Refusal::Stalled, 5),
+        ];
+        for (refusal, jobs) in reasons {
+            refused.note(refusal, jobs);
         }
-        let want = Refused { inactive: 1, few_jobs: 1, full: 1, no_credit: 1, ineligible: 0 };
+        let (full, no_credit, stalled) = (3, 4, 5);
+        let want =
+            Refused { inactive: 1, few_jobs: 2, full, no_credit, stalled, ..Refused::default() };
         assert_eq!(refused, want);
     }
 }

@@ -5,8 +5,9 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use flintlock_iothreads::{Arrival, Berth, Direction, Options, Refusal};
+use flintlock_iothreads::{Arrival, Berth, Direction, Options, Refusal, Turn};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use support::{Job, all, with};
@@ -26,6 +27,7 @@ enum Op {
     Drain(usize),
     Sleep,
     Resize(usize),
+    Tick,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -37,17 +39,21 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..6_usize).prop_map(Op::Drain),
         1 => Just(Op::Sleep),
         1 => (0..4_usize).prop_map(Op::Resize),
+        4 => Just(Op::Tick),
     ]
 }
 
 proptest! {
     #![proptest_config(config(48))]
 
-    /// With four credits: whatever is taken is answered once, whatever is refused comes back with
-    /// the pool as it was, and no worker ever finds the outbox full (it would panic).
+    /// With four credits: whatever is taken is answered once, whatever is refused comes back, and
+    /// no worker ever finds the outbox full (it would panic). Main takes each job that two ticks
+    /// find waiting for a stall, and does it.
     #[test]
     fn jobs_are_conserved(ops in prop::collection::vec(op(), 1..300)) {
-        let mut pool = with(Options { credits: 4, inbox: 2, ..Options::blocking(2) });
+        let stall_after = Some(Duration::from_nanos(1));
+        let options = Options { credits: 4, inbox: 2, stall_after, ..Options::blocking(2) };
+        let mut pool = with(options);
         let mut next = 0;
         let mut taken = BTreeSet::new();
         let mut answered = BTreeSet::new();
@@ -78,6 +84,9 @@ proptest! {
             next += u64::from(result.is_some());
             match op {
                 Op::Commit => pool.commit(),
+                Op::Tick => {
+                    pool.tick(&Turn::default());
+                }
                 Op::Sleep => {
                     let _ = pool.before_sleep();
                     pool.after_sleep();

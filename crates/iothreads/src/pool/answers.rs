@@ -33,10 +33,11 @@ impl<H: Handler> Pool<H> {
             each(answer);
         });
         if count > 0 {
+            self.stall.end();
             self.probe_answers();
         }
         self.take_back();
-        if self.crew.len() == 0 && self.owed() > 0 {
+        if self.is_left_alone() && self.owed() > 0 {
             count += self.finish_stranded(max - count, &mut each);
         }
         count
@@ -74,27 +75,35 @@ impl<H: Handler> Pool<H> {
         }
     }
 
-    /// Finishes jobs of the lanes on this thread, up to `max` answers: the workers they were for
-    /// have ended.
+    /// Whether main does the jobs of the lanes: the workers they were for have ended, or take none.
+    fn is_left_alone(&self) -> bool {
+        self.crew.len() == 0 || self.stall.is_on()
+    }
+
+    /// Does the jobs of the lanes on this thread, up to `max` answers. Each has one budget; what it
+    /// leaves unfinished is for the next drain, since main has others to serve.
     #[cold]
     fn finish_stranded(&mut self, max: usize, each: &mut impl FnMut(H::Answer)) -> usize {
         self.publish();
         let mut count = 0;
-        while count < max {
+        for _ in 0..self.depth() + self.unfinished.len() {
+            if count == max {
+                break;
+            }
             let Some(job) = self.stranded() else { break };
-            self.tally.stranded += 1;
-            let mut left = Some(job);
-            while let Some(job) = left.take() {
-                match self.run_here(job) {
-                    Outcome::Again(job) => left = Some(job),
-                    Outcome::Nothing => self.tally.stranded_silent += 1,
-                    Outcome::Done(answer) => {
-                        self.tally.answered += 1;
-                        count += 1;
-                        each(answer);
-                    }
+            match self.run_here(job) {
+                Outcome::Again(job) => {
+                    self.unfinished.push_back(job);
+                    continue;
+                }
+                Outcome::Nothing => self.tally.stranded_silent += 1,
+                Outcome::Done(answer) => {
+                    self.tally.answered += 1;
+                    count += 1;
+                    each(answer);
                 }
             }
+            self.tally.stranded += 1;
         }
         count
     }
@@ -126,7 +135,7 @@ impl<H: Handler> Pool<H> {
         !self.answers.is_empty()
             || !self.again.is_empty()
             || !self.unfinished.is_empty()
-            || (self.crew.len() == 0 && self.depth() > 0)
+            || (self.is_left_alone() && self.depth() > 0)
     }
 
     /// The end of a wait of at most `limit`; `None` if it has none that a clock could show.
@@ -210,7 +219,7 @@ impl<H: Handler> Pool<H> {
             if until.is_some_and(|until| shared.clock.now() >= until) {
                 return Err(StillBusy { in_flight, drained });
             }
-            if self.unfinished.is_empty() {
+            if self.unfinished.is_empty() || self.crew.len() == 0 {
                 let silent = self.silent_seen;
                 shared
                     .bell

@@ -19,6 +19,7 @@ mod answers;
 mod error;
 mod report;
 mod scale;
+mod stall;
 mod submit;
 
 use std::collections::VecDeque;
@@ -41,20 +42,23 @@ use crate::worker::{Orders, Shared};
 
 pub use error::{Full, SpawnError, StillBusy};
 
+use stall::Stall;
+
 /// What main counts.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tally {
     submitted: [u64; 3],
     /// Jobs published in the shared lanes; those that came back are counted again.
     published: u64,
     answered: u64,
-    /// Jobs that main finished since no worker was left, and those of them without an answer.
+    /// Jobs that main finished since no worker was left or took them, and those of them without an
+    /// answer.
     stranded: u64,
     stranded_silent: u64,
     refused: Refused,
     submitted_bytes: u64,
     stranded_bytes: u64,
-    depth: Histogram,
+    depth: [Histogram; 2],
     answer_latency: Histogram,
     wakes: u64,
     spawn_failures: u64,
@@ -99,6 +103,7 @@ pub struct Pool<H: Handler> {
     answer_asked: bool,
     /// Drains that brought something while none was.
     drains: u64,
+    stall: Stall,
     /// Silent jobs known to be finished; behind the truth.
     silent_seen: u64,
     poll_next: usize,
@@ -163,6 +168,7 @@ impl<H: Handler> Pool<H> {
             probed_at: Duration::ZERO,
             answer_asked: false,
             drains: 0,
+            stall: Stall::new(options.stall_after),
             silent_seen: 0,
             poll_next: 0,
             tally: Tally::default(),

@@ -88,6 +88,7 @@ impl<H: Handler> Pool<H> {
             answered: tally.answered,
             silent,
             stranded: tally.stranded,
+            stalls: self.stall.count(),
             in_flight: usize::try_from(owed).unwrap_or(usize::MAX),
             refused: tally.refused,
             pending_free_bytes: tally.submitted_bytes.saturating_sub(freed),

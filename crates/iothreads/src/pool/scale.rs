@@ -30,15 +30,26 @@ impl<H: Handler> Pool<H> {
     pub fn tick(&mut self, turn: &Turn) -> Option<Change> {
         self.now = self.shared.clock.now();
         if self.active > 0 {
-            let depth = self.depth();
-            self.tally.depth.note(depth as u64);
-            self.governor.look(self.tally.published, depth, turn.jobs, self.now);
+            let depths = [self.lane.len(), self.high.len()];
+            for (histogram, depth) in self.tally.depth.iter_mut().zip(depths) {
+                histogram.note(depth as u64);
+            }
+            self.look(depths.into_iter().sum(), turn.jobs);
+        } else if self.waiting {
+            self.look(self.depth(), turn.jobs);
         } else {
             self.governor.look(0, 0, turn.jobs, self.now);
         }
         let change = if self.governor.is_due(self.now) { self.decide(turn) } else { None };
         self.settle(turn.jobs);
         change
+    }
+
+    /// Looks at the lanes, in which `depth` jobs wait.
+    fn look(&mut self, depth: usize, jobs: usize) {
+        let published = self.tally.published;
+        self.governor.look(published, depth, jobs, self.now);
+        self.stall.look(published.saturating_sub(depth as u64), depth, self.now);
     }
 
     /// Takes a sample, and does what the policy makes of it; in a pool for which there is nothing
@@ -72,6 +83,8 @@ impl<H: Handler> Pool<H> {
         let owed = usize::try_from(self.owed()).unwrap_or(usize::MAX);
         self.refusing = if self.active == 0 {
             Some(Refusal::Inactive)
+        } else if self.stall.is_on() {
+            Some(Refusal::Stalled)
         } else if !fixed && jobs.saturating_add(owed) < self.governor.jobs_that_pay() {
             Some(Refusal::FewJobs)
         } else {
@@ -176,11 +189,15 @@ impl<H: Handler> Pool<H> {
         started
     }
 
-    /// How long the event loop may sleep before the policy wants a [`Pool::tick`]; `None` for as
-    /// long as it likes: with no worker active there is no timer at all.
+    /// How long the event loop may sleep before the policy wants a [`Pool::tick`], or before a
+    /// look whether anybody has taken the jobs that wait; `None` for as long as it likes: with no
+    /// worker active and no job waiting there is no timer at all.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        let wake_by = self.governor.wake_by().filter(|_| self.active > 0)?;
-        Some(wake_by.saturating_sub(self.shared.clock.now()))
+        let wake_by = self.governor.wake_by().filter(|_| self.active > 0);
+        let sample = wake_by.map(|at| at.saturating_sub(self.shared.clock.now()));
+        let may_wait = self.deferred > 0 || (self.waiting && self.depth() > 0);
+        let look = self.stall.look_within().filter(|_| may_wait);
+        [sample, look].into_iter().flatten().min()
     }
 }

@@ -23,8 +23,8 @@ impl<H: Handler> Pool<H> {
     /// [`Pool::commit`] at the latest.
     ///
     /// # Errors
-    /// [`Full`] with the job if it should be done inline: no worker is active, too few jobs came
-    /// together this turn (see [`Pool::tick`]), or all credits are out.
+    /// [`Full`] with the job if it should be done inline: no worker is active or takes what waits,
+    /// too few jobs came together this turn (see [`Pool::tick`]), or all credits are out.
     #[inline]
     pub fn submit(&mut self, job: H::Job) -> Result<(), Full<H::Job>> {
         self.submit_lane(Lane::Shared, job)
@@ -73,7 +73,7 @@ impl<H: Handler> Pool<H> {
                 self.tally.submitted[Lane::Private as usize] += 1;
                 Ok(())
             }
-            Err(refused) => self.refuse(refused.into_inner(), Refusal::Full),
+            Err(refused) => self.refuse_full(refused.into_inner()),
         }
     }
 
@@ -106,7 +106,7 @@ impl<H: Handler> Pool<H> {
         }
         let ring = if lane == Lane::High { &mut self.high } else { &mut self.lane };
         if let Err(refused) = ring.push_deferred(job) {
-            return self.refuse(refused.into_inner(), Refusal::Full);
+            return self.refuse_full(refused.into_inner());
         }
         self.tally.submitted[lane as usize] += 1;
         self.deferred += 1;
@@ -120,6 +120,13 @@ impl<H: Handler> Pool<H> {
     fn refuse(&mut self, job: H::Job, reason: Refusal) -> Result<(), Full<H::Job>> {
         self.tally.refused.note(reason, 1);
         Err(Full { job, reason })
+    }
+
+    /// Refuses a job that holds a credit, which is free again.
+    #[cold]
+    fn refuse_full(&mut self, job: H::Job) -> Result<(), Full<H::Job>> {
+        self.spare += 1;
+        self.refuse(job, Refusal::Full)
     }
 
     /// Counts jobs that were not offered because [`Pool::is_accepting`] said so, under the reason
@@ -136,8 +143,7 @@ impl<H: Handler> Pool<H> {
         self.tally.refused.ineligible += 1;
     }
 
-    /// Takes a credit for a job, if there is one; if the job is then refused for another reason it
-    /// is found again when the credits are counted next.
+    /// Takes a credit for a job, if there is one.
     #[inline]
     fn take_credit(&mut self) -> bool {
         if self.spare == 0 {
@@ -172,12 +178,8 @@ impl<H: Handler> Pool<H> {
         if self.inboxes_deferred {
             self.inboxes_deferred = false;
             for index in 0..self.crew.len() {
-                let hand = &mut self.crew.hands[index];
-                if std::mem::take(&mut hand.uncommitted) {
-                    hand.inbox.commit();
-                    if self.shared.sleepers.wake(index) {
-                        self.tally.wakes += 1;
-                    }
+                if self.crew.hands[index].commit() && self.shared.sleepers.wake(index) {
+                    self.tally.wakes += 1;
                 }
             }
         }

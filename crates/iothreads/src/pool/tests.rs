@@ -12,6 +12,8 @@ use crate::handler::{Context, Outcome, Panic};
 use crate::options::Scaling;
 use crate::policy::{Reason, Sample, Tuning};
 
+mod rollback;
+
 const MS: Duration = Duration::from_millis(1);
 /// Nothing here takes longer unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(60);

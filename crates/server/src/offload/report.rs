@@ -61,8 +61,12 @@ impl Offload {
         field("io_threads_inline_full", &stats.refused.full)?;
         field("io_threads_inline_no_credit", &stats.refused.no_credit)?;
         field("io_threads_inline_ineligible", &stats.refused.ineligible)?;
+        field("io_threads_inline_stalled", &stats.refused.stalled)?;
+        field("io_threads_stalls", &stats.stalls)?;
+        field("io_threads_jobs_stranded", &stats.stranded)?;
         field("io_threads_pending_free_bytes", &stats.pending_free_bytes)?;
-        field("io_threads_queue_depth", &Shown(&stats.depth))?;
+        field("io_threads_queue_depth", &Shown(&stats.depth[Lane::Shared as usize]))?;
+        field("io_threads_queue_depth_high", &Shown(&stats.depth[Lane::High as usize]))?;
         field("io_threads_start_latency_ns", &Shown(&stats.start_latency_ns))?;
         field("io_threads_answer_latency_ns", &Shown(&stats.answer_latency_ns))?;
         field("io_threads_main_wakes", &self.bell.wakes())?;
@@ -75,7 +79,8 @@ impl Offload {
             write!(
                 out,
                 "io_thread_{}:active={},useful_usec={},spun_usec={},parked_usec={},jobs={},\
-                 jobs_high={},jobs_private={},parks={},wakes={},panics={}\r\n",
+                 jobs_high={},jobs_private={},inbox_depth_p50={},inbox_depth_max={},parks={},\
+                 wakes={},panics={}\r\n",
                 worker.index + 1,
                 u8::from(worker.active),
                 micros(worker.times.useful),
@@ -84,6 +89,8 @@ impl Offload {
                 jobs(Lane::Shared),
                 jobs(Lane::High),
                 jobs(Lane::Private),
+                worker.inbox_depth.permille(500),
+                worker.inbox_depth.max(),
                 worker.parks,
                 worker.wakes,
                 worker.panics,
