@@ -241,7 +241,20 @@ fn explain_follows_a_key() {
     assert!(server.terminate().success());
     server.restart();
     let mut client = server.connect();
+    let generation = |client: &mut Client, db: usize| {
+        client.ok(&format!("SELECT {db}"));
+        let leaves = client.ok("FLINT.EXPLAIN k").leaves();
+        let at = leaves.iter().position(|leaf| leaf == b"generation").expect("a field");
+        leaves[at + 1].clone()
+    };
+    let before = [generation(&mut client, 0), generation(&mut client, 3)];
     client.ok("SWAPDB 0 3");
+    let after = [generation(&mut client, 3), generation(&mut client, 0)];
+    assert_eq!(before, after, "it goes with the keys");
+    client.ok("SET gone v");
+    client.ok("FLUSHDB");
+    let flushed = generation(&mut client, 0);
+    assert!(!before.contains(&flushed), "what is read for the old one is dropped");
     assert_eq!(place(&mut client, 3, "k"), "on disk or nowhere", "nothing is loaded for a swap");
     client.ok("COPY k k DB 4");
     assert_eq!(place(&mut client, 3, "k"), "memory and disk");

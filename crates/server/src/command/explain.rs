@@ -45,12 +45,14 @@ fn explain(ctx: &mut Ctx<'_>, request: &Request<'_>, reply: &mut Reply<'_>) -> R
     };
     let evicted_at = evicted(|eviction| eviction.at_ms);
     let ago_ms = if evicted_at < 0 { -1 } else { now_ms.cast_signed() - evicted_at };
-    reply.map(9);
+    reply.map(10);
     for (name, word) in [("where", place(&found)), ("save", save(&found)), ("load", load)] {
         reply.bulk(name.as_bytes());
         reply.bulk(word.as_bytes());
     }
     for (name, number) in [
+        // FLUSHDB begins the next one: what is read for an older one is dropped.
+        ("generation", i64::from(at.space.0)),
         ("load-waited-ms", waited_ms),
         ("pinned", i64::from(found.is_pinned)),
         ("evicted-ms-ago", ago_ms),
