@@ -175,6 +175,8 @@ fn a_wait_that_ends_with_an_unreadable_key_is_over() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let served = cold(dir.path(), Config::default());
     let (mut waiting, mut client) = (served.connect(), served.connect());
+    // Known to be absent, so that whoever is blocked from here on waits for an element.
+    assert_eq!(client.ask("EXISTS source one"), ":0");
     waiting.send("BLMOVE source one LEFT RIGHT 0");
     client.wait_for("INFO clients", "blocked_clients:1\r\n");
     // Now there is a key of that name, and it is on disk only.
