@@ -77,27 +77,34 @@ impl Subject {
         keys: impl Iterator<Item = u64>,
         lives: bool,
     ) -> Result<u64, flintlock_diskcache::storage::StoreError> {
-        let seq = self.seq + 1;
-        let mut payload = seq.to_le_bytes().to_vec();
-        payload.resize(400, 7);
-        let record = Record { seq: Seq(seq), expires_at_ms: None, payload: Arc::from(payload) };
         let keys: Vec<u64> = keys.collect();
-        let write = |n: &u64| Write {
-            key: key(*n),
-            record: lives.then(|| record.clone()),
-            before: Before::Unknown,
-        };
-        let meta = Meta { watermark: Seq(seq), highest: Seq(seq), ..Meta::default() };
-        let batch = Batch { writes: keys.iter().map(write).collect(), meta };
-        let counts = self.store.commit(batch)?;
-        self.seq = seq;
+        let count = self.batch(keys.iter().copied().map(key), Before::Unknown, lives)?;
         for n in keys {
             if lives {
-                self.model.insert(n, seq)
+                self.model.insert(n, self.seq)
             } else {
                 self.model.remove(&n)
             };
         }
+        Ok(count)
+    }
+
+    /// The same for any keys, with a word about what was there.
+    fn batch(
+        &mut self,
+        keys: impl Iterator<Item = KeyBuf>,
+        before: Before,
+        lives: bool,
+    ) -> Result<u64, flintlock_diskcache::storage::StoreError> {
+        let seq = self.seq + 1;
+        let mut payload = seq.to_le_bytes().to_vec();
+        payload.resize(400, 7);
+        let record = Record { seq: Seq(seq), expires_at_ms: None, payload: Arc::from(payload) };
+        let write = |key| Write { key, record: lives.then(|| record.clone()), before };
+        let meta = Meta { watermark: Seq(seq), highest: Seq(seq), ..Meta::default() };
+        let batch = Batch { writes: keys.map(write).collect(), meta };
+        let counts = self.store.commit(batch)?;
+        self.seq = seq;
         Ok(counts[&SPACE])
     }
 
@@ -141,8 +148,9 @@ fn keys_of_a_damaged_block_are_written_and_deleted_like_any_other() {
     let (mut subject, bad, _damage) = damaged(dir.path());
     // Together with good ones and a new one, of which nothing is known either.
     let written = [bad[0], 1, KEYS - 2, KEYS + 1];
-    assert_eq!(subject.commit(written.into_iter(), true).unwrap(), KEYS + 1);
-    assert_eq!(subject.commit([bad[1], 2].into_iter(), false).unwrap(), KEYS - 1);
+    // What cannot be looked up counts for new, and one that is deleted so stays counted.
+    assert_eq!(subject.commit(written.into_iter(), true).unwrap(), KEYS + 2);
+    assert_eq!(subject.commit([bad[1], 2].into_iter(), false).unwrap(), KEYS + 1);
     assert_eq!(subject.store.stats().unread_overwrites, 2);
     let left: BTreeSet<u64> = bad[2..].iter().copied().collect();
     assert_eq!(subject.unreadable(), left, "the others of the block are errors still");
@@ -150,6 +158,29 @@ fn keys_of_a_damaged_block_are_written_and_deleted_like_any_other() {
     drop(subject);
     let subject = Subject::open(dir.path(), model);
     assert_eq!(subject.unreadable(), left);
+}
+
+/// A space whose count is zero is taken for empty, so that its keys are not looked for.
+#[test]
+fn no_count_is_too_low_for_keys_that_could_not_be_looked_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut subject, bad, _damage) = damaged(dir.path());
+    // Keys that never were, in the middle of the block, of which the filter is not sure.
+    let absent = |i: u64| {
+        let name = format!("never {i}");
+        KeyRef { space: SPACE, hash: bad[1] << 50, key: name.as_bytes() }.to_buf()
+    };
+    let fails =
+        |key: &KeyBuf| subject.store.get_many(std::slice::from_ref(key), &mut Vec::new()).is_err();
+    let names: Vec<KeyBuf> = (0..100_000).map(absent).filter(fails).take(20).collect();
+    let (deleted, added) = names.split_at(names.len() / 2);
+    assert_eq!(added.len(), 10);
+    let count = subject.batch(deleted.iter().cloned(), Before::Unknown, false).unwrap();
+    assert_eq!(count, KEYS, "none of them was there");
+    let count = subject.batch(added.iter().cloned(), Before::Unknown, true).unwrap();
+    assert_eq!(count, KEYS + 10);
+    let count = subject.batch(added.iter().cloned(), Before::Present, false).unwrap();
+    assert_eq!(count, KEYS);
 }
 
 #[test]

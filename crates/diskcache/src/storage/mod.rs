@@ -116,7 +116,7 @@ pub struct StoreStats {
     /// Merges that failed since opening.
     pub merge_failures: u64,
     /// Records since opening that were replaced or deleted although they could not be read: the
-    /// counts of [`Meta`] are off by at most this, until they are made anew.
+    /// counts of [`Meta`] are too high by at most this, until they are made anew.
     pub unread_overwrites: u64,
     /// The disk that it is on, as of a second ago at most; `None` when that is not known.
     pub space: Option<DiskSpace>,

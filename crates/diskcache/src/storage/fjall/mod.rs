@@ -254,7 +254,9 @@ impl FjallStore {
     /// how many writes they are a guess for.
     ///
     /// A record that cannot be read is replaced or deleted all the same: its key is lost if it is
-    /// not written, and every other key of the batch with it. It is taken to be there.
+    /// not written, and every other key of the batch with it. Whether it was there counts towards
+    /// the higher number: a count of zero is taken to mean that there is nothing to look for, and
+    /// one that is too low would turn keys into misses.
     fn prepare(
         &self,
         committer: &Committer,
@@ -271,23 +273,18 @@ impl FjallStore {
         let mut unread = 0;
         batch.writes.retain(|write| {
             let present = match write.before {
-                Before::Present if !committer.distrust => true,
-                Before::Absent if !committer.distrust => false,
-                _ => lookup(&tree, &write.key).map_or_else(
-                    |_| {
-                        unread += 1;
-                        true
-                    },
-                    |record| record.is_some(),
-                ),
+                Before::Present if !committer.distrust => Some(true),
+                Before::Absent if !committer.distrust => Some(false),
+                _ => lookup(&tree, &write.key).ok().map(|record| record.is_some()),
             };
+            unread += u64::from(present.is_none());
             let count = meta.counts.entry(write.key.as_ref().space).or_default();
             match (present, write.record.is_some()) {
-                (false, true) => *count += 1,
-                (true, false) => *count = count.saturating_sub(1),
+                (Some(false) | None, true) => *count += 1,
+                (Some(true), false) => *count = count.saturating_sub(1),
                 // Nothing is there, so nothing needs to be deleted.
-                (false, false) => return false,
-                (true, true) => {}
+                (Some(false), false) => return false,
+                (Some(true), true) | (None, false) => {}
             }
             true
         });
